@@ -1,1 +1,16 @@
-fn main(){}
+//! The integration tests: the real `chat-server` binary, real `redis-server`
+//! processes, real sockets. Each test starts what it needs and shares nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod auth;
+mod counting;
+mod embedded;
+mod lifecycle;
+mod model;
+mod races;
+mod reset;
+mod retention;
+mod rooms;
+mod stories;
+mod support;
+mod validation;

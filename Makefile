@@ -1,0 +1,97 @@
+# What people do daily. `make help` lists it.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# Where rustup puts cargo, for shells that were opened before it was installed.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# As cargo has it; may be set in the environment.
+CARGO_TARGET_DIR ?= target
+SERVER := $(CARGO_TARGET_DIR)/release/chat-server
+
+# In CI the versions are those of Cargo.lock or none.
+LOCKED := $(if $(CI),--locked)
+
+# Each connection is an open file, and the usual limit of a shell is only 1,024.
+MORE_FILES := ulimit -n "$$(ulimit -Hn)" 2>/dev/null || true
+
+# `make token ID=alice ARGS='--ttl 1h'`
+ID ?= alice
+
+# Two installations at once would get into each other's way.
+.NOTPARALLEL:
+
+.PHONY: help run token config dev build test check-fmt lint lint-rust lint-lua test-rust fmt \
+	deps-build deps-redis deps-test env clean
+
+help: ## Say what there is (this)
+	@echo "make targets:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: deps-build env ## Install what is missing, build, start the server for development
+	@scripts/ensure-redis.sh --unless-configured
+	@echo "==> building (release)"
+	@cargo build --release $(LOCKED)
+	@echo "==> starting in development; Ctrl-C stops it"
+	@$(MORE_FILES); exec env APP_ENV=dev "$(SERVER)"
+
+token: ## Print a token for development: make token ID=alice ARGS='--ttl 1h'
+	@test -x "$(SERVER)" || { echo "error: run make run or make build first" >&2; exit 1; }
+	@APP_ENV=dev "$(SERVER)" token $(ARGS) -- "$(ID)"
+
+config: ## Print the settings of development, secrets masked
+	@test -x "$(SERVER)" || { echo "error: run make run or make build first" >&2; exit 1; }
+	@APP_ENV=dev "$(SERVER)" config
+
+dev: deps-build env ## Start for development, build and restart after every change
+	@scripts/ensure-redis.sh --unless-configured
+	@scripts/ensure-watchexec.sh
+	@echo "==> starting in development; restarts after a change, Ctrl-C stops it"
+	@$(MORE_FILES); exec env APP_ENV=dev watchexec --restart --stop-signal SIGTERM --stop-timeout 15s \
+		--shell=none --watch src --watch lua --watch Cargo.toml --watch .env.dev -- cargo run
+
+build: deps-build ## Build the server (release)
+	cargo build --release $(LOCKED)
+
+test: deps-build deps-redis deps-test ## Install what is missing, run every check and test
+	@$(MAKE) --no-print-directory check-fmt
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test-rust
+	@echo "==> all checks and tests passed"
+
+lint: lint-rust lint-lua ## Check Rust with clippy and Lua with luacheck
+
+fmt: ## Format the Rust code
+	cargo fmt --all
+
+clean: ## Remove what was built (not the data)
+	cargo clean
+
+check-fmt:
+	@echo "==> rustfmt: is the code formatted? (make fmt does it)"
+	cargo fmt --all --check
+
+lint-rust:
+	@echo "==> clippy"
+	cargo clippy --all-targets $(LOCKED) -- -D warnings
+
+lint-lua:
+	@echo "==> luacheck"
+	luacheck lua
+
+test-rust:
+	@echo "==> cargo test"
+	cargo test $(LOCKED)
+
+deps-build:
+	@scripts/ensure-build-tools.sh
+
+deps-redis:
+	@scripts/ensure-redis.sh
+
+deps-test:
+	@scripts/ensure-test-tools.sh
+
+env:
+	@scripts/ensure-env.sh

@@ -1,0 +1,76 @@
+#!lua flags=no-writes
+-- get_chat_list: a user's rooms, and one chat list entry for each room asked for.
+--
+-- KEYS[1] rooms       zset    chat:{user:U}:rooms
+-- KEYS[2…] four keys for each room asked for, at most 128 rooms:
+--   meta      hash    chat:{room:R}:meta
+--   members   hash    chat:{room:R}:members
+--   reads     zset    chat:{room:R}:reads
+--   messages  stream  chat:{room:R}:messages
+-- ARGV[1] user        string  whose list
+-- ARGV[2] want_index  0|1     whether the ids of all the user's rooms are returned too
+-- Returns   {{room id…}, {entry…}}: an entry for each room asked for, {} where the user is no member, else
+--           {type, name, epoch, rev, seq, last_id, created_at, read seq, available 0|1, member count, {member…}, last}
+--           with last {} or {id, sender, content, truncated 0|1, client_id, read_count, {reader…}}
+-- Publishes nothing
+-- Errors    none
+-- Time      O(rooms asked for); members and readers are listed in rooms of at most SMALL_ROOM members only
+-- Try       redis-cli --eval lua/get_chat_list.lua 'chat:{user:alice}:rooms' 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' , alice 1
+
+-- Up to this many members, members and readers are listed by name.
+local SMALL_ROOM = 100
+-- Bytes of the last message's content in a list.
+local PREVIEW_BYTES = 512
+
+local rooms = KEYS[1]
+local user, want_index = ARGV[1], ARGV[2]
+
+local function preview(content)
+  if #content <= PREVIEW_BYTES then
+    return content, 0
+  end
+  local cut = PREVIEW_BYTES
+  -- A byte 10xxxxxx continues a UTF-8 character: cut before the character, not inside.
+  while cut > 0 and bit.band(content:byte(cut + 1), 0xC0) == 0x80 do
+    cut = cut - 1
+  end
+  return content:sub(1, cut), 1
+end
+
+local function last_message(messages, reads, small)
+  local newest = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
+  if not newest then
+    return {}
+  end
+  local id, fields = newest[1], newest[2]
+  local content, truncated = preview(fields[4])
+  local seq = id:match('-(%d+)$')
+  local readers = small and redis.call('ZRANGE', reads, seq, '+inf', 'BYSCORE') or {}
+  local read_count = small and #readers or redis.call('ZCOUNT', reads, seq, '+inf')
+  return {id, fields[2], content, truncated, fields[6] or '', read_count, readers}
+end
+
+local function entry(meta, members, reads, messages)
+  local head = redis.call('HMGET', meta, 'type', 'name', 'epoch', 'rev', 'seq', 'last_id', 'created_at')
+  if not head[1] or redis.call('HEXISTS', members, user) == 0 then
+    return {}
+  end
+  local member_count = redis.call('HLEN', members)
+  local small = member_count <= SMALL_ROOM
+  return {
+    head[1], head[2], head[3], tonumber(head[4]), tonumber(head[5]), head[6], head[7],
+    tonumber(redis.call('ZSCORE', reads, user) or 0),
+    -- There is someone left to talk to.
+    member_count > 1 and 1 or 0,
+    member_count,
+    small and redis.call('HKEYS', members) or {},
+    last_message(messages, reads, small),
+  }
+end
+
+local index = want_index == '1' and redis.call('ZRANGE', rooms, 0, -1) or {}
+local entries = {}
+for i = 2, #KEYS, 4 do
+  entries[#entries + 1] = entry(KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3])
+end
+return {index, entries}

@@ -1,0 +1,83 @@
+#!lua flags=no-writes
+-- get_history: one page of a room's messages. Marks nothing as read.
+--
+-- KEYS[1] meta      hash     chat:{room:R}:meta
+-- KEYS[2] members   hash     chat:{room:R}:members
+-- KEYS[3] reads     zset     chat:{room:R}:reads
+-- KEYS[4] messages  stream   chat:{room:R}:messages
+-- KEYS[5] viewers   hash     chat:{room:R}:viewers
+-- KEYS[6] ext       hash     chat:{room:R}:ext
+-- KEYS[7] sent      string   chat:{room:R}:sent:<user>:<clientMessageId>
+-- KEYS[8] events    channel  chat:{room:R}:events
+-- ARGV[1] user       string   who asks
+-- ARGV[2] before     string   only messages before this id, '' for none
+-- ARGV[3] after      string   only messages after this id, '' for none
+-- ARGV[4] limit      integer  messages in the page, at most
+-- ARGV[5] max_bytes  integer  bytes of content in the page, at most (one message is always given)
+-- Returns   {epoch, rev, seq, last_id, small 0|1, has_more 0|1, {{id, sender, content, client_id, read_count}…}, {user, read seq…}}
+-- Publishes nothing
+-- Errors    NOT_MEMBER | MESSAGE_NOT_FOUND | HISTORY_RESET
+-- Time      O(limit); the read markers are listed in rooms of at most SMALL_ROOM members only
+-- Try       redis-cli --eval lua/get_history.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' , alice '' '' 50 262144
+
+-- Up to this many members, markers are listed by name.
+local SMALL_ROOM = 100
+
+local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local viewers, ext, sent, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local user, before, after = ARGV[1], ARGV[2], ARGV[3]
+local limit, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
+
+local head = redis.call('HMGET', meta, 'epoch', 'seq', 'rev', 'last_id')
+if not head[1] or redis.call('HEXISTS', members, user) == 0 then
+  return redis.error_reply('NOT_MEMBER You do not have permission to join this chat.')
+end
+local small = redis.call('HLEN', members) <= SMALL_ROOM
+
+local cursor = before ~= '' and before or after
+if cursor ~= '' and #redis.call('XRANGE', messages, cursor, cursor, 'COUNT', 1) == 0 then
+  -- The cursor is trimmed, the start ("0-0"), or of another history.
+  local oldest = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
+  local first_ms, first_seq = '0', head[2] + 1
+  if oldest then
+    first_ms, first_seq = oldest[1]:match('^(%d+)-(%d+)$')
+  end
+  local ms, seq = cursor:match('^(%d+)-(%d+)$')
+  local older = tonumber(seq) < tonumber(first_seq) and (tonumber(ms) <= tonumber(first_ms))
+  if before ~= '' and not older then
+    return redis.error_reply('MESSAGE_NOT_FOUND There is no such message in this chat.')
+  end
+  -- Past a hole the page would not go on where the reader's own history ends.
+  if after ~= '' and not (older and tonumber(seq) + 1 == tonumber(first_seq)) then
+    return redis.error_reply('HISTORY_RESET This is no longer the history of this chat: take it anew.')
+  end
+end
+
+local entries
+if after ~= '' then
+  entries = redis.call('XRANGE', messages, '(' .. after, '+', 'COUNT', limit + 1)
+else
+  local last = before ~= '' and '(' .. before or '+'
+  entries = redis.call('XREVRANGE', messages, last, '-', 'COUNT', limit + 1)
+end
+
+local count, bytes = 0, 0
+for i = 1, math.min(#entries, limit) do
+  bytes = bytes + #entries[i][2][4]
+  if i > 1 and bytes > max_bytes then break end
+  count = i
+end
+local first, final, step = count, 1, -1
+if after ~= '' then
+  first, final, step = 1, count, 1
+end
+local found = {}
+for i = first, final, step do
+  local id, fields = entries[i][1], entries[i][2]
+  local readers = small and 0 or redis.call('ZCOUNT', reads, id:match('-(%d+)$'), '+inf')
+  found[#found + 1] = {id, fields[2], fields[4], fields[6] or '', readers}
+end
+local marks = small and redis.call('ZRANGE', reads, 0, -1, 'WITHSCORES') or {}
+return {
+  head[1], tonumber(head[3]), tonumber(head[2]), head[4], small and 1 or 0, #entries > count and 1 or 0, found, marks,
+}

@@ -1,0 +1,102 @@
+#!lua
+-- initialize_chat: make a room, or find the one that is there, and tell everyone who gained it.
+--
+-- KEYS[1] meta      hash     chat:{room:R}:meta
+-- KEYS[2] members   hash     chat:{room:R}:members
+-- KEYS[3] reads     zset     chat:{room:R}:reads
+-- KEYS[4] messages  stream   chat:{room:R}:messages
+-- KEYS[5] viewers   hash     chat:{room:R}:viewers
+-- KEYS[6] ext       hash     chat:{room:R}:ext
+-- KEYS[7] sent      string   chat:{room:R}:sent:<user>:<clientMessageId>
+-- KEYS[8] events    channel  chat:{room:R}:events
+-- KEYS[9…] two keys for each member, in the order of the members in ARGV:
+--   rooms        zset     chat:{user:U}:rooms
+--   user_events  channel  chat:{user:U}:events
+-- ARGV[1] room     string  the room's id (two people's is a function of their ids)
+-- ARGV[2] type     string  direct | group
+-- ARGV[3] name     string  the group's name, '' for none
+-- ARGV[4] nonce    string  random, makes the epoch of a new room unique
+-- ARGV[5…] member  strings, each once, the one who asks first
+-- Returns   {created 0|1, event as published or '', entry}: the entry is get_chat_list's for who asks, {} if the room is new
+-- Publishes user_events {"event":"room","roomId","epoch","rev","seq","lastId","type","name","memberCount","members"?,"fresh"}
+-- Errors    none
+-- Time      O(members)
+-- Try       redis-cli --eval lua/initialize_chat.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' 'chat:{user:alice}:rooms' 'chat:{user:alice}:events' 'chat:{user:bob}:rooms' 'chat:{user:bob}:events' , 1 direct '' n1 alice bob
+
+-- Up to this many members, they are listed by name.
+local SMALL_ROOM = 100
+-- Bytes of the last message's content in a list.
+local PREVIEW_BYTES = 512
+
+local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local viewers, ext, sent, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local room, kind, name, nonce = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local FIRST_KEY, FIRST_MEMBER = 9, 5
+
+local created = redis.call('EXISTS', meta) == 0
+local time = redis.call('TIME')
+local now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+redis.call('HLEN', members)
+for key = FIRST_KEY, #KEYS, 2 do
+  redis.call('ZCARD', KEYS[key])
+end
+
+if created then
+  redis.call('HSET', meta, 'type', kind, 'name', name, 'created_at', now_ms, 'created_by', ARGV[FIRST_MEMBER],
+    'epoch', now_ms .. '-' .. nonce, 'seq', 0, 'rev', 1, 'last_id', '0-0')
+end
+-- A group that is there keeps its members; two people's room is written again, so that a half-made one heals.
+local listed = {}
+local gained = {}
+if created or kind == 'direct' then
+  for i = FIRST_MEMBER, #ARGV do
+    local role = kind == 'group' and i == FIRST_MEMBER and 'owner' or 'member'
+    redis.call('HSETNX', members, ARGV[i], role)
+    local key = FIRST_KEY + 2 * (i - FIRST_MEMBER)
+    if redis.call('ZADD', KEYS[key], 'NX', now_ms, room) == 1 then
+      gained[#gained + 1] = KEYS[key + 1]
+    end
+  end
+end
+
+local member_count = redis.call('HLEN', members)
+local small = member_count <= SMALL_ROOM
+if small then
+  listed = redis.call('HKEYS', members)
+end
+local head = redis.call('HMGET', meta, 'type', 'name', 'epoch', 'rev', 'seq', 'last_id', 'created_at')
+local event = {
+  event = 'room', roomId = room, epoch = head[3], rev = tonumber(head[4]), seq = tonumber(head[5]), lastId = head[6],
+  type = head[1], name = head[2], memberCount = member_count, fresh = created,
+}
+if small then event.members = listed end
+local published = ''
+if #gained > 0 then
+  published = cjson.encode(event)
+  for _, channel in ipairs(gained) do
+    redis.call('SPUBLISH', channel, published)
+  end
+end
+if created then
+  return {1, published, {}}
+end
+
+local last = {}
+local newest = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
+if newest then
+  local id, fields = newest[1], newest[2]
+  local seq = id:match('-(%d+)$')
+  local readers = small and redis.call('ZRANGE', reads, seq, '+inf', 'BYSCORE') or {}
+  local read_count = small and #readers or redis.call('ZCOUNT', reads, seq, '+inf')
+  local content, cut = fields[4], PREVIEW_BYTES
+  -- A byte 10xxxxxx continues a UTF-8 character: cut before the character, not inside.
+  while cut > 0 and #content > cut and bit.band(content:byte(cut + 1), 0xC0) == 0x80 do
+    cut = cut - 1
+  end
+  last = {id, fields[2], content:sub(1, cut), #content > cut and 1 or 0, fields[6] or '', read_count, readers}
+end
+local marker = tonumber(redis.call('ZSCORE', reads, ARGV[FIRST_MEMBER]) or 0)
+return {0, published, {
+  head[1], head[2], head[3], event.rev, event.seq, head[6], head[7],
+  marker, member_count > 1 and 1 or 0, member_count, listed, last,
+}}

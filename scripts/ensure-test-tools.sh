@@ -1,0 +1,25 @@
+#!/bin/sh
+# Makes sure that rustfmt, clippy and luacheck are there.
+set -eu
+cd "$(dirname "$0")"
+. ./common.sh
+
+# ensure_component SUBCOMMAND COMPONENT
+ensure_component() {
+    if cargo "$1" --version >/dev/null 2>&1; then
+        return
+    fi
+    have rustup || fail "cargo $1 is missing; install $2 from where your Rust comes from"
+    say "cargo $1 is missing: installing the Rust component $2"
+    rustup component add "$2" >&2
+}
+
+ensure_component fmt rustfmt
+ensure_component clippy clippy
+if ! have luacheck; then
+    case $(package_manager) in
+        apt-get) package=lua-check ;;
+        *) package=luacheck ;;
+    esac
+    ensure_package luacheck "$package"
+fi

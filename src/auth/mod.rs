@@ -1,0 +1,185 @@
+//! Who a client is: where a token may be, how it is verified, which claim is the user.
+//!
+//! Nothing here does I/O.
+
+mod claims;
+mod keys;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
+use serde_json::{Map, Value};
+
+use crate::config::{AuthConfig, KeySource};
+use claims::ClaimRules;
+pub use claims::{MAX_USER_ID_BYTES, is_valid_user_id};
+pub use keys::{AuthSetupError, check_public_key};
+pub use request::{CHAT_SUBPROTOCOL, PresentedToken, offers_chat_subprotocol, token_from_request};
+
+/// Who a token speaks for, and how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// 1 to 128 bytes without control characters.
+    pub user_id: String,
+    /// The moment from which the token counts no more, the leeway included, at most the end of
+    /// the year 9999; `None` for a token without `exp`.
+    pub expires_at: Option<SystemTime>,
+}
+
+/// Why a token is not accepted. The text is safe to show to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// No token was given.
+    #[error("no token was given")]
+    Missing,
+    /// The token was good once.
+    #[error("token expired")]
+    Expired,
+    /// Anything else, with the reason.
+    #[error("the token is not accepted: {0}")]
+    Invalid(&'static str),
+}
+
+/// Why no token could be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// There is only a public key, which can check signatures but not make them.
+    #[error(
+        "JWT_PUBLIC_KEY is configured, and a public key cannot sign; sign with your private key"
+    )]
+    PublicKeyOnly,
+    /// The user id does not fit.
+    #[error("a user id has 1 to {MAX_USER_ID_BYTES} bytes and no control characters")]
+    BadUserId,
+    /// The extra claims name another user than was asked for.
+    #[error("with these claims the user would be {0:?}; leave out the claim that says so")]
+    OtherUser(String),
+    /// The lifetime leads past what a time can hold.
+    #[error("the lifetime is too long")]
+    BadLifetime,
+    /// The claims could not be signed.
+    #[error("the token could not be signed: {0}")]
+    Encoding(#[from] jsonwebtoken::errors::Error),
+}
+
+/// Checks tokens against one configured key.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    key: DecodingKey,
+    /// For the signature and its algorithm only: the claims are judged by `rules`.
+    validation: Validation,
+    rules: ClaimRules,
+}
+
+impl Verifier {
+    /// Makes ready to check tokens as `config` says.
+    ///
+    /// # Errors
+    /// A public key that is none, or of a kind that is not supported.
+    pub fn new(config: &AuthConfig) -> Result<Self, AuthSetupError> {
+        let (key, algorithms) = keys::decoding_key(&config.key)?;
+        let validation = Validation {
+            algorithms,
+            required_spec_claims: HashSet::new(),
+            validate_exp: false,
+            validate_aud: false,
+            ..Validation::default()
+        };
+        Ok(Self {
+            key,
+            validation,
+            rules: ClaimRules::new(config),
+        })
+    }
+
+    /// Checks signature and claims of a token as they stand now, and says who it speaks for.
+    ///
+    /// # Errors
+    /// [`AuthError::Missing`] for an empty token, [`AuthError::Expired`] for one whose only flaw
+    /// is its age, [`AuthError::Invalid`] for any other.
+    pub fn verify(&self, token: &str) -> Result<Identity, AuthError> {
+        self.verify_at(token, SystemTime::now())
+    }
+
+    fn verify_at(&self, token: &str, now: SystemTime) -> Result<Identity, AuthError> {
+        if token.is_empty() {
+            return Err(AuthError::Missing);
+        }
+        let decoded =
+            jsonwebtoken::decode::<Map<String, Value>>(token, &self.key, &self.validation)
+                .map_err(|error| AuthError::Invalid(reason(error.kind())))?;
+        // RFC 7515, 4.1.11: what a token calls critical must be understood, and nothing is here.
+        if decoded.header.crit.is_some() {
+            return Err(AuthError::Invalid(
+                "it uses extensions that are not supported",
+            ));
+        }
+        self.rules.identity(&decoded.claims, now)
+    }
+}
+
+fn reason(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidSignature => "its signature does not match",
+        ErrorKind::InvalidAlgorithm => "it is signed with an algorithm that is not allowed",
+        _ => "it is not a well-formed token",
+    }
+}
+
+/// Signs a token for `user_id` with the configured secret (HS256), for trying things out.
+///
+/// The user goes into the pinned claim, or `sub`; `iat`, and `iss` and `aud` as configured, are
+/// added; `exp` where `ttl` is given. What `extra_claims` holds wins over all but the user and
+/// the `exp` of `ttl`.
+///
+/// # Errors
+/// A public key is configured, the user id does not fit, or the extra claims name another user.
+pub fn sign(
+    config: &AuthConfig,
+    user_id: &str,
+    extra_claims: Map<String, Value>,
+    ttl: Option<Duration>,
+) -> Result<String, SignError> {
+    let KeySource::HmacSecret(secret) = &config.key else {
+        return Err(SignError::PublicKeyOnly);
+    };
+    let now = SystemTime::now();
+    let mut claims = default_claims(config, now);
+    claims.extend(extra_claims);
+    if let Some(ttl) = ttl {
+        let exp = now.checked_add(ttl).ok_or(SignError::BadLifetime)?;
+        claims.insert("exp".to_owned(), unix_secs(exp).into());
+    }
+    let rules = ClaimRules::new(config);
+    rules.set_user_id(&mut claims, user_id);
+    match rules.user_id(&claims) {
+        Ok(found) if found == user_id => {}
+        Ok(found) => return Err(SignError::OtherUser(found)),
+        Err(_) => return Err(SignError::BadUserId),
+    }
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    Ok(jsonwebtoken::encode(&Header::default(), &claims, &key)?)
+}
+
+fn default_claims(config: &AuthConfig, now: SystemTime) -> Map<String, Value> {
+    let mut claims = Map::new();
+    claims.insert("iat".to_owned(), unix_secs(now).into());
+    for (name, value) in [("iss", &config.issuer), ("aud", &config.audience)] {
+        if let Some(value) = value {
+            claims.insert(name.to_owned(), value.as_str().into());
+        }
+    }
+    claims
+}
+
+fn unix_secs(time: SystemTime) -> u64 {
+    // A clock before 1970 reads as 1970.
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}

@@ -1,0 +1,119 @@
+//! `initializeChat`: a room of the caller and others.
+
+use super::list;
+use super::session::Session;
+use crate::error::ChatError;
+use crate::hub::published::RoomGained;
+use crate::hub::snapshot::Snapshot;
+use crate::protocol::event::Ack;
+use crate::protocol::frame::{Frame, RequestId};
+use crate::protocol::ids::{RoomId, UserId};
+use crate::protocol::request::too_many_participants;
+use crate::store::calls::{Initialized, NewRoom};
+
+/// The room that a client asks for.
+pub struct Wish {
+    pub participants: Vec<UserId>,
+    pub name: Option<String>,
+    pub client_room_id: Option<String>,
+}
+
+/// Makes the room or finds it, tells this device of it, then its `status` and ack.
+pub async fn handle(
+    session: &Session,
+    wish: Wish,
+    id: Option<&RequestId>,
+) -> Result<(), ChatError> {
+    let members = members(session, wish.participants)?;
+    let is_group = members.len() > 2;
+    let room = room_id(&members, is_group, wish.client_room_id.as_deref());
+    // Begun before the call: the list that this device gets for the new room is the one before its status.
+    let snapshot = Snapshot::begin(&session.chat.hub, &session.device).await;
+    let name = wish.name.filter(|_| is_group).unwrap_or_default();
+    let new = NewRoom {
+        room,
+        is_group,
+        name: &name,
+        members: &members,
+    };
+    let done = session.chat.store.initialize_chat(new).await?;
+    if let Some(gained) = done
+        .event
+        .as_ref()
+        .and_then(|event| RoomGained::parse(event.as_bytes()))
+    {
+        session.chat.hub.room_gained(&session.device.user, &gained);
+    }
+    let mut last = vec![Frame::status(&format!("{room} initialized"))];
+    last.extend(Session::ack(
+        id,
+        &Ack::Initialized {
+            room_id: room,
+            created: done.created,
+        },
+    ));
+    tell_caller(session, snapshot, room, done, last).await
+}
+
+async fn tell_caller(
+    session: &Session,
+    snapshot: Snapshot,
+    room: RoomId,
+    done: Initialized,
+    last: Vec<Frame>,
+) -> Result<(), ChatError> {
+    if list::is_full(&session.device) {
+        let told = list::send_whole(&session.chat, &session.device, snapshot, Vec::new(), |_| {
+            last.clone()
+        })
+        .await;
+        if told.is_err() {
+            // The room is there all the same; the list follows when it can be read.
+            session
+                .chat
+                .hub
+                .refresh_again(std::slice::from_ref(&session.device));
+            session.send_all(last);
+        }
+        return Ok(());
+    }
+    match done.entry {
+        Some(read) => {
+            let mut frames = vec![Frame::event("chatEntry", &read.entry)];
+            frames.extend(last);
+            session
+                .finish(snapshot, room, vec![(read.position, frames)])
+                .await;
+        }
+        None => {
+            // The entry of a new room was told by `room_gained`; it is held until the snapshot ends.
+            drop(snapshot);
+            session.send_all(last);
+        }
+    }
+    Ok(())
+}
+
+/// Everyone in the room, each once, the caller first.
+fn members(session: &Session, participants: Vec<UserId>) -> Result<Vec<UserId>, ChatError> {
+    let caller = &session.device.user;
+    let others = participants.into_iter().filter(|user| user != caller);
+    let members: Vec<UserId> = std::iter::once(caller.clone()).chain(others).collect();
+    if members.len() < 2 {
+        return Err(ChatError::invalid_payload(
+            "\"participants\" must name at least one other user",
+        ));
+    }
+    if members.len() > session.chat.limits.participants_max {
+        return Err(too_many_participants(session.chat.limits));
+    }
+    Ok(members)
+}
+
+fn room_id(members: &[UserId], is_group: bool, client_room_id: Option<&str>) -> RoomId {
+    match (members, client_room_id) {
+        ([one, other], _) if !is_group => RoomId::direct(one, other),
+        ([creator, ..], Some(client_room_id)) => RoomId::named_group(creator, client_room_id),
+        _ => RoomId::random(),
+    }
+}

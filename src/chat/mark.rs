@@ -1,0 +1,35 @@
+//! `markAsRead`: move the caller's read marker.
+
+use super::session::Session;
+use crate::error::ChatError;
+use crate::hub::snapshot::Snapshot;
+use crate::protocol::event::Ack;
+use crate::protocol::frame::{Frame, RequestId};
+use crate::protocol::ids::{MessageId, RoomId};
+
+/// Moves the marker; the script publishes it. Then this device's `status` and ack.
+pub async fn handle(
+    session: &Session,
+    room: RoomId,
+    message: MessageId,
+    id: Option<&RequestId>,
+) -> Result<(), ChatError> {
+    let snapshot = Snapshot::begin(&session.chat.hub, &session.device).await;
+    let marked = session
+        .chat
+        .store
+        .mark_as_read(room, &session.device.user, message)
+        .await?;
+    let unread_cnt = marked.position.seq.saturating_sub(marked.read_seq);
+    let mut frames = vec![Frame::status(&format!("{message} marked"))];
+    let result = Ack::Marked {
+        room_id: room,
+        read_seq: marked.read_seq,
+        unread_cnt,
+    };
+    frames.extend(Session::ack(id, &result));
+    session
+        .finish(snapshot, room, vec![(marked.position, frames)])
+        .await;
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! What each client event does: check, one script call, reply. The rules themselves are in `lua/`.
+
+pub mod authenticate;
+pub mod enter;
+pub mod history;
+pub mod initialize;
+pub mod leave;
+pub mod list;
+pub mod mark;
+pub mod reset;
+pub mod send;
+pub mod session;
+
+use std::sync::Arc;
+
+use crate::auth::Verifier;
+use crate::hub::Hub;
+use crate::protocol::request::PayloadLimits;
+use crate::store::Store;
+
+/// What every session of a server shares.
+pub struct Chat {
+    pub store: Store,
+    pub hub: Arc<Hub>,
+    pub verifier: Verifier,
+    pub limits: PayloadLimits,
+    /// Whether clients may delete everything: in development, on loopback.
+    pub reset_allowed: bool,
+}

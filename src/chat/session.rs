@@ -1,0 +1,166 @@
+//! One device's session, whatever door it came through: its requests, one after the other.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Chat, authenticate, enter, history, initialize, leave, list, mark, reset, send};
+use crate::auth::Identity;
+use crate::error::{ChatError, ErrorCode};
+use crate::hub::Full;
+use crate::hub::device::{Cuts, Device, ListMode, Section};
+use crate::hub::snapshot::Snapshot;
+use crate::protocol::event::Ack;
+use crate::protocol::frame::{Frame, RequestId};
+use crate::protocol::ids::{RoomId, UserId};
+use crate::protocol::request::{ClientEvent, Request};
+use crate::store::reply::Position;
+
+/// A connected device. One request at a time: what it sends takes effect in the order it sent it.
+pub struct Session {
+    pub chat: Arc<Chat>,
+    pub device: Arc<Device>,
+    /// The room that this device views.
+    pub viewing: Option<RoomId>,
+    /// When its token ends.
+    pub expires_at: Option<SystemTime>,
+}
+
+impl Session {
+    /// Takes a device in. Nothing is sent before [`Self::start`].
+    pub fn open(
+        chat: Arc<Chat>,
+        user: UserId,
+        identity: &Identity,
+        mode: ListMode,
+        max_per_user: usize,
+    ) -> Result<Self, Full> {
+        let device = chat.hub.register(user, mode, max_per_user)?;
+        Ok(Self {
+            chat,
+            device,
+            viewing: None,
+            expires_at: identity.expires_at,
+        })
+    }
+
+    /// Follows the user's rooms and sends the first chat list, with no gap between it and later events.
+    pub async fn start(&self) -> Result<(), ChatError> {
+        let user = &self.device.user;
+        list::follow_user(&self.chat, user).await?;
+        let greeting = [
+            format!("user:{user} connected"),
+            "chat list updated".to_owned(),
+        ];
+        let greeting = greeting.iter().map(|text| Frame::status(text)).collect();
+        let snapshot = Snapshot::first(&self.chat.hub, &self.device);
+        list::send_whole(&self.chat, &self.device, snapshot, greeting, |_| Vec::new())
+            .await
+            .map(drop)
+    }
+
+    /// Answers one request: its events, then its ack or its error. Tells what was wrong with it, if anything was.
+    pub async fn handle(&mut self, request: Request) -> Option<ErrorCode> {
+        let Request { id, event, body } = request;
+        let outcome = match body {
+            Ok(body) => self.perform(body, id.as_ref()).await,
+            Err(error) => Err(error),
+        };
+        let error = outcome.err()?;
+        let code = error.code;
+        let error = match event {
+            Some(event) if event.len() <= 64 => error.of_event(&event),
+            _ => error,
+        };
+        self.device.send(Frame::error(id.as_ref(), &error));
+        Some(code)
+    }
+
+    async fn perform(
+        &mut self,
+        event: ClientEvent,
+        id: Option<&RequestId>,
+    ) -> Result<(), ChatError> {
+        match event {
+            ClientEvent::InitializeChat {
+                participants,
+                name,
+                client_room_id,
+            } => {
+                let wish = initialize::Wish {
+                    participants,
+                    name,
+                    client_room_id,
+                };
+                initialize::handle(self, wish, id).await
+            }
+            ClientEvent::GetChatList => list::handle(self, id).await,
+            ClientEvent::EnterChat { room, limit } => enter::handle(self, room, limit, id).await,
+            ClientEvent::LeaveChat => leave::handle(self, id).await,
+            ClientEvent::SendMessage {
+                room,
+                content,
+                client_message_id,
+            } => send::handle(self, room, &content, client_message_id.as_deref(), id).await,
+            ClientEvent::MarkAsRead { room, message } => {
+                mark::handle(self, room, message, id).await
+            }
+            ClientEvent::GetHistory {
+                room,
+                cursor,
+                limit,
+            } => history::handle(self, room, cursor, limit, id).await,
+            ClientEvent::Authenticate { token } => authenticate::handle(self, &token, id),
+            ClientEvent::ResetRedisForDevelopment => reset::handle(self, id).await,
+        }
+    }
+
+    /// The ack of a request, if it asked for one.
+    pub fn ack(id: Option<&RequestId>, result: &Ack) -> Option<Frame> {
+        id.map(|id| Frame::ack(id, result))
+    }
+
+    /// Queues what belongs to no room's order.
+    pub fn send_all(&self, frames: impl IntoIterator<Item = Frame>) {
+        frames.into_iter().for_each(|frame| self.device.send(frame));
+    }
+
+    /// Queues what a snapshot of one room gave, each section after the events up to its position.
+    pub async fn finish(
+        &self,
+        mut snapshot: Snapshot,
+        room: RoomId,
+        parts: Vec<(Position, Vec<Frame>)>,
+    ) {
+        let frames: Vec<Frame> = parts
+            .iter()
+            .flat_map(|(_, frames)| frames.clone())
+            .collect();
+        let section = |(cut, frames)| Section {
+            cuts: Arc::new(Cuts::from([(room, cut)])),
+            frames,
+        };
+        if snapshot
+            .finish(parts.into_iter().map(section).collect())
+            .await
+            .is_err()
+        {
+            // A dev reset came in between: there is no order left to keep.
+            self.send_all(frames);
+        }
+    }
+
+    /// The device is gone: it views nothing, and nothing more is sent to it.
+    pub async fn end(mut self) {
+        if let Err(error) = leave::leave_room(&mut self).await {
+            // The lease ends by itself.
+            log::debug!("a device could not leave its room: {error}");
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.chat.hub.set_viewing(&self.device, self.viewing, None);
+        self.chat.hub.unregister(&self.device);
+    }
+}

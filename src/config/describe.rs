@@ -1,0 +1,193 @@
+//! The effective settings as text. Secrets never get into it, nor into `Debug` output.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::settings as s;
+use super::{
+    AuthConfig, ChatConfig, Config, ConfigErrors, Environment, KeySource, Limits, Problem,
+    RedisConfig, Timing, redis_url,
+};
+
+/// Stands for a secret.
+const MASK: &str = "(set, not shown)";
+
+type Values = Vec<(&'static str, String)>;
+
+impl Config {
+    /// The effective settings as variables and their values, in the order of the table; secrets
+    /// are masked. What is unset has an empty value. `RUST_LOG` is not among them.
+    #[must_use]
+    pub fn describe(&self) -> Vec<(&'static str, String)> {
+        let mut values = vec![
+            (s::APP_ENV.name, self.environment.to_string()),
+            (s::HOST.name, self.host.to_string()),
+            (s::PORT.name, self.port.to_string()),
+            (s::DEV_OPEN.name, flag(self.dev_open)),
+        ];
+        values.extend(describe_redis(&self.redis));
+        values.extend(describe_auth(&self.auth));
+        values.extend(describe_limits(&self.limits));
+        values.extend(describe_chat(&self.chat));
+        values.extend(describe_timing(&self.timing));
+        values
+    }
+}
+
+fn describe_redis(redis: &RedisConfig) -> Values {
+    let url = redis
+        .url
+        .as_deref()
+        .map(redis_url::masked)
+        .unwrap_or_default();
+    let runtime_dir = redis
+        .runtime_dir
+        .as_deref()
+        .map(|dir| dir.display().to_string());
+    vec![
+        (s::REDIS_URL.name, url),
+        (s::KEY_PREFIX.name, redis.key_prefix.clone()),
+        (s::REDIS_DATA_DIR.name, redis.data_dir.display().to_string()),
+        (s::REDIS_RUNTIME_DIR.name, runtime_dir.unwrap_or_default()),
+        (s::REDIS_CALL_TIMEOUT_MS.name, millis(redis.call_timeout)),
+    ]
+}
+
+fn describe_auth(auth: &AuthConfig) -> Values {
+    let (secret, public_key) = match &auth.key {
+        KeySource::HmacSecret(_) => (MASK, String::new()),
+        KeySource::PublicKeyPem(pem) => {
+            ("", String::from_utf8_lossy(pem).trim().replace('\n', "\\n"))
+        }
+    };
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    vec![
+        (s::JWT_SECRET.name, secret.to_owned()),
+        (s::JWT_PUBLIC_KEY.name, public_key),
+        (s::JWT_USER_CLAIM.name, text(&auth.user_claim)),
+        (s::JWT_REQUIRE_EXP.name, flag(auth.require_exp)),
+        (s::JWT_ISSUER.name, text(&auth.issuer)),
+        (s::JWT_AUDIENCE.name, text(&auth.audience)),
+        (s::JWT_LEEWAY_SECS.name, auth.leeway.as_secs().to_string()),
+        (s::ALLOW_QUERY_TOKEN.name, flag(auth.allow_query_token)),
+    ]
+}
+
+fn describe_limits(limits: &Limits) -> Values {
+    [
+        (s::MAX_CONNECTIONS, limits.max_connections),
+        (s::MAX_CONNECTIONS_PER_USER, limits.max_connections_per_user),
+        (s::MAX_FRAME_BYTES, limits.max_frame_bytes),
+        (s::MAX_CONTENT_BYTES, limits.max_content_bytes),
+        (s::MAX_PARTICIPANTS, limits.max_participants),
+        (s::QUEUE_MAX_FRAMES, limits.queue_max_frames),
+        (s::QUEUE_MAX_BYTES, limits.queue_max_bytes),
+    ]
+    .map(|(setting, value)| (setting.name, value.to_string()))
+    .to_vec()
+}
+
+fn describe_chat(chat: &ChatConfig) -> Values {
+    vec![
+        (
+            s::HISTORY_MAX_MESSAGES.name,
+            chat.history_max_messages.to_string(),
+        ),
+        (
+            s::DEDUPE_TTL_SECS.name,
+            chat.dedupe_ttl.as_secs().to_string(),
+        ),
+        (s::VIEWER_LEASE_MS.name, millis(chat.viewer_lease)),
+        (
+            s::LIST_REFRESH_INTERVAL_MS.name,
+            millis(chat.list_refresh_interval),
+        ),
+    ]
+}
+
+fn describe_timing(timing: &Timing) -> Values {
+    [
+        (s::HEADER_TIMEOUT_MS, timing.header_timeout),
+        (s::PING_INTERVAL_MS, timing.ping_interval),
+        (s::PING_TIMEOUT_MS, timing.ping_timeout),
+        (s::SHUTDOWN_DEADLINE_MS, timing.shutdown_deadline),
+    ]
+    .map(|(setting, value)| (setting.name, millis(value)))
+    .to_vec()
+}
+
+fn flag(on: bool) -> String {
+    u8::from(on).to_string()
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+impl Environment {
+    /// Whether this is [`Environment::Development`].
+    #[must_use]
+    pub fn is_development(self) -> bool {
+        self == Self::Development
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Development => "development",
+            Self::Production => "production",
+        })
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("url", &self.url.as_deref().map(redis_url::masked))
+            .field("key_prefix", &self.key_prefix)
+            .field("data_dir", &self.data_dir)
+            .field("runtime_dir", &self.runtime_dir)
+            .field("call_timeout", &self.call_timeout)
+            .finish()
+    }
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HmacSecret(_) => f.debug_tuple("HmacSecret").field(&MASK).finish(),
+            Self::PublicKeyPem(pem) => {
+                let text = String::from_utf8_lossy(pem);
+                f.debug_tuple("PublicKeyPem").field(&text).finish()
+            }
+        }
+    }
+}
+
+impl Problem {
+    pub(super) fn new(name: &str, text: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            text: text.into(),
+        }
+    }
+}
+
+impl ConfigErrors {
+    pub(super) fn render(&self) -> String {
+        let mut text = "the configuration has problems".to_owned();
+        if !self.origin.is_empty() {
+            text.push_str(&format!(" ({})", self.origin));
+        }
+        text.push(':');
+        for Problem {
+            name,
+            text: problem,
+        } in &self.problems
+        {
+            text.push_str(&format!("\n  {name}: {problem}"));
+        }
+        text
+    }
+}

@@ -1,0 +1,420 @@
+//! The configuration: the only reader of the environment.
+//!
+//! Everything is checked before anything starts, and all that is wrong is reported at once. The
+//! settings, their defaults and ranges are in [`settings`]; `.env.example` mirrors them.
+
+mod describe;
+mod reader;
+mod redis_url;
+pub mod settings;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::auth;
+use reader::Reader;
+use settings as s;
+use sources::{NODE_ENV, Sources};
+
+/// Gives a variable's value, `None` where it is unset.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Development or production.
+    pub environment: Environment,
+    /// The address to listen on.
+    pub host: IpAddr,
+    /// The port to listen on; 0 for any free one.
+    pub port: u16,
+    /// In development: allow the reset of all chats also where `host` is not loopback.
+    pub dev_open: bool,
+    /// How Redis is reached or run.
+    pub redis: RedisConfig,
+    /// How tokens are checked.
+    pub auth: AuthConfig,
+    /// What clients may use up.
+    pub limits: Limits,
+    /// How chats behave.
+    pub chat: ChatConfig,
+    /// How long things may take.
+    pub timing: Timing,
+}
+
+/// Where the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// On a developer's machine.
+    Development,
+    /// Everywhere else.
+    Production,
+}
+
+/// How Redis is reached or run.
+#[derive(Clone)]
+pub struct RedisConfig {
+    /// The Redis to use; `None` for one of the server's own.
+    pub url: Option<String>,
+    /// What all keys and channels begin with: 1 to 32 of `A-Za-z0-9._-`.
+    pub key_prefix: String,
+    /// The data folder of the server's own Redis.
+    pub data_dir: PathBuf,
+    /// The folder for its socket; `None` for a private one that the server chooses.
+    pub runtime_dir: Option<PathBuf>,
+    /// How long one call may take.
+    pub call_timeout: Duration,
+}
+
+/// How tokens are checked.
+#[derive(Debug, Clone)]
+pub struct AuthConfig {
+    /// What signatures are checked with.
+    pub key: KeySource,
+    /// The claim, or path to it, that holds the user id; `None` for the usual ones.
+    pub user_claim: Option<String>,
+    /// Refuse tokens without `exp`.
+    pub require_exp: bool,
+    /// The `iss` that tokens must have.
+    pub issuer: Option<String>,
+    /// The `aud` that tokens must have, alone or in a list.
+    pub audience: Option<String>,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+    /// Accept `?token=` too.
+    pub allow_query_token: bool,
+}
+
+/// What signatures are checked with.
+#[derive(Clone)]
+pub enum KeySource {
+    /// A shared secret, for HS256, HS384 and HS512.
+    HmacSecret(String),
+    /// A public key as PEM text, for the algorithms of its own family.
+    PublicKeyPem(Vec<u8>),
+}
+
+/// What clients may use up.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections in all.
+    pub max_connections: usize,
+    /// Connections of one user.
+    pub max_connections_per_user: usize,
+    /// Bytes of one frame from a client.
+    pub max_frame_bytes: usize,
+    /// Bytes of one message's content, as UTF-8.
+    pub max_content_bytes: usize,
+    /// Users in one room, its creator included.
+    pub max_participants: usize,
+    /// Frames that may wait for one device.
+    pub queue_max_frames: usize,
+    /// Bytes that may wait for one device.
+    pub queue_max_bytes: usize,
+}
+
+/// How chats behave.
+#[derive(Debug, Clone)]
+pub struct ChatConfig {
+    /// About how many messages a room keeps; 0 for all.
+    pub history_max_messages: u64,
+    /// How long a repeated `clientMessageId` is recognised.
+    pub dedupe_ttl: Duration,
+    /// How long a device counts as viewing a room unless that is renewed.
+    pub viewer_lease: Duration,
+    /// The least time between two pushed chat lists of a user whose rooms keep changing.
+    pub list_refresh_interval: Duration,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// For the head of an HTTP request.
+    pub header_timeout: Duration,
+    /// Between two pings to a device.
+    pub ping_interval: Duration,
+    /// For the answer to a ping.
+    pub ping_timeout: Duration,
+    /// For devices to take what is queued when the server stops.
+    pub shutdown_deadline: Duration,
+}
+
+/// One thing that is wrong, with what is accepted instead. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The variable or the file.
+    pub name: String,
+    /// What is wrong with it.
+    pub text: String,
+}
+
+/// Everything that is wrong with the configuration. Displays as one line for each problem.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.render())]
+pub struct ConfigErrors {
+    /// All problems, never empty.
+    pub problems: Vec<Problem>,
+    /// Which environment and file were read, for people; empty where that is not known.
+    pub origin: String,
+}
+
+/// Reads the environment and the `.env.dev` or `.env.prod` of the current folder.
+///
+/// The real environment wins over the file, which need not be there. The environment of the
+/// process is not changed.
+///
+/// # Errors
+/// All bad values, and a file that cannot be read or parsed.
+pub fn load() -> Result<Config, ConfigErrors> {
+    load_from(&open_sources())
+}
+
+/// What is logged, as an `env_logger` filter: `RUST_LOG`, or `info`.
+#[must_use]
+pub fn log_filter() -> String {
+    let sources = open_sources();
+    sources
+        .get(s::RUST_LOG.name)
+        .unwrap_or_else(|| s::RUST_LOG.default_text())
+}
+
+fn open_sources() -> Sources {
+    Sources::open(Path::new(""), &|name| std::env::var_os(name))
+}
+
+fn load_from(sources: &Sources) -> Result<Config, ConfigErrors> {
+    let mut problems = sources.problems.clone();
+    match Config::from_lookup(&|name| sources.get(name)) {
+        Ok(config) if problems.is_empty() => return Ok(config),
+        Ok(_) => {}
+        Err(errors) => problems.extend(errors.problems),
+    }
+    Err(ConfigErrors {
+        problems,
+        origin: origin(sources),
+    })
+}
+
+/// Says where values were looked for: forgetting `APP_ENV` is the most common mistake.
+fn origin(sources: &Sources) -> String {
+    let Some(path) = &sources.path else {
+        return String::new();
+    };
+    let lookup = |name: &str| sources.get(name);
+    let unset = [s::APP_ENV.name, NODE_ENV]
+        .iter()
+        .all(|name| lookup(name).is_none());
+    let environment = match environment_of(&lookup) {
+        Ok(environment) if unset => format!("{environment}, because APP_ENV is not set"),
+        Ok(environment) => environment.to_string(),
+        Err(_) => return String::new(),
+    };
+    let found = if sources.found { "" } else { ", not there" };
+    format!("{environment}; file {}{found}", path.display())
+}
+
+/// The environment that `APP_ENV` or, where that is unset, `NODE_ENV` says; or the name of the
+/// variable and its bad value.
+fn environment_of(lookup: Lookup<'_>) -> Result<Environment, (&'static str, String)> {
+    for name in [s::APP_ENV.name, NODE_ENV] {
+        let value = lookup(name).unwrap_or_default();
+        match value.trim() {
+            "" => {}
+            "dev" | "development" => return Ok(Environment::Development),
+            "prod" | "production" => return Ok(Environment::Production),
+            _ => return Err((name, value)),
+        }
+    }
+    Ok(Environment::Production)
+}
+
+impl Config {
+    /// Reads all settings from `lookup`, which stands for the environment.
+    ///
+    /// # Errors
+    /// All bad values at once.
+    pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader::new(lookup);
+        let environment = read_environment(&mut reader);
+        let host = reader.parsed(&s::HOST, |text| text.parse().ok());
+        let config = Self {
+            environment: environment.unwrap_or(Environment::Production),
+            host: host.unwrap_or(IpAddr::from([127, 0, 0, 1])),
+            port: u16::try_from(reader.number(&s::PORT)).unwrap_or_default(),
+            dev_open: reader.flag(&s::DEV_OPEN),
+            redis: read_redis(&mut reader),
+            auth: read_auth(&mut reader, environment),
+            limits: read_limits(&mut reader),
+            chat: read_chat(&mut reader),
+            timing: read_timing(&mut reader),
+        };
+        if reader.problems.is_empty() {
+            return Ok(config);
+        }
+        Err(ConfigErrors {
+            problems: reader.problems,
+            origin: String::new(),
+        })
+    }
+}
+
+/// `None` where `APP_ENV` is bad: what depends on it can't be judged then.
+fn read_environment(reader: &mut Reader<'_>) -> Option<Environment> {
+    environment_of(&|name| reader.raw(name))
+        .map_err(|(name, value)| {
+            let accepted = s::APP_ENV.accepted();
+            let text = format!("{value:?} is not accepted; give {accepted}");
+            reader.problems.push(Problem::new(name, text));
+        })
+        .ok()
+}
+
+fn read_redis(reader: &mut Reader<'_>) -> RedisConfig {
+    RedisConfig {
+        url: read_redis_url(reader),
+        key_prefix: reader
+            .parsed(&s::KEY_PREFIX, key_prefix)
+            .unwrap_or_default(),
+        data_dir: reader
+            .text(&s::REDIS_DATA_DIR)
+            .map(PathBuf::from)
+            .unwrap_or_default(),
+        runtime_dir: reader.text(&s::REDIS_RUNTIME_DIR).map(PathBuf::from),
+        call_timeout: reader.millis(&s::REDIS_CALL_TIMEOUT_MS),
+    }
+}
+
+fn key_prefix(text: &str) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let fits = (1..=32).contains(&text.len()) && text.bytes().all(allowed);
+    fits.then(|| text.to_owned())
+}
+
+fn read_redis_url(reader: &mut Reader<'_>) -> Option<String> {
+    let url = reader.text(&s::REDIS_URL)?;
+    if let Err(reason) = redis_url::check(&url) {
+        let accepted = s::REDIS_URL.accepted();
+        let shown = redis_url::masked(&url);
+        reader.report(
+            &s::REDIS_URL,
+            format!("{shown} is not accepted: {reason}; give {accepted}"),
+        );
+    }
+    Some(url)
+}
+
+fn read_auth(reader: &mut Reader<'_>, environment: Option<Environment>) -> AuthConfig {
+    let claim = |text: &str| (text.len() <= 128).then(|| text.to_owned());
+    AuthConfig {
+        key: read_key(reader, environment),
+        user_claim: reader.parsed(&s::JWT_USER_CLAIM, claim),
+        require_exp: reader.flag(&s::JWT_REQUIRE_EXP),
+        issuer: reader.text(&s::JWT_ISSUER),
+        audience: reader.text(&s::JWT_AUDIENCE),
+        leeway: reader.secs(&s::JWT_LEEWAY_SECS),
+        allow_query_token: reader.flag(&s::ALLOW_QUERY_TOKEN),
+    }
+}
+
+fn read_key(reader: &mut Reader<'_>, environment: Option<Environment>) -> KeySource {
+    match (reader.text(&s::JWT_SECRET), reader.text(&s::JWT_PUBLIC_KEY)) {
+        (Some(secret), None) => {
+            check_secret(reader, &secret, environment);
+            return KeySource::HmacSecret(secret);
+        }
+        (None, Some(key)) => return KeySource::PublicKeyPem(read_public_key(reader, &key)),
+        (Some(_), Some(_)) => {
+            let text = "is set, and so is JWT_PUBLIC_KEY; give one of the two";
+            reader.report(&s::JWT_SECRET, text);
+        }
+        // With a bad APP_ENV no file was read, so it may well be set there.
+        (None, None) if environment.is_none() => {}
+        (None, None) => {
+            let text = "is not set, nor is JWT_PUBLIC_KEY; give one of the two \
+                        (for development: cp .env.example .env.dev, and APP_ENV=dev)";
+            reader.report(&s::JWT_SECRET, text);
+        }
+    }
+    KeySource::HmacSecret(String::new())
+}
+
+fn check_secret(reader: &mut Reader<'_>, secret: &str, environment: Option<Environment>) {
+    if environment != Some(Environment::Production) {
+        return;
+    }
+    let reason = if secret == s::EXAMPLE_SECRET {
+        "is the example's"
+    } else if secret.len() < s::MIN_SECRET_BYTES {
+        "is too short for production"
+    } else {
+        return;
+    };
+    let accepted = s::JWT_SECRET.accepted();
+    reader.report(
+        &s::JWT_SECRET,
+        format!("{reason}; give {accepted} (openssl rand -base64 48)"),
+    );
+}
+
+/// The PEM text, from the value itself or from the file it names.
+fn read_public_key(reader: &mut Reader<'_>, value: &str) -> Vec<u8> {
+    let pem = if value.contains("-----BEGIN") {
+        Ok(value.replace("\\n", "\n").into_bytes())
+    } else {
+        // The value is not shown: it may be a secret that was put in the wrong variable.
+        fs::read(value).map_err(|error| {
+            format!("is neither PEM text nor the path of a file that can be read ({error})")
+        })
+    };
+    let checked = pem.and_then(|pem| match auth::check_public_key(&pem) {
+        Ok(()) => Ok(pem),
+        Err(error) => Err(error.to_string()),
+    });
+    checked.unwrap_or_else(|reason| {
+        let accepted = s::JWT_PUBLIC_KEY.accepted();
+        reader.report(&s::JWT_PUBLIC_KEY, format!("{reason}; give {accepted}"));
+        Vec::new()
+    })
+}
+
+fn read_limits(reader: &mut Reader<'_>) -> Limits {
+    let limits = Limits {
+        max_connections: reader.count(&s::MAX_CONNECTIONS),
+        max_connections_per_user: reader.count(&s::MAX_CONNECTIONS_PER_USER),
+        max_frame_bytes: reader.count(&s::MAX_FRAME_BYTES),
+        max_content_bytes: reader.count(&s::MAX_CONTENT_BYTES),
+        max_participants: reader.count(&s::MAX_PARTICIPANTS),
+        queue_max_frames: reader.count(&s::QUEUE_MAX_FRAMES),
+        queue_max_bytes: reader.count(&s::QUEUE_MAX_BYTES),
+    };
+    let (content, frame) = (limits.max_content_bytes, limits.max_frame_bytes);
+    // A refused frame limit reads as 0; it is reported already.
+    if frame > 0 && content > frame {
+        let text = format!("{content} is more than MAX_FRAME_BYTES, {frame}; give at most that");
+        reader.report(&s::MAX_CONTENT_BYTES, text);
+    }
+    limits
+}
+
+fn read_chat(reader: &mut Reader<'_>) -> ChatConfig {
+    ChatConfig {
+        history_max_messages: reader.number(&s::HISTORY_MAX_MESSAGES),
+        dedupe_ttl: reader.secs(&s::DEDUPE_TTL_SECS),
+        viewer_lease: reader.millis(&s::VIEWER_LEASE_MS),
+        list_refresh_interval: reader.millis(&s::LIST_REFRESH_INTERVAL_MS),
+    }
+}
+
+fn read_timing(reader: &mut Reader<'_>) -> Timing {
+    Timing {
+        header_timeout: reader.millis(&s::HEADER_TIMEOUT_MS),
+        ping_interval: reader.millis(&s::PING_INTERVAL_MS),
+        ping_timeout: reader.millis(&s::PING_TIMEOUT_MS),
+        shutdown_deadline: reader.millis(&s::SHUTDOWN_DEADLINE_MS),
+    }
+}

@@ -1,0 +1,489 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStringExt;
+
+use super::settings::{EXAMPLE_SECRET, Kind};
+use super::*;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const RSA_PEM: &str = include_str!("../../tests/fixtures/rsa_public.pem");
+
+/// The configuration that these variables make.
+fn configure(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let variables: BTreeMap<_, _> = variables.iter().copied().collect();
+    Config::from_lookup(&|name| variables.get(name).map(|value| (*value).to_owned()))
+}
+
+/// The same with a good secret.
+fn configure_with(name: &str, value: &str) -> Result<Config, ConfigErrors> {
+    configure(&[("JWT_SECRET", SECRET), (name, value)])
+}
+
+/// The one problem there is, as text.
+fn problem(result: Result<Config, ConfigErrors>) -> String {
+    let problems = result.unwrap_err().problems;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    format!("{}: {}", problems[0].name, problems[0].text)
+}
+
+/// The configuration as read with this environment in a folder with these files.
+fn load_in(
+    files: &[(&str, &str)],
+    env: &[(&str, &str)],
+) -> (Sources, Result<Config, ConfigErrors>) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let env: BTreeMap<_, _> = env.iter().copied().collect();
+    let sources = Sources::open(folder.path(), &|name| env.get(name).map(OsString::from));
+    let config = load_from(&sources);
+    (sources, config)
+}
+
+#[test]
+fn only_a_key_is_needed_and_the_defaults_are_those_of_the_table() {
+    let config = configure(&[("JWT_SECRET", SECRET)]).unwrap();
+    assert_eq!(config.environment, Environment::Production);
+    assert_eq!(config.port, 3000);
+    assert_eq!(config.redis.call_timeout, Duration::from_secs(2));
+    let described: BTreeMap<_, _> = config.describe().into_iter().collect();
+    for setting in settings::all().filter(|s| !["RUST_LOG", "JWT_SECRET"].contains(&s.name)) {
+        assert_eq!(
+            described[setting.name],
+            setting.default_text(),
+            "{}",
+            setting.name
+        );
+    }
+}
+
+#[test]
+fn describe_lists_every_setting_once_and_in_order() {
+    let config = configure(&[("JWT_SECRET", SECRET)]).unwrap();
+    let described: Vec<_> = config.describe().iter().map(|(name, _)| *name).collect();
+    let names = settings::all()
+        .map(|s| s.name)
+        .filter(|name| *name != "RUST_LOG");
+    assert_eq!(described, names.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_number_is_held_to_its_range() {
+    for setting in settings::all() {
+        let Kind::Number {
+            default, min, max, ..
+        } = setting.kind
+        else {
+            continue;
+        };
+        assert!((min..=max).contains(&default), "{}", setting.name);
+        let mut bad = vec![
+            (max + 1).to_string(),
+            "-1".into(),
+            "1.5".into(),
+            "many".into(),
+        ];
+        bad.extend(min.checked_sub(1).map(|below| below.to_string()));
+        for value in bad {
+            let text = problem(configure_with(setting.name, &value));
+            assert!(text.starts_with(setting.name), "{text}");
+            assert!(text.contains(&format!("{value:?}")), "{text}");
+            assert!(text.contains(&format!("from {min} to {max}")), "{text}");
+        }
+    }
+    assert_eq!(configure_with("PORT", "0").unwrap().port, 0);
+    assert_eq!(configure_with("PORT", " 65535 ").unwrap().port, 65_535);
+}
+
+#[test]
+fn everything_wrong_is_told_at_once() {
+    let errors = configure(&[
+        ("APP_ENV", "staging"),
+        ("HOST", "localhost"),
+        ("PORT", "70000"),
+        ("DEV_OPEN", "maybe"),
+        ("KEY_PREFIX", "chat:{a}"),
+        ("REDIS_URL", "http://localhost"),
+        ("JWT_SECRET", SECRET),
+        ("JWT_PUBLIC_KEY", RSA_PEM),
+        ("VIEWER_LEASE_MS", "999"),
+    ])
+    .unwrap_err();
+    let names: Vec<_> = errors.problems.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "APP_ENV",
+            "HOST",
+            "PORT",
+            "DEV_OPEN",
+            "REDIS_URL",
+            "KEY_PREFIX",
+            "JWT_SECRET",
+            "VIEWER_LEASE_MS",
+        ]
+    );
+    let text = errors.to_string();
+    assert_eq!(text.lines().count(), 1 + names.len(), "{text}");
+    assert!(
+        text.contains("\"staging\" is not accepted; give dev, development, prod"),
+        "{text}"
+    );
+}
+
+#[test]
+fn app_env_and_its_alias_say_the_environment() {
+    let environment = |app: &str, node: &str| {
+        configure(&[("JWT_SECRET", SECRET), ("APP_ENV", app), ("NODE_ENV", node)])
+            .map(|config| config.environment)
+    };
+    for value in ["dev", "development"] {
+        assert_eq!(environment(value, "").unwrap(), Environment::Development);
+        assert_eq!(environment("", value).unwrap(), Environment::Development);
+        assert_eq!(environment("prod", value).unwrap(), Environment::Production);
+    }
+    assert_eq!(
+        environment("", "production").unwrap(),
+        Environment::Production
+    );
+    assert!(environment("DEV", "").is_err());
+    let text = environment("", "test").unwrap_err().to_string();
+    assert!(text.contains("NODE_ENV: \"test\""), "{text}");
+}
+
+#[test]
+fn content_must_fit_into_a_frame() {
+    let small = |content| {
+        configure(&[
+            ("JWT_SECRET", SECRET),
+            ("MAX_FRAME_BYTES", "1024"),
+            ("MAX_CONTENT_BYTES", content),
+        ])
+    };
+    assert!(problem(small("1025")).contains("MAX_FRAME_BYTES, 1024"));
+    assert_eq!(small("1024").unwrap().limits.max_frame_bytes, 1024);
+}
+
+#[test]
+fn key_prefixes_are_short_and_plain() {
+    for good in ["c", "my-chat_2.0", &"x".repeat(32)] {
+        assert_eq!(
+            configure_with("KEY_PREFIX", good).unwrap().redis.key_prefix,
+            good
+        );
+    }
+    for bad in ["a:b", "{a}", "ü", "a b", &"x".repeat(33)] {
+        assert!(configure_with("KEY_PREFIX", bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn redis_addresses_of_all_kinds_are_taken_with_database_0() {
+    for good in [
+        "redis://localhost",
+        "redis://localhost:6380/0",
+        "redis://user:pa%40ss@127.0.0.1:6379/",
+        "redis://[::1]:6379?protocol=resp3",
+        "rediss://redis.example.com",
+        "unix:///run/redis.sock",
+        "redis+unix:///run/redis.sock?db=0&user=u&pass=p",
+    ] {
+        let config = configure_with("REDIS_URL", good).unwrap();
+        assert_eq!(config.redis.url.as_deref(), Some(good));
+    }
+    for (bad, reason) in [
+        ("redis://localhost/1", "database other than 0"),
+        ("redis://localhost/?db=2", "database other than 0"),
+        ("redis://localhost/x", "invalid database"),
+        ("unix:///run/redis.sock?db=1", "database other than 0"),
+        ("rediss://localhost/#insecure", "after #"),
+        ("redis://", "missing hostname"),
+        ("http://localhost", "not an address"),
+        ("localhost:6379", "not an address"),
+    ] {
+        let text = problem(configure_with("REDIS_URL", bad));
+        assert!(text.contains(reason), "{bad}: {text}");
+    }
+}
+
+#[test]
+fn tokens_are_checked_with_a_secret_or_a_public_key_but_not_both() {
+    let text = problem(configure(&[]));
+    assert!(
+        text.contains("JWT_SECRET: is not set, nor is JWT_PUBLIC_KEY"),
+        "{text}"
+    );
+    let text = problem(configure(&[
+        ("JWT_SECRET", SECRET),
+        ("JWT_PUBLIC_KEY", RSA_PEM),
+    ]));
+    assert!(text.contains("so is JWT_PUBLIC_KEY"), "{text}");
+}
+
+#[test]
+fn a_public_key_is_text_or_a_file() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/rsa_public.pem");
+    let one_line = RSA_PEM.replace('\n', "\\n");
+    for value in [RSA_PEM, &one_line, path] {
+        let config = configure(&[("JWT_PUBLIC_KEY", value)]).unwrap();
+        let KeySource::PublicKeyPem(pem) = config.auth.key else {
+            panic!("not a public key");
+        };
+        assert_eq!(String::from_utf8(pem).unwrap().trim(), RSA_PEM.trim());
+    }
+    let private = include_str!("../../tests/fixtures/rsa_private.pem");
+    for (bad, reason) in [
+        (private, "private key"),
+        (
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+            "supported kind",
+        ),
+        ("/no/such/file.pem", "neither PEM text nor the path"),
+        ("hunter2hunter2", "neither PEM text nor the path"),
+    ] {
+        let text = problem(configure(&[("JWT_PUBLIC_KEY", bad)]));
+        assert!(text.contains(reason), "{text}");
+        assert!(!text.contains(bad) && !text.contains("MII"), "{text}");
+    }
+}
+
+#[test]
+fn production_wants_a_secret_of_its_own_and_a_long_one() {
+    let with = |environment, secret| configure(&[("APP_ENV", environment), ("JWT_SECRET", secret)]);
+    assert!(EXAMPLE_SECRET.len() >= settings::MIN_SECRET_BYTES);
+    for secret in [EXAMPLE_SECRET, &SECRET[1..]] {
+        assert!(with("dev", secret).is_ok());
+        let text = problem(with("prod", secret));
+        assert!(
+            text.contains("at least 32 bytes") && !text.contains(secret),
+            "{text}"
+        );
+    }
+    assert!(with("prod", SECRET).is_ok());
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    for url in [
+        "redis://bob:hunter2@localhost",
+        "unix:///tmp/r.sock?user=bob&pass=hunter2",
+    ] {
+        let config = configure_with("REDIS_URL", url).unwrap();
+        let shown = format!("{config:?} {:?}", config.describe());
+        assert!(
+            !shown.contains("hunter2") && !shown.contains(SECRET),
+            "{shown}"
+        );
+        assert!(shown.contains("bob"), "{shown}");
+    }
+    for url in [
+        "redis://bob:hunter2@localhost/1",
+        "redis//bob:hunter2@localhost",
+        "hunter2",
+    ] {
+        let text = problem(configure_with("REDIS_URL", url));
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn app_env_picks_the_file_and_the_environment_wins_over_it() {
+    let files = [
+        (
+            ".env.dev",
+            "PORT=1111\nMAX_PARTICIPANTS=7 # seven\nJWT_SECRET='dev $ecret'\n",
+        ),
+        (
+            ".env.prod",
+            "\u{feff}PORT=2222\nexport JWT_SECRET=\"0123456789abcdef0123456789abcdef\"\n",
+        ),
+    ];
+    let (_, config) = load_in(
+        &files,
+        &[("APP_ENV", "dev"), ("PORT", "3333"), ("HOST", "")],
+    );
+    let config = config.unwrap();
+    assert_eq!((config.port, config.limits.max_participants), (3333, 7));
+    assert!(matches!(config.auth.key, KeySource::HmacSecret(s) if s == "dev $ecret"));
+    let (_, config) = load_in(&files, &[]);
+    assert_eq!(config.unwrap().port, 2222);
+}
+
+#[test]
+fn an_empty_variable_lets_the_file_speak() {
+    let files = [(".env.prod", "PORT=2222")];
+    let (_, config) = load_in(&files, &[("PORT", " "), ("JWT_SECRET", SECRET)]);
+    assert_eq!(config.unwrap().port, 2222);
+}
+
+#[test]
+fn a_missing_file_is_fine_and_errors_say_where_was_looked() {
+    let (_, config) = load_in(&[], &[("JWT_SECRET", SECRET)]);
+    assert!(config.is_ok());
+    let (_, config) = load_in(&[], &[]);
+    let text = config.unwrap_err().to_string();
+    let origin = "(production, because APP_ENV is not set; file .env.prod, not there)";
+    assert!(text.contains(origin), "{text}");
+}
+
+#[test]
+fn a_bad_app_env_is_not_drowned_in_what_follows_from_it() {
+    let (_, config) = load_in(&[(".env.dev", "JWT_SECRET=x")], &[("APP_ENV", "devel")]);
+    assert!(problem(config).starts_with("APP_ENV: \"devel\""));
+}
+
+#[test]
+fn an_ill_formed_file_is_reported_with_its_line_and_without_its_text() {
+    let text = "PORT=1\n\nJWT_SECRET hunter2\nPORT=2\n";
+    let (_, config) = load_in(
+        &[(".env.dev", text)],
+        &[("APP_ENV", "dev"), ("JWT_SECRET", "s")],
+    );
+    let errors = config.unwrap_err();
+    let text = errors.to_string();
+    assert!(
+        text.contains(".env.dev: line 3 is not of the form NAME=value"),
+        "{text}"
+    );
+    assert!(
+        text.contains(".env.dev: sets PORT more than once"),
+        "{text}"
+    );
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join(".env.prod")).unwrap();
+    let sources = Sources::open(folder.path(), &|name| {
+        (name == "JWT_SECRET").then(|| OsString::from(SECRET))
+    });
+    assert!(problem(load_from(&sources)).starts_with(".env.prod: cannot be read"));
+}
+
+#[test]
+fn a_file_cannot_change_the_environment_that_picked_it() {
+    let env = [("APP_ENV", "dev"), ("JWT_SECRET", "s")];
+    let (_, config) = load_in(&[(".env.dev", "APP_ENV=development")], &env);
+    assert!(config.is_ok());
+    for line in ["APP_ENV=production", "NODE_ENV=prod", "APP_ENV=x"] {
+        let (_, config) = load_in(&[(".env.dev", line)], &env);
+        assert!(problem(config).contains("another APP_ENV"), "{line}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_not_utf_8_is_reported() {
+    let sources = Sources::open(Path::new("/no/such/folder"), &|name| match name {
+        "JWT_SECRET" => Some(OsString::from(SECRET)),
+        "PORT" => Some(OsString::from_vec(vec![0xff])),
+        _ => None,
+    });
+    assert_eq!(problem(load_from(&sources)), "PORT: is not valid UTF-8");
+}
+
+#[test]
+fn rust_log_may_stand_in_the_file() {
+    let (sources, _) = load_in(&[(".env.dev", "RUST_LOG=debug")], &[("APP_ENV", "dev")]);
+    assert_eq!(sources.get("RUST_LOG").as_deref(), Some("debug"));
+    assert!(!log_filter().is_empty());
+}
+
+const EXAMPLE_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example");
+
+/// What `.env.example` must be: the table, each variable with its help, unit and default.
+fn example_text() -> String {
+    let mut text = "\
+# The settings of chat-server. Copy this file to .env.dev or .env.prod and change what you need.
+# A variable of the real environment wins over the one in the file; an empty one counts as unset.
+# `chat-server config` prints what is in effect.
+"
+    .to_owned();
+    for group in settings::GROUPS {
+        write!(text, "\n# ---- {} ----\n", group.title).unwrap();
+        for setting in group.settings {
+            text.push('\n');
+            for line in setting.help.lines() {
+                writeln!(text, "# {line}").unwrap();
+            }
+            writeln!(text, "# [{}]", unit_and_default(setting)).unwrap();
+            text.push_str(&assignment(setting));
+        }
+    }
+    text
+}
+
+fn unit_and_default(setting: &settings::Setting) -> String {
+    let default = match setting.default_text() {
+        empty if empty.is_empty() => "unset".to_owned(),
+        default => default,
+    };
+    match setting.kind {
+        Kind::Number {
+            unit: "", min, max, ..
+        } => {
+            format!("unit: none, {min} to {max}; default: {default}")
+        }
+        Kind::Number { unit, min, max, .. } => {
+            format!("unit: {unit}, {min} to {max}; default: {default}")
+        }
+        Kind::Flag => format!("unit: 1 or 0; default: {default}"),
+        Kind::Text { .. } => format!("unit: text; default: {default}"),
+    }
+}
+
+/// Only the secret is set: what stays a comment follows the defaults of later versions.
+fn assignment(setting: &settings::Setting) -> String {
+    match setting.name {
+        "JWT_SECRET" => format!("JWT_SECRET={EXAMPLE_SECRET}\n"),
+        name => format!("#{name}={}\n", setting.default_text()),
+    }
+}
+
+#[test]
+fn the_example_file_mirrors_the_table() {
+    let example = fs::read_to_string(EXAMPLE_PATH).unwrap();
+    let hint = "renew it: cargo test --lib write_the_example_file -- --ignored";
+    assert!(example == example_text(), "{hint}");
+    let is_assignment = |line: &&str| {
+        let name = line.trim_start_matches('#').split('=').next().unwrap();
+        line.contains('=')
+            && !name.is_empty()
+            && !name.contains(|c: char| !c.is_ascii_uppercase() && c != '_')
+    };
+    let names: Vec<_> = example
+        .lines()
+        .filter(is_assignment)
+        .map(|line| line.trim_start_matches('#').split('=').next().unwrap())
+        .collect();
+    assert_eq!(names, settings::all().map(|s| s.name).collect::<Vec<_>>());
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+}
+
+#[test]
+fn the_example_file_is_a_configuration_for_development() {
+    let example = fs::read_to_string(EXAMPLE_PATH).unwrap();
+    let (_, config) = load_in(&[(".env.dev", &example)], &[("APP_ENV", "dev")]);
+    assert_eq!(config.unwrap().port, 3000);
+    let all_set: String = example
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') && !rest.starts_with("APP_ENV") => rest,
+            _ => line,
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let (_, config) = load_in(&[(".env.dev", &all_set)], &[("APP_ENV", "dev")]);
+    assert!(config.is_ok(), "{config:?}");
+}
+
+#[test]
+#[ignore = "it writes .env.example"]
+fn write_the_example_file() {
+    fs::write(EXAMPLE_PATH, example_text()).unwrap();
+}

@@ -1,0 +1,61 @@
+//! The front doors: HTTP routes, `/ws`, one socket's two directions.
+
+pub mod accept;
+pub mod bad_requests;
+pub mod routes;
+pub mod socket;
+pub mod upgrade;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::chat::Chat;
+use crate::config::{Limits, Timing};
+
+/// What all connections of a server share.
+pub struct Gateway {
+    pub chat: Arc<Chat>,
+    pub limits: Limits,
+    pub timing: Timing,
+    pub allow_query_token: bool,
+    /// One permit for each connected device.
+    pub seats: Arc<Semaphore>,
+    /// Every task that serves a connection.
+    pub tasks: TaskTracker,
+    /// The connection that listens to Redis; without it events would be missed.
+    pub subscriber: watch::Receiver<Option<MultiplexedConnection>>,
+    pub draining: AtomicBool,
+}
+
+/// Why this server takes no clients right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReady {
+    ShuttingDown,
+    StoreUnreachable,
+}
+
+impl NotReady {
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::ShuttingDown => "the server is shutting down",
+            Self::StoreUnreachable => "the chat store cannot be used right now: try again soon",
+        }
+    }
+}
+
+impl Gateway {
+    /// Whether clients can be served.
+    pub fn ready(&self) -> Result<(), NotReady> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(NotReady::ShuttingDown);
+        }
+        if !self.chat.store.is_up() || self.subscriber.borrow().is_none() {
+            return Err(NotReady::StoreUnreachable);
+        }
+        Ok(())
+    }
+}

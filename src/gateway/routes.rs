@@ -1,0 +1,67 @@
+//! The HTTP routes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde_json::json;
+use warp::filters::BoxedFilter;
+use warp::reply::{Reply, Response};
+use warp::{Filter, Rejection};
+
+use super::{Gateway, upgrade};
+
+/// Every route of the server; what matches none is answered in JSON too.
+pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
+    let healthz = warp::path!("healthz")
+        .and(warp::get())
+        .map(|| json_reply(StatusCode::OK, &json!({"status": "ok"})));
+    let ready = gateway.clone();
+    let readyz = warp::path!("readyz")
+        .and(warp::get())
+        .map(move || readiness(&ready));
+    let ws = warp::path!("ws")
+        .and(warp::get())
+        .and(warp::header::headers_cloned())
+        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+        .and(warp::ext::optional())
+        .map(move |headers, query: String, on_upgrade| {
+            upgrade::upgrade(&gateway, &headers, &query, on_upgrade)
+        });
+    healthz
+        .or(readyz)
+        .unify()
+        .or(ws)
+        .unify()
+        .recover(not_found)
+        .unify()
+        .boxed()
+}
+
+fn readiness(gateway: &Gateway) -> Response {
+    match gateway.ready() {
+        Ok(()) => json_reply(StatusCode::OK, &json!({"status": "ready"})),
+        Err(why) => json_reply(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"status": "not ready", "message": why.message()}),
+        ),
+    }
+}
+
+async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
+    let (status, code) = if rejection.is_not_found() {
+        (StatusCode::NOT_FOUND, "NOT_FOUND")
+    } else {
+        (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED")
+    };
+    let message = "there is GET /ws for WebSocket clients, GET /healthz and GET /readyz";
+    Ok(json_reply(
+        status,
+        &json!({"code": code, "message": message}),
+    ))
+}
+
+/// A JSON body with a status.
+pub fn json_reply(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    warp::reply::with_status(warp::reply::json(body), status).into_response()
+}

@@ -1,0 +1,375 @@
+//! What a client asks for: frames and payloads, checked for shape before anything else happens.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::frame::RequestId;
+use super::ids::{MessageId, RoomId, UserId};
+use crate::error::{ChatError, ErrorCode};
+
+/// Messages in a page of history where the client does not say.
+pub const PAGE_DEFAULT: u32 = 50;
+/// Messages in a page of history, at most.
+pub const PAGE_MAX: u32 = 100;
+
+const ID_MAX_CHARS: usize = 64;
+const NAME_MAX_CHARS: usize = 128;
+
+/// The limits on payloads that are settings.
+#[derive(Debug, Clone, Copy)]
+pub struct PayloadLimits {
+    pub content_max_bytes: usize,
+    /// People in a room, the caller among them.
+    pub participants_max: usize,
+}
+
+/// A client event with its payload.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientEvent {
+    InitializeChat {
+        participants: Vec<UserId>,
+        name: Option<String>,
+        client_room_id: Option<String>,
+    },
+    GetChatList,
+    EnterChat {
+        room: RoomId,
+        limit: u32,
+    },
+    LeaveChat,
+    SendMessage {
+        room: RoomId,
+        content: String,
+        client_message_id: Option<String>,
+    },
+    MarkAsRead {
+        room: RoomId,
+        message: MessageId,
+    },
+    GetHistory {
+        room: RoomId,
+        cursor: Cursor,
+        limit: u32,
+    },
+    Authenticate {
+        token: String,
+    },
+    ResetRedisForDevelopment,
+}
+
+/// Where a page of history lies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cursor {
+    Latest,
+    Before(MessageId),
+    After(MessageId),
+}
+
+/// One frame of the native door.
+#[derive(Debug)]
+pub struct Request {
+    /// Present where an ack is asked for.
+    pub id: Option<RequestId>,
+    /// The event's name as it was sent, where it was one.
+    pub event: Option<String>,
+    pub body: Result<ClientEvent, ChatError>,
+}
+
+#[derive(Deserialize)]
+struct RawFrame<'a> {
+    #[serde(borrow)]
+    event: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+}
+
+/// Reads one text frame: `{"event": string, "data"?: any, "id"?: string or integer}`.
+pub fn parse_frame(text: &str, limits: PayloadLimits) -> Request {
+    let frame = match serde_json::from_str::<RawFrame>(text) {
+        Ok(frame) => frame,
+        Err(error) => {
+            return Request {
+                id: None,
+                event: None,
+                body: Err(frame_error(&error)),
+            };
+        }
+    };
+    let id = match frame.id.map(RequestId::parse) {
+        None => None,
+        Some(Some(id)) => Some(id),
+        Some(None) => {
+            let error = ChatError::invalid_payload(
+                "\"id\" must be a string or an integer, at most 256 bytes",
+            );
+            return Request {
+                id: None,
+                event: None,
+                body: Err(error),
+            };
+        }
+    };
+    let Some(event) = frame
+        .event
+        .and_then(|raw| serde_json::from_str::<String>(raw.get()).ok())
+    else {
+        let error = ChatError::invalid_payload("\"event\" must be a string: the name of the event");
+        return Request {
+            id,
+            event: None,
+            body: Err(error),
+        };
+    };
+    let body = parse_event(&event, frame.data, limits);
+    Request {
+        id,
+        event: Some(event),
+        body,
+    }
+}
+
+fn frame_error(error: &serde_json::Error) -> ChatError {
+    if error.is_data() {
+        ChatError::invalid_payload(
+            "a frame must be an object: {\"event\": string, \"data\"?: any, \"id\"?: string or integer}",
+        )
+    } else {
+        ChatError::new(ErrorCode::InvalidJson, "the frame is not JSON")
+    }
+}
+
+/// Reads an event's payload; the same for both doors. Unknown fields are ignored, `null` counts as absent.
+pub fn parse_event(
+    event: &str,
+    data: Option<&RawValue>,
+    limits: PayloadLimits,
+) -> Result<ClientEvent, ChatError> {
+    let fields = || Fields::parse(data);
+    Ok(match event {
+        "initializeChat" => initialize_chat(&fields()?, limits)?,
+        "getChatList" => ClientEvent::GetChatList,
+        "enterChat" => {
+            let fields = fields()?;
+            ClientEvent::EnterChat {
+                limit: fields.limit()?,
+                room: fields.room()?,
+            }
+        }
+        "leaveChat" => ClientEvent::LeaveChat,
+        "sendMessage" => send_message(&fields()?, limits)?,
+        "markAsRead" => {
+            let fields = fields()?;
+            let message = fields
+                .message_id("messageId", fields.message_id)?
+                .ok_or_else(|| missing("messageId"))?;
+            ClientEvent::MarkAsRead {
+                room: fields.room()?,
+                message: message.ok_or_else(ChatError::message_not_found)?,
+            }
+        }
+        "getHistory" => get_history(&fields()?)?,
+        "authenticate" => {
+            let token = string("token", fields()?.token)?.ok_or_else(|| missing("token"))?;
+            ClientEvent::Authenticate { token }
+        }
+        "resetRedisForDevelopment" => ClientEvent::ResetRedisForDevelopment,
+        _ => {
+            return Err(ChatError::new(
+                ErrorCode::UnknownEvent,
+                "there is no event of this name",
+            ));
+        }
+    })
+}
+
+fn initialize_chat(fields: &Fields, limits: PayloadLimits) -> Result<ClientEvent, ChatError> {
+    let wrong = || {
+        ChatError::invalid_payload(
+            "\"participants\" must be an array of user ids: strings of 1 to 128 bytes without control characters",
+        )
+    };
+    let raw = fields.participants.ok_or_else(|| missing("participants"))?;
+    let listed: Vec<String> = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
+    let mut seen = HashSet::with_capacity(listed.len());
+    let mut participants = Vec::with_capacity(listed.len());
+    for text in &listed {
+        let user = UserId::parse(text).ok_or_else(wrong)?;
+        if seen.insert(user.clone()) {
+            participants.push(user);
+        }
+    }
+    if participants.len() > limits.participants_max {
+        return Err(too_many_participants(limits));
+    }
+    let name = string("name", fields.name)?;
+    if name
+        .as_ref()
+        .is_some_and(|name| !(1..=NAME_MAX_CHARS).contains(&name.chars().count()))
+    {
+        return Err(ChatError::invalid_payload(
+            "\"name\" must have 1 to 128 characters",
+        ));
+    }
+    Ok(ClientEvent::InitializeChat {
+        participants,
+        name,
+        client_room_id: client_id("clientRoomId", fields.client_room_id)?,
+    })
+}
+
+/// The error for a room of more people than the limit.
+pub fn too_many_participants(limits: PayloadLimits) -> ChatError {
+    let max = limits.participants_max;
+    ChatError::new(
+        ErrorCode::TooManyParticipants,
+        format!("a chat has at most {max} participants, you among them"),
+    )
+}
+
+fn send_message(fields: &Fields, limits: PayloadLimits) -> Result<ClientEvent, ChatError> {
+    let content = string("content", fields.content)?.ok_or_else(|| missing("content"))?;
+    if content.is_empty() {
+        return Err(ChatError::invalid_payload("\"content\" must not be empty"));
+    }
+    if content.len() > limits.content_max_bytes {
+        let max = limits.content_max_bytes;
+        let text = format!(
+            "\"content\" has {} bytes; at most {max} are accepted",
+            content.len()
+        );
+        return Err(ChatError::new(ErrorCode::MessageTooLarge, text));
+    }
+    let client_message_id = client_id("clientMessageId", fields.client_message_id)?;
+    Ok(ClientEvent::SendMessage {
+        room: fields.room()?,
+        content,
+        client_message_id,
+    })
+}
+
+fn get_history(fields: &Fields) -> Result<ClientEvent, ChatError> {
+    let before = fields.message_id("before", fields.before)?;
+    let after = fields.message_id("after", fields.after)?;
+    let limit = fields.limit()?;
+    let room = fields.room()?;
+    // An id that is no id of ours is not in this room's history.
+    let cursor = match (before, after) {
+        (Some(_), Some(_)) => {
+            return Err(ChatError::invalid_payload(
+                "\"before\" and \"after\" exclude each other",
+            ));
+        }
+        (Some(before), None) => Cursor::Before(before.ok_or_else(ChatError::message_not_found)?),
+        (None, Some(after)) => {
+            Cursor::After(after.ok_or_else(|| ChatError::history_reset().in_room(room))?)
+        }
+        (None, None) => Cursor::Latest,
+    };
+    Ok(ClientEvent::GetHistory {
+        room,
+        cursor,
+        limit,
+    })
+}
+
+/// Every field that some payload has, unread until it is asked for.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    #[serde(borrow)]
+    participants: Option<&'a RawValue>,
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    client_room_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    room_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    limit: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    client_message_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    before: Option<&'a RawValue>,
+    #[serde(borrow)]
+    after: Option<&'a RawValue>,
+    #[serde(borrow)]
+    token: Option<&'a RawValue>,
+}
+
+impl<'a> Fields<'a> {
+    fn parse(data: Option<&'a RawValue>) -> Result<Self, ChatError> {
+        let wrong = || ChatError::invalid_payload("\"data\" must be an object");
+        let text = data.ok_or_else(wrong)?.get();
+        // A struct reads from an array as well: only an object is meant.
+        if !text.starts_with('{') {
+            return Err(wrong());
+        }
+        serde_json::from_str(text)
+            .map_err(|_| ChatError::invalid_payload("\"data\" names a field twice"))
+    }
+
+    fn room(&self) -> Result<RoomId, ChatError> {
+        let text = short_string("roomId", self.room_id)?.ok_or_else(|| missing("roomId"))?;
+        RoomId::parse(&text).ok_or_else(ChatError::not_member)
+    }
+
+    /// `Some(None)` is a string that is no id of ours.
+    fn message_id(
+        &self,
+        field: &str,
+        raw: Option<&RawValue>,
+    ) -> Result<Option<Option<MessageId>>, ChatError> {
+        Ok(short_string(field, raw)?.map(|text| MessageId::parse(&text)))
+    }
+
+    fn limit(&self) -> Result<u32, ChatError> {
+        let Some(raw) = self.limit else {
+            return Ok(PAGE_DEFAULT);
+        };
+        serde_json::from_str(raw.get())
+            .ok()
+            .filter(|limit| (1..=PAGE_MAX).contains(limit))
+            .ok_or_else(|| ChatError::invalid_payload("\"limit\" must be an integer from 1 to 100"))
+    }
+}
+
+fn missing(field: &str) -> ChatError {
+    ChatError::invalid_payload(format!("\"{field}\" is missing"))
+}
+
+fn string(field: &str, raw: Option<&RawValue>) -> Result<Option<String>, ChatError> {
+    raw.map(|raw| serde_json::from_str(raw.get()))
+        .transpose()
+        .map_err(|_| ChatError::invalid_payload(format!("\"{field}\" must be a string")))
+}
+
+fn short_string(field: &str, raw: Option<&RawValue>) -> Result<Option<String>, ChatError> {
+    let text = string(field, raw)?;
+    match text {
+        Some(text) if text.chars().count() > ID_MAX_CHARS => Err(ChatError::invalid_payload(
+            format!("\"{field}\" must have at most {ID_MAX_CHARS} characters"),
+        )),
+        text => Ok(text),
+    }
+}
+
+fn client_id(field: &str, raw: Option<&RawValue>) -> Result<Option<String>, ChatError> {
+    let text = string(field, raw)?;
+    let good = |text: &String| {
+        (1..=ID_MAX_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+    };
+    match text {
+        Some(text) if !good(&text) => Err(ChatError::invalid_payload(format!(
+            "\"{field}\" must have 1 to {ID_MAX_CHARS} printable ASCII characters without spaces"
+        ))),
+        text => Ok(text),
+    }
+}

@@ -1,0 +1,363 @@
+//! One typed call for each script. The scripts' headers say what each does, takes and returns.
+
+use redis::{FromRedisValue, ParsingError, Value};
+
+use super::keys::{LIST_KEYS, ROOM_KEYS, Topic};
+use super::reply::{Page, Position, PositionedEntry, RawPage, chat_entry, message_id};
+use super::scripts::Script;
+use super::{Invocation, Store, broken_reply};
+use crate::error::ChatError;
+use crate::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
+use crate::protocol::request::Cursor;
+
+/// Bytes of content in a page of history, at most.
+const PAGE_MAX_BYTES: usize = 256 * 1024;
+/// Messages in one page of a repair.
+const SYNC_PAGE: u32 = 100;
+/// Rooms in one call of `get_chat_list`, at most.
+pub const LIST_CHUNK: usize = 128;
+
+/// What `initialize_chat` did.
+pub struct Initialized {
+    pub created: bool,
+    /// The event that was published to those who gained the room, if any did.
+    pub event: Option<String>,
+    /// The caller's entry of a room that was there.
+    pub entry: Option<PositionedEntry>,
+}
+
+/// A room to make.
+pub struct NewRoom<'a> {
+    pub room: RoomId,
+    pub is_group: bool,
+    pub name: &'a str,
+    /// Everyone, each once, the one who asks first.
+    pub members: &'a [UserId],
+}
+
+/// Part of a chat list.
+pub struct ListChunk {
+    /// All rooms of the user, if they were asked for.
+    pub index: Vec<RoomId>,
+    /// For each room asked for; `None` where the user is no member.
+    pub entries: Vec<Option<PositionedEntry>>,
+}
+
+/// A message that was stored.
+pub struct Sent {
+    pub id: MessageId,
+    pub duplicate: bool,
+}
+
+/// What `enter_chat` found and did.
+pub struct Entered {
+    /// The latest messages, at the position before the marker moved.
+    pub page: Page,
+    /// `rev` with the marker's move.
+    pub rev_after: u64,
+}
+
+/// Where a marker is now.
+pub struct Marked {
+    pub position: Position,
+    pub read_seq: u64,
+}
+
+/// What a server missed of a room.
+pub enum Missed {
+    /// There is no such room.
+    Gone,
+    /// What was delivered is not the beginning of what is stored; this is where the room is now.
+    Reset(Position),
+    Page(Page),
+}
+
+impl Store {
+    /// Makes a room, or finds the one that is there.
+    pub async fn initialize_chat(&self, new: NewRoom<'_>) -> Result<Initialized, ChatError> {
+        let [caller, ..] = new.members else {
+            return Err(broken_reply("initialize_chat", &"no members".into()));
+        };
+        let mut keys = self.room_keys(new.room, caller.as_str(), "");
+        for member in new.members {
+            keys.push(self.keys.user(member, "rooms"));
+            keys.push(self.keys.channel(&Topic::User(member.clone())));
+        }
+        let nonce = uuid::Uuid::new_v4().as_simple().to_string();
+        let kind = if new.is_group { "group" } else { "direct" };
+        let mut invocation = Invocation::new(keys)
+            .arg(new.room.to_string())
+            .arg(kind)
+            .arg(new.name)
+            .arg(&nonce[..8]);
+        for member in new.members {
+            invocation = invocation.arg(member.as_str());
+        }
+        self.decoded(Script::InitializeChat, invocation, |value| {
+            let (created, event, entry): (bool, String, Value) =
+                FromRedisValue::from_redis_value(value)?;
+            let event = Some(event).filter(|event| !event.is_empty());
+            Ok(Initialized {
+                created,
+                event,
+                entry: chat_entry(caller, new.room, &entry)?,
+            })
+        })
+        .await
+    }
+
+    /// Entries of at most [`LIST_CHUNK`] rooms, and with `want_index` the ids of all rooms of the user.
+    pub async fn get_chat_list(
+        &self,
+        user: &UserId,
+        rooms: &[RoomId],
+        want_index: bool,
+    ) -> Result<ListChunk, ChatError> {
+        let mut keys = Vec::with_capacity(1 + LIST_KEYS.len() * rooms.len());
+        keys.push(self.keys.user(user, "rooms"));
+        for room in rooms {
+            keys.extend(LIST_KEYS.map(|part| self.keys.room(*room, part)));
+        }
+        let invocation = Invocation::new(keys)
+            .arg(user.as_str())
+            .arg(u8::from(want_index));
+        self.decoded(Script::GetChatList, invocation, |value| {
+            let (index, entries): (Vec<String>, Vec<Value>) =
+                FromRedisValue::from_redis_value(value)?;
+            let entries = rooms
+                .iter()
+                .zip(&entries)
+                .map(|(room, value)| chat_entry(user, *room, value));
+            Ok(ListChunk {
+                index: index
+                    .iter()
+                    .filter_map(|room| RoomId::parse(room))
+                    .collect(),
+                entries: entries.collect::<Result<_, _>>()?,
+            })
+        })
+        .await
+    }
+
+    /// The device begins to view the room; all of it is read.
+    pub async fn enter_chat(
+        &self,
+        room: RoomId,
+        user: &UserId,
+        device: DeviceId,
+        limit: u32,
+    ) -> Result<Entered, ChatError> {
+        let invocation = self
+            .in_room(room, user)
+            .arg(user.as_str())
+            .arg(device.to_string())
+            .arg(millis(self.rules.viewer_lease))
+            .arg(limit)
+            .arg(PAGE_MAX_BYTES);
+        self.decoded(Script::EnterChat, invocation, |value| {
+            let (epoch, rev, rev_after, seq, last_id, small, has_more, messages, marks) =
+                FromRedisValue::from_redis_value(value)?;
+            let page = RawPage {
+                epoch,
+                rev,
+                seq,
+                last_id,
+                small,
+                has_more,
+                messages,
+                marks,
+            }
+            .into_page(room)?;
+            Ok(Entered { page, rev_after })
+        })
+        .await
+    }
+
+    /// The device no longer views the room.
+    pub async fn leave_chat(
+        &self,
+        room: RoomId,
+        user: &UserId,
+        device: DeviceId,
+    ) -> Result<(), ChatError> {
+        let invocation = self
+            .in_room(room, user)
+            .arg(user.as_str())
+            .arg(device.to_string());
+        self.decoded(Script::LeaveChat, invocation, |_| Ok(()))
+            .await
+    }
+
+    /// Appends a message; with a `client_message_id` that was seen before, finds the first one instead.
+    pub async fn send_message(
+        &self,
+        room: RoomId,
+        user: &UserId,
+        content: &str,
+        client_message_id: Option<&str>,
+    ) -> Result<Sent, ChatError> {
+        let client_id = client_message_id.unwrap_or_default();
+        let invocation = Invocation::new(self.room_keys(room, user.as_str(), client_id))
+            .arg(user.as_str())
+            .arg(content)
+            .arg(client_id)
+            .arg(self.rules.history_max_messages)
+            .arg(self.rules.dedupe_ttl.as_secs());
+        self.decoded(Script::SendMessage, invocation, |value| {
+            let (id, _seq, duplicate): (String, u64, bool) =
+                FromRedisValue::from_redis_value(value)?;
+            Ok(Sent {
+                id: message_id(&id)?,
+                duplicate,
+            })
+        })
+        .await
+    }
+
+    /// Moves the user's read marker up to the message, never back.
+    pub async fn mark_as_read(
+        &self,
+        room: RoomId,
+        user: &UserId,
+        message: MessageId,
+    ) -> Result<Marked, ChatError> {
+        let invocation = self
+            .in_room(room, user)
+            .arg(user.as_str())
+            .arg(message.to_string());
+        self.decoded(Script::MarkAsRead, invocation, |value| {
+            let (epoch, rev, seq, read_seq, _moved): (String, u64, u64, u64, bool) =
+                FromRedisValue::from_redis_value(value)?;
+            let position = Position {
+                epoch: epoch.into(),
+                rev,
+                seq,
+                last_id: MessageId::NONE,
+            };
+            Ok(Marked { position, read_seq })
+        })
+        .await
+    }
+
+    /// A page of messages; marks nothing as read.
+    pub async fn get_history(
+        &self,
+        room: RoomId,
+        user: &UserId,
+        cursor: Cursor,
+        limit: u32,
+    ) -> Result<Page, ChatError> {
+        let (before, after) = match cursor {
+            Cursor::Latest => (String::new(), String::new()),
+            Cursor::Before(id) => (id.to_string(), String::new()),
+            Cursor::After(id) => (String::new(), id.to_string()),
+        };
+        let invocation = self
+            .in_room(room, user)
+            .arg(user.as_str())
+            .arg(before)
+            .arg(after)
+            .arg(limit)
+            .arg(PAGE_MAX_BYTES);
+        self.decoded(Script::GetHistory, invocation, |value| {
+            let (epoch, rev, seq, last_id, small, has_more, messages, marks) =
+                FromRedisValue::from_redis_value(value)?;
+            RawPage {
+                epoch,
+                rev,
+                seq,
+                last_id,
+                small,
+                has_more,
+                messages,
+                marks,
+            }
+            .into_page(room)
+        })
+        .await
+    }
+
+    /// These devices go on viewing the room.
+    pub async fn renew_viewers(
+        &self,
+        room: RoomId,
+        viewers: &[(DeviceId, UserId)],
+    ) -> Result<(), ChatError> {
+        let keys = self.room_keys(room, "", "");
+        let mut invocation = Invocation::new(keys).arg(millis(self.rules.viewer_lease));
+        for (device, user) in viewers {
+            invocation = invocation.arg(device.to_string()).arg(user.as_str());
+        }
+        self.decoded(Script::RenewViewers, invocation, |_| Ok(()))
+            .await
+    }
+
+    /// What happened in the room after `from`.
+    pub async fn sync_room(&self, room: RoomId, from: &Position) -> Result<Missed, ChatError> {
+        let invocation = Invocation::new(self.room_keys(room, "", ""))
+            .arg(&*from.epoch)
+            .arg(from.rev)
+            .arg(from.last_id.to_string())
+            .arg(SYNC_PAGE)
+            .arg(PAGE_MAX_BYTES);
+        self.decoded(Script::SyncRoom, invocation, |value| {
+            if matches!(&value, Value::Array(fields) if fields.is_empty()) {
+                return Ok(Missed::Gone);
+            }
+            let (epoch, rev, seq, last_id, small, has_more, messages, marks, reset) =
+                FromRedisValue::from_redis_value(value)?;
+            let page = RawPage {
+                epoch,
+                rev,
+                seq,
+                last_id,
+                small,
+                has_more,
+                messages,
+                marks,
+            }
+            .into_page(room)?;
+            Ok(if reset {
+                Missed::Reset(page.position)
+            } else {
+                Missed::Page(page)
+            })
+        })
+        .await
+    }
+
+    /// Deletes this installation's chat keys and nothing else; tells every server.
+    pub async fn reset(&self) -> Result<(), ChatError> {
+        let invocation = Invocation::new(vec![self.keys.channel(&Topic::Control)])
+            .arg(self.keys.all_keys_pattern());
+        self.decoded(Script::ResetRedisForDevelopment, invocation, |_| Ok(()))
+            .await
+    }
+
+    async fn decoded<T>(
+        &self,
+        script: Script,
+        invocation: Invocation,
+        decode: impl FnOnce(Value) -> Result<T, ParsingError>,
+    ) -> Result<T, ChatError> {
+        let value = self.call(script, invocation).await?;
+        decode(value).map_err(|error| broken_reply(script.name(), &error))
+    }
+
+    fn in_room(&self, room: RoomId, user: &UserId) -> Invocation {
+        Invocation::new(self.room_keys(room, user.as_str(), ""))
+    }
+
+    /// The keys that every room script gets, in their order.
+    fn room_keys(&self, room: RoomId, user: &str, client_message_id: &str) -> Vec<String> {
+        let key = |part| match part {
+            "sent" => self.keys.sent(room, user, client_message_id),
+            part => self.keys.room(room, part),
+        };
+        ROOM_KEYS.into_iter().map(key).collect()
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

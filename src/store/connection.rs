@@ -1,0 +1,154 @@
+//! One connection to Redis that is kept open: connect, check, prepare, wait until it breaks, again.
+//!
+//! The redis crate's own connection manager is not used: with its retries a command waits out an outage, and nobody
+//! learns whether it was ever written. Here a call finds either a connection that is up or none at all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
+    RedisError,
+};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// Why a Redis that answers is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("{0}")]
+    Redis(#[from] RedisError),
+    /// Trying again does not help: its operator has to change something.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Opens connections to one Redis.
+#[derive(Clone)]
+pub struct Connector {
+    client: Client,
+    display: String,
+}
+
+impl Connector {
+    /// `url` as in `REDIS_URL`. Errors if it is not understood.
+    pub fn new(url: &str) -> Result<Self, RedisError> {
+        let info = url.into_connection_info()?;
+        let settings = info
+            .redis_settings()
+            .clone()
+            .set_protocol(ProtocolVersion::RESP3);
+        let info = info
+            .set_redis_settings(settings)
+            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let display = info.addr().to_string();
+        Ok(Self {
+            client: Client::open(info)?,
+            display,
+        })
+    }
+
+    /// Where Redis is, without user and password.
+    pub fn address(&self) -> &str {
+        &self.display
+    }
+
+    async fn open(
+        &self,
+        on_push: impl Fn(PushInfo) + Send + Sync + 'static,
+        broken: Arc<Notify>,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let push = move |info: PushInfo| {
+            match info.kind {
+                PushKind::Disconnection => broken.notify_one(),
+                _ => on_push(info),
+            }
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            // Each call has a timeout of its own, which knows what the call was.
+            .set_response_timeout(None)
+            .set_push_sender(push);
+        self.client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+    }
+}
+
+/// The connection that is up now, if one is.
+pub type Current = watch::Receiver<Option<MultiplexedConnection>>;
+
+/// Keeps one connection open until `cancel`.
+///
+/// `prepare` runs on each new connection before others may use it. `on_push` gets what Redis sends unasked; it must
+/// not block. Errors only if the very first Redis that answers is refused; later refusals are logged and tried again.
+pub async fn keep_open<Prepare, Push>(
+    connector: Connector,
+    name: &'static str,
+    current: watch::Sender<Option<MultiplexedConnection>>,
+    prepare: Prepare,
+    on_push: Push,
+    cancel: CancellationToken,
+) -> Result<(), ConnectError>
+where
+    Prepare: AsyncFn(&mut MultiplexedConnection) -> Result<(), ConnectError>,
+    Push: Fn(PushInfo) + Clone + Send + Sync + 'static,
+{
+    let mut backoff = BACKOFF_FIRST;
+    let mut ever_connected = false;
+    let mut complained = false;
+    loop {
+        let broken = Arc::new(Notify::new());
+        let attempt = async {
+            let mut connection = connector.open(on_push.clone(), broken.clone()).await?;
+            tokio::time::timeout(CONNECT_TIMEOUT, prepare(&mut connection))
+                .await
+                .map_err(timed_out)??;
+            Ok::<_, ConnectError>(connection)
+        };
+        let outcome = tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            outcome = attempt => outcome,
+        };
+        match outcome {
+            Ok(connection) => {
+                if complained || ever_connected {
+                    log::info!("Redis at {} is back ({name})", connector.address());
+                }
+                (ever_connected, complained, backoff) = (true, false, BACKOFF_FIRST);
+                current.send_replace(Some(connection));
+                tokio::select! {
+                    () = cancel.cancelled() => return Ok(()),
+                    () = broken.notified() => log::warn!("Redis at {} closed the connection ({name})", connector.address()),
+                }
+                current.send_replace(None);
+            }
+            Err(error @ ConnectError::Refused(_)) if !ever_connected => return Err(error),
+            Err(error) => {
+                if !complained {
+                    log::warn!(
+                        "cannot use Redis at {} ({name}): {error}; trying again until it can be used",
+                        connector.address()
+                    );
+                    complained = true;
+                }
+                tokio::select! {
+                    () = cancel.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(backoff) => {}
+                }
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+}
+
+fn timed_out(_: tokio::time::error::Elapsed) -> ConnectError {
+    RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)).into()
+}

@@ -1,0 +1,128 @@
+//! The names of all keys and channels in Redis. Nothing else builds one.
+//!
+//! What belongs to a room lies under the hash tag `{room:R}`, what belongs to a user under `{user:U}`, so that each
+//! stays in one slot. Ids are percent-encoded outside `A-Za-z0-9._@-`: no id can end a tag or run into the next part.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::protocol::ids::{RoomId, UserId};
+
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'@')
+    .remove(b'-');
+
+/// The keys of one room, in the order in which every room script gets them.
+pub const ROOM_KEYS: [&str; 8] = [
+    "meta", "members", "reads", "messages", "viewers", "ext", "sent", "events",
+];
+/// The keys of one room that `get_chat_list` reads.
+pub const LIST_KEYS: [&str; 4] = ["meta", "members", "reads", "messages"];
+
+/// A channel of Redis pub/sub.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// What happens in a room.
+    Room(RoomId),
+    /// What concerns one user: rooms gained.
+    User(UserId),
+    /// What concerns all servers: a reset.
+    Control,
+}
+
+/// Builds names under one installation's prefix.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: prefix.into(),
+        }
+    }
+
+    /// `chat:{room:R}:part`
+    pub fn room(&self, room: RoomId, part: &str) -> String {
+        format!("{}:{{room:{room}}}:{part}", self.prefix)
+    }
+
+    /// `chat:{room:R}:sent:<user>:<clientMessageId>`; without a client id the name of no key, for scripts that use none.
+    pub fn sent(&self, room: RoomId, user: &str, client_message_id: &str) -> String {
+        let (user, id) = (
+            utf8_percent_encode(user, ENCODED),
+            utf8_percent_encode(client_message_id, ENCODED),
+        );
+        format!("{}:{{room:{room}}}:sent:{user}:{id}", self.prefix)
+    }
+
+    /// `chat:{user:U}:part`
+    pub fn user(&self, user: &UserId, part: &str) -> String {
+        format!(
+            "{}:{{user:{}}}:{part}",
+            self.prefix,
+            utf8_percent_encode(user.as_str(), ENCODED)
+        )
+    }
+
+    /// What every key of this installation looks like, as a pattern for SCAN.
+    pub fn all_keys_pattern(&self) -> String {
+        format!("{}:{{*", self.prefix)
+    }
+
+    pub fn channel(&self, topic: &Topic) -> String {
+        match topic {
+            Topic::Room(room) => self.room(*room, "events"),
+            Topic::User(user) => self.user(user, "events"),
+            Topic::Control => format!("{}:control", self.prefix),
+        }
+    }
+
+    /// The topic of a channel name, `None` where it is none of this installation's.
+    pub fn topic(&self, channel: &str) -> Option<Topic> {
+        let rest = channel.strip_prefix(&self.prefix)?.strip_prefix(':')?;
+        if rest == "control" {
+            return Some(Topic::Control);
+        }
+        let (kind, id) = rest
+            .strip_prefix('{')?
+            .strip_suffix("}:events")?
+            .split_once(':')?;
+        match kind {
+            "room" => RoomId::parse(id).map(Topic::Room),
+            "user" => UserId::parse(&percent_decode_str(id).decode_utf8().ok()?).map(Topic::User),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn ids_cannot_leave_their_place() {
+        let keys = Keys::new("chat");
+        let user = UserId::parse("a}:{b*?|ü@x.y").unwrap();
+        assert_eq!(
+            keys.user(&user, "rooms"),
+            "chat:{user:a%7D%3A%7Bb%2A%3F%7C%C3%BC@x.y}:rooms"
+        );
+    }
+
+    #[test]
+    fn a_channel_tells_its_topic() {
+        let keys = Keys::new("app.1");
+        for topic in [
+            Topic::Control,
+            Topic::Room(RoomId::random()),
+            Topic::User(UserId::parse("auth0|{🦀}:x %41").unwrap()),
+        ] {
+            assert_eq!(keys.topic(&keys.channel(&topic)), Some(topic));
+        }
+        assert_eq!(Keys::new("chat").topic("chat2:control"), None);
+    }
+}

@@ -1,0 +1,108 @@
+//! Which Redis servers are taken: new enough, and one that keeps what it is given.
+
+use redis::aio::MultiplexedConnection;
+
+use super::connection::ConnectError;
+
+/// The oldest Redis with sharded pub/sub and script flags.
+const OLDEST: (u64, u64) = (7, 0);
+
+/// What a Redis server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// `7.0.15`, or `8.1.0 (Valkey)`.
+    pub version: String,
+    major_minor: (u64, u64),
+    eviction_policy: String,
+}
+
+impl ServerInfo {
+    /// Reads the text of `INFO`.
+    fn parse(info: &str) -> Self {
+        let field = |name: &str| {
+            info.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
+        let redis_version = field("redis_version");
+        let mut numbers = redis_version
+            .split('.')
+            .map(|part| part.parse().unwrap_or(0));
+        let major_minor = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let version = match field("valkey_version") {
+            valkey if valkey.is_empty() => redis_version,
+            valkey => format!("{valkey} (Valkey)"),
+        };
+        Self {
+            version,
+            major_minor,
+            eviction_policy: field("maxmemory_policy"),
+        }
+    }
+
+    fn check(&self, production: bool) -> Result<(), ConnectError> {
+        if self.major_minor < OLDEST {
+            return Err(ConnectError::Refused(format!(
+                "Redis {} is too old: 7.0 or newer is needed (sharded pub/sub, script flags)",
+                self.version
+            )));
+        }
+        if self.eviction_policy != "noeviction" {
+            let text = format!(
+                "Redis has maxmemory-policy {}, which can drop chats: set it to noeviction",
+                self.eviction_policy
+            );
+            if production {
+                return Err(ConnectError::Refused(text));
+            }
+            log::warn!("{text} (production refuses it)");
+        }
+        Ok(())
+    }
+}
+
+/// Asks the server what it is, and refuses one that would lose chats.
+pub async fn check_server(
+    connection: &mut MultiplexedConnection,
+    production: bool,
+) -> Result<ServerInfo, ConnectError> {
+    let text: String = redis::cmd("INFO").query_async(connection).await?;
+    let info = ServerInfo::parse(&text);
+    info.check(production)?;
+    Ok(info)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(version: &str, policy: &str) -> ServerInfo {
+        ServerInfo::parse(&format!(
+            "# Server\r\nredis_version:{version}\r\nmaxmemory_policy:{policy}\r\n"
+        ))
+    }
+
+    #[test]
+    fn old_servers_are_refused() {
+        assert!(server("6.2.14", "noeviction").check(false).is_err());
+        assert!(server("", "noeviction").check(false).is_err());
+        assert!(server("7.0.0", "noeviction").check(true).is_ok());
+        assert!(server("10.1.2", "noeviction").check(true).is_ok());
+    }
+
+    #[test]
+    fn a_policy_that_drops_chats_is_refused_in_production() {
+        assert!(server("7.0.15", "allkeys-lru").check(true).is_err());
+        assert!(server("7.0.15", "allkeys-lru").check(false).is_ok());
+    }
+
+    #[test]
+    fn valkey_tells_its_own_version() {
+        let info = ServerInfo::parse(
+            "redis_version:7.2.4\r\nvalkey_version:9.1.0\r\nmaxmemory_policy:noeviction\r\n",
+        );
+        assert_eq!(info.version, "9.1.0 (Valkey)");
+    }
+}

@@ -1,0 +1,290 @@
+//! Each client event is one script call, one round trip: counted in what Redis
+//! itself says it was sent.
+
+use std::{collections::HashMap, fs};
+
+use crate::support::{Client, Redis, Server, Value, json, redis::Monitor, server::repository};
+
+/// The calls a server makes of its own, whatever its clients do.
+const IN_THE_BACKGROUND: [&str; 2] = ["renew_viewers", "sync_room"];
+
+/// A Redis that is listened to, and the names of the scripts.
+struct Counter {
+    redis: Redis,
+    monitor: Monitor,
+    scripts: HashMap<String, String>,
+}
+
+impl Counter {
+    async fn start() -> Self {
+        // Another Redis tells the hashes, so that this one knows only what the
+        // server has loaded.
+        let other = Redis::start().await;
+        let mut scripts = HashMap::new();
+        for file in fs::read_dir(repository().join("lua")).expect("the folder of scripts") {
+            let path = file.expect("a file").path();
+            if path.extension().is_some_and(|extension| extension == "lua") {
+                let text = fs::read_to_string(&path).expect("a script");
+                let sha: String = redis::cmd("SCRIPT")
+                    .arg("LOAD")
+                    .arg(text)
+                    .query_async(&mut other.admin())
+                    .await
+                    .expect("a script that loads");
+                let name = path
+                    .file_stem()
+                    .expect("a name")
+                    .to_string_lossy()
+                    .into_owned();
+                scripts.insert(sha, name);
+            }
+        }
+        let redis = Redis::start().await;
+        let monitor = redis.monitor().await;
+        Self {
+            redis,
+            monitor,
+            scripts,
+        }
+    }
+
+    /// What clients of Redis sent since the last call: the script's name for an
+    /// EVALSHA, else the command's. Background calls are left out.
+    async fn calls(&mut self) -> Vec<String> {
+        let commands = self.monitor.commands(&self.redis).await;
+        let calls = commands.iter().map(|command| {
+            let words: Vec<&str> = command
+                .split(' ')
+                .map(|word| word.trim_matches('"'))
+                .collect();
+            match words[0].to_lowercase().as_str() {
+                "evalsha" => match self.scripts.get(&words[1].to_lowercase()) {
+                    Some(name) => name.clone(),
+                    None => format!("a script that is not in lua/: {command}"),
+                },
+                other => other.to_owned(),
+            }
+        });
+        calls
+            .filter(|call| !IN_THE_BACKGROUND.contains(&call.as_str()))
+            .collect()
+    }
+
+    /// Sees which calls a request takes.
+    async fn assert_calls(
+        &mut self,
+        device: &mut Client,
+        event: &str,
+        data: Value,
+        expected: &[&str],
+    ) -> Value {
+        device.settle().await;
+        self.calls().await;
+        let answer = device.done(event, data.clone()).await;
+        assert_eq!(self.calls().await, expected, "calls for `{event}` {data}");
+        answer
+    }
+}
+
+#[tokio::test]
+async fn each_event_is_one_call() {
+    // Given Alice and Bob, who keep count themselves, on one server
+    let mut counter = Counter::start().await;
+    let server = Server::start(&counter.redis).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let mut bob = Client::connect_delta(&server, "bob").await;
+    let room = alice.open_room(&["bob"]).await;
+    let first = bob.say(&room, "Hello").await["id"].clone();
+    alice.settle().await;
+    bob.settle().await;
+
+    // Then each event of Alice's is one call of its own script
+    let here = json!({ "roomId": room });
+    let message = json!({ "roomId": room, "content": "Hi", "clientMessageId": "m-1" });
+    counter
+        .assert_calls(
+            &mut alice,
+            "sendMessage",
+            message.clone(),
+            &["send_message"],
+        )
+        .await;
+    counter
+        .assert_calls(&mut alice, "sendMessage", message, &["send_message"])
+        .await;
+    counter
+        .assert_calls(&mut alice, "getHistory", here.clone(), &["get_history"])
+        .await;
+    let before = json!({ "roomId": room, "before": first, "limit": 10 });
+    counter
+        .assert_calls(&mut alice, "getHistory", before, &["get_history"])
+        .await;
+    let after = json!({ "roomId": room, "after": first });
+    counter
+        .assert_calls(&mut alice, "getHistory", after, &["get_history"])
+        .await;
+    let mark = json!({ "roomId": room, "messageId": first });
+    counter
+        .assert_calls(&mut bob, "markAsRead", mark, &["mark_as_read"])
+        .await;
+    counter
+        .assert_calls(&mut alice, "getChatList", Value::Null, &["get_chat_list"])
+        .await;
+    counter
+        .assert_calls(&mut bob, "enterChat", here.clone(), &["enter_chat"])
+        .await;
+    counter
+        .assert_calls(&mut bob, "enterChat", here, &["enter_chat"])
+        .await;
+    counter
+        .assert_calls(&mut bob, "leaveChat", Value::Null, &["leave_chat"])
+        .await;
+
+    // And finding a room is one, too
+    let again = json!({ "participants": ["bob"] });
+    counter
+        .assert_calls(&mut alice, "initializeChat", again, &["initialize_chat"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_message_is_one_call_however_many_receive_it() {
+    // Given a group of five with two devices each, all keeping count themselves,
+    // half of them viewing the room
+    let mut counter = Counter::start().await;
+    let server = Server::start(&counter.redis).await;
+    let users = ["alice", "bob", "carol", "dave", "erin"];
+    let mut devices = Vec::new();
+    for user in users.iter().chain(&users) {
+        devices.push(Client::connect_delta(&server, user).await);
+    }
+    let room = devices[0].open_room(&users[1..]).await;
+    for device in &mut devices[3..8] {
+        device.enter(&room).await;
+    }
+
+    // When Alice sends, then that is one call, and all have it
+    let data = json!({ "roomId": room, "content": "Hello all" });
+    counter.calls().await;
+    devices[0].done("sendMessage", data).await;
+    for device in &mut devices {
+        device
+            .until("newMessage", |message| message["content"] == "Hello all")
+            .await;
+    }
+    assert_eq!(counter.calls().await, ["send_message"]);
+}
+
+#[tokio::test]
+async fn a_new_room_is_one_call_and_what_each_side_needs_to_hear_of_it() {
+    // Given Alice and Bob, connected and without a room
+    let mut counter = Counter::start().await;
+    let server = Server::start(&counter.redis).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let mut bob = Client::connect_delta(&server, "bob").await;
+    counter.calls().await;
+
+    // When Alice makes one
+    alice
+        .done("initializeChat", json!({ "participants": ["bob"] }))
+        .await;
+    bob.expect("chatEntry").await;
+
+    // Then it was made by one call; the rest is the subscription to the room and
+    // reading the entries that are pushed, which are no part of the event itself
+    let calls = counter.calls().await;
+    assert_eq!(
+        calls
+            .iter()
+            .filter(|call| *call == "initialize_chat")
+            .count(),
+        1,
+        "{calls:?}"
+    );
+    let pushed = ["initialize_chat", "ssubscribe", "get_chat_list"];
+    assert!(
+        calls.iter().all(|call| pushed.contains(&call.as_str())),
+        "{calls:?}"
+    );
+}
+
+#[tokio::test]
+async fn moving_on_to_another_room_also_leaves_the_first() {
+    let mut counter = Counter::start().await;
+    let server = Server::start(&counter.redis).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let with_bob = alice.open_room(&["bob"]).await;
+    let with_carol = alice.open_room(&["carol"]).await;
+    alice.enter(&with_bob).await;
+
+    let data = json!({ "roomId": with_carol });
+    alice.settle().await;
+    counter.calls().await;
+    alice.done("enterChat", data).await;
+    let mut calls = counter.calls().await;
+    calls.sort();
+    assert_eq!(calls, ["enter_chat", "leave_chat"]);
+}
+
+#[tokio::test]
+async fn a_list_is_one_call_for_128_rooms() {
+    // Given Alice with 128 rooms
+    let mut counter = Counter::start().await;
+    let server = Server::start(&counter.redis).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    for number in 1..=128 {
+        let friend = format!("friend-{number}");
+        alice
+            .done("initializeChat", json!({ "participants": [friend] }))
+            .await;
+    }
+    alice.take_inbox();
+
+    // When she asks for the list, then it is one call; with one room more it is two
+    counter.calls().await;
+    assert_eq!(
+        alice.done("getChatList", Value::Null).await,
+        json!({ "rooms": 128 })
+    );
+    assert_eq!(counter.calls().await, ["get_chat_list"]);
+    alice
+        .done("initializeChat", json!({ "participants": ["one more"] }))
+        .await;
+    counter.calls().await;
+    assert_eq!(
+        alice.done("getChatList", Value::Null).await,
+        json!({ "rooms": 129 })
+    );
+    assert_eq!(counter.calls().await, ["get_chat_list", "get_chat_list"]);
+}
+
+#[tokio::test]
+async fn a_refused_request_costs_one_call_or_none() {
+    let mut counter = Counter::start().await;
+    let server = Server::start(&counter.redis).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let mut carol = Client::connect_delta(&server, "carol").await;
+    let room = alice.open_room(&["bob"]).await;
+    alice.settle().await;
+    carol.settle().await;
+    counter.calls().await;
+
+    // What is ill-formed never gets to Redis
+    carol
+        .refused("sendMessage", json!({ "roomId": room }), "INVALID_PAYLOAD")
+        .await;
+    carol
+        .refused(
+            "sendMessage",
+            json!({ "roomId": "x", "content": "y" }),
+            "NOT_MEMBER",
+        )
+        .await;
+    carol.refused("nonsense", json!({}), "UNKNOWN_EVENT").await;
+    assert_eq!(counter.calls().await, Vec::<String>::new());
+
+    // What is not allowed is known after one call
+    let data = json!({ "roomId": room, "content": "Let me in" });
+    carol.refused("sendMessage", data, "NOT_MEMBER").await;
+    assert_eq!(counter.calls().await, ["send_message"]);
+}

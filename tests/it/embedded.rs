@@ -1,0 +1,206 @@
+//! Without `REDIS_URL` the server runs a Redis of its own, and keeps what it is
+//! told through restarts and crashes of either.
+
+use std::{path::Path, time::Duration};
+
+use tempfile::TempDir;
+
+use crate::support::{Client, Server, eventually, json, server::signal};
+
+fn data_folder() -> TempDir {
+    TempDir::with_prefix("chat-it-").expect("a temporary folder")
+}
+
+async fn start(folder: &Path) -> Server {
+    Server::embedded(folder).start().await
+}
+
+/// The process of the Redis that a server started.
+#[track_caller]
+fn child(server: &Server) -> u32 {
+    let children = server.child_processes();
+    assert_eq!(children.len(), 1, "its Redis alone\n{}", server.log);
+    children[0]
+}
+
+/// Whether a process still is there.
+fn lives(pid: u32) -> bool {
+    let status = std::process::Command::new("sh")
+        .args(["-c", &format!("kill -0 {pid}")])
+        .stderr(std::process::Stdio::null())
+        .status();
+    status.expect("run sh").success()
+}
+
+/// What was said in a room, by a new device of Alice's.
+async fn said(server: &Server, room: &str) -> Vec<String> {
+    let mut alice = Client::connect_delta(server, "alice").await;
+    let history = alice.history(room).await;
+    history
+        .iter()
+        .map(|it| it["content"].as_str().expect("content").to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn messages_survive_a_restart_of_the_server() {
+    // Given messages, the last of them read
+    let folder = data_folder();
+    let server = start(folder.path()).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    alice.say(&room, "one").await;
+    alice.say(&room, "two").await;
+    let redis = child(&server);
+
+    // When the server is stopped, then its Redis is too
+    server.stop().await;
+    assert!(!lives(redis));
+
+    // When it starts again, then all is as it was
+    let server = start(folder.path()).await;
+    assert_eq!(said(&server, &room).await, ["one", "two"]);
+    let mut bob = Client::connect_delta(&server, "bob").await;
+    assert_eq!(
+        crate::support::entry(&bob.first_list, &room)["unreadCnt"],
+        2
+    );
+    let sent = bob.say(&room, "three").await;
+    assert_eq!(sent["seq"], 3);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn its_redis_listens_nowhere_but_on_a_private_socket() {
+    let folder = data_folder();
+    let server = start(folder.path()).await;
+    let redis = child(&server);
+
+    // Then the data is where it should be, with nothing readable by others
+    let names: Vec<_> = std::fs::read_dir(folder.path())
+        .expect("the data folder")
+        .map(|file| file.expect("a file").file_name())
+        .collect();
+    assert!(!names.is_empty());
+
+    // And no TCP socket is open in the child (where the system tells)
+    if let Ok(descriptors) = std::fs::read_dir(format!("/proc/{redis}/fd")) {
+        let tcp = std::fs::read_to_string(format!("/proc/{redis}/net/tcp")).unwrap_or_default()
+            + &std::fs::read_to_string(format!("/proc/{redis}/net/tcp6")).unwrap_or_default();
+        for descriptor in descriptors.flatten() {
+            let Ok(target) = std::fs::read_link(descriptor.path()) else {
+                continue;
+            };
+            let target = target.display().to_string();
+            if let Some(inode) = target
+                .strip_prefix("socket:[")
+                .and_then(|it| it.strip_suffix(']'))
+            {
+                let open = tcp
+                    .lines()
+                    .any(|line| line.split_whitespace().nth(9) == Some(inode));
+                assert!(!open, "its Redis has a TCP socket");
+            }
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn messages_survive_the_death_of_the_child() {
+    // Given Alice and Bob, connected, and messages
+    let folder = data_folder();
+    let server = start(folder.path()).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let mut bob = Client::connect_delta(&server, "bob").await;
+    let room = alice.open_room(&["bob"]).await;
+    alice.say(&room, "before").await;
+    assert_eq!(bob.until("newMessage", |_| true).await["content"], "before");
+    let first = child(&server);
+
+    // When its Redis is killed
+    signal(first, "KILL");
+    eventually("another Redis runs", || async {
+        server.child_processes().iter().any(|pid| *pid != first)
+    })
+    .await;
+    server.ready().await;
+
+    // Then both are still connected and go on, with all that was said
+    let mut attempts = 0;
+    let sent = loop {
+        attempts += 1;
+        let data = json!({ "roomId": room, "content": "after", "clientMessageId": "after-1" });
+        match alice.request("sendMessage", data).await {
+            Ok(sent) => break sent,
+            Err(error) => {
+                let code = crate::support::code(&error);
+                assert!(["UNAVAILABLE", "TIMEOUT"].contains(&code), "{error}");
+                assert!(attempts < 200, "{error}\n{}", server.log);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    assert_eq!(sent["seq"], 2);
+    let message = bob.until("newMessage", |_| true).await;
+    assert_eq!(
+        (&message["content"], &message["seq"]),
+        (&json!("after"), &json!(2))
+    );
+    assert_eq!(said(&server, &room).await, ["before", "after"]);
+    bob.expect_nothing_of("newMessage").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_server_leaves_nothing_that_stops_the_next() {
+    // Given a server that is killed, and leaves its Redis behind
+    let folder = data_folder();
+    let mut killed = start(folder.path()).await;
+    let mut alice = Client::connect_delta(&killed, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    alice.say(&room, "before").await;
+    let orphan = child(&killed);
+    killed.kill_9().await;
+
+    // When the next one starts on the same data
+    let server = start(folder.path()).await;
+
+    // Then all is there, and can be added to, and one Redis runs
+    assert_eq!(said(&server, &room).await, ["before"]);
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    alice.say(&room, "after").await;
+    let takes_part = server.child_processes();
+    assert!(takes_part.len() == 1 && !lives(orphan) || takes_part.is_empty() && lives(orphan));
+
+    // And stopping it leaves none
+    server.stop().await;
+    assert!(!lives(orphan));
+    assert!(takes_part.iter().all(|pid| !lives(*pid)));
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_data_is_refused() {
+    // Given a server that runs
+    let folder = data_folder();
+    let first = start(folder.path()).await;
+
+    // When a second is started on the same folder
+    let exit = Server::embedded(folder.path()).run().await;
+
+    // Then it says why it can't, and ends, and the first has noticed nothing
+    assert!(exit.code.is_some_and(|code| code != 0), "{exit:?}");
+    let path = folder.path().display().to_string();
+    assert!(exit.stderr.contains(&path), "{exit:?}");
+    assert!(!exit.stderr.contains("panicked"), "{exit:?}");
+    let mut alice = Client::connect_delta(&first, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    alice.say(&room, "Still here").await;
+    first.stop().await;
+
+    // And now there is room for another
+    assert_eq!(
+        said(&start(folder.path()).await, &room).await,
+        ["Still here"]
+    );
+}
