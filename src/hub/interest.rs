@@ -123,7 +123,10 @@ impl Interest {
             entry
                 .waiting
                 .drain(..)
-                .for_each(|waiter| drop(waiter.send(())));
+                .for_each(|waiter: oneshot::Sender<()>| {
+                    // Whoever waited may have gone.
+                    let _ = waiter.send(());
+                });
         }
         if !agreed {
             state.queue(topic);
