@@ -47,7 +47,11 @@ Examples:
   chat-server token 42 --claims '{\"role\": \"admin\"}'")]
     Token(TokenArgs),
     /// Print the settings in effect; secrets are not shown
-    Config,
+    Config {
+        /// Print all settings with their defaults instead: the text of .env.example
+        #[arg(long)]
+        example: bool,
+    },
 }
 
 /// The arguments of `token`.

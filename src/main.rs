@@ -13,6 +13,10 @@ const BAD_CONFIGURATION: u8 = 64;
 
 fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or(Command::Serve);
+    if let Command::Config { example: true } = command {
+        print(config::example::example_text().trim_end().to_owned());
+        return ExitCode::SUCCESS;
+    }
     let config = match config::load() {
         Ok(config) => config,
         Err(errors) => {
@@ -23,7 +27,7 @@ fn main() -> ExitCode {
     match command {
         Command::Serve => finish(serve(config)),
         Command::Token(args) => finish(cli::run_token(&config, &args).map(print)),
-        Command::Config => {
+        Command::Config { .. } => {
             print(cli::run_config(&config));
             ExitCode::SUCCESS
         }

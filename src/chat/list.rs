@@ -87,12 +87,13 @@ pub async fn send_whole(
 /// Reads a user's whole list, in chunks; rooms that this server does not follow yet are followed first.
 pub async fn read(chat: &Chat, user: &UserId) -> Result<ChatList, ChatError> {
     let known = chat.hub.rooms_of(user);
+    // Another device of the user may have begun to follow them a moment ago.
+    wait_until_heard(chat, &known).await?;
     let (first, rest) = known.split_at(known.len().min(LIST_CHUNK));
     let chunk = chat.store.get_chat_list(user, first, true).await?;
     let mut read: Vec<PositionedEntry> = chunk.entries.into_iter().flatten().collect();
     let new = chat.hub.follow(user, &chunk.index);
-    let topics: Vec<Topic> = new.iter().map(|room| Topic::Room(*room)).collect();
-    wait_until_heard(chat, &topics).await?;
+    wait_until_heard(chat, &new).await?;
     let others: Vec<RoomId> = rest.iter().chain(&new).copied().collect();
     for rooms in others.chunks(LIST_CHUNK) {
         read.extend(
@@ -109,17 +110,24 @@ pub async fn read(chat: &Chat, user: &UserId) -> Result<ChatList, ChatError> {
 
 /// Resolves when every event of the user's own channel arrives.
 pub async fn follow_user(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
-    wait_until_heard(chat, &[Topic::User(user.clone())]).await
+    bounded(async {
+        // No longer wanted: the device has gone, nobody waits for its events.
+        let _ = chat.hub.interest.heard(&Topic::User(user.clone())).await;
+    })
+    .await
 }
 
-async fn wait_until_heard(chat: &Chat, topics: &[Topic]) -> Result<(), ChatError> {
-    let all = async {
-        for topic in topics {
-            // No longer wanted: the last device has gone, nobody waits for its events.
-            let _ = chat.hub.interest.heard(topic).await;
+async fn wait_until_heard(chat: &Chat, rooms: &[RoomId]) -> Result<(), ChatError> {
+    bounded(async {
+        for room in rooms {
+            let _ = chat.hub.interest.heard(&Topic::Room(*room)).await;
         }
-    };
-    tokio::time::timeout(SUBSCRIBE_TIMEOUT, all)
+    })
+    .await
+}
+
+async fn bounded(heard: impl Future<Output = ()>) -> Result<(), ChatError> {
+    tokio::time::timeout(SUBSCRIBE_TIMEOUT, heard)
         .await
         .map_err(|_| {
             ChatError::new(

@@ -4,6 +4,7 @@
 //! settings, their defaults and ranges are in [`settings`]; `.env.example` mirrors them.
 
 mod describe;
+pub mod example;
 mod reader;
 mod redis_url;
 pub mod settings;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::os::unix::ffi::OsStringExt;
 
 use super::settings::{EXAMPLE_SECRET, Kind};
@@ -396,60 +395,11 @@ fn rust_log_may_stand_in_the_file() {
 
 const EXAMPLE_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example");
 
-/// What `.env.example` must be: the table, each variable with its help, unit and default.
-fn example_text() -> String {
-    let mut text = "\
-# The settings of chat-server. Copy this file to .env.dev or .env.prod and change what you need.
-# A variable of the real environment wins over the one in the file; an empty one counts as unset.
-# `chat-server config` prints what is in effect.
-"
-    .to_owned();
-    for group in settings::GROUPS {
-        write!(text, "\n# ---- {} ----\n", group.title).unwrap();
-        for setting in group.settings {
-            text.push('\n');
-            for line in setting.help.lines() {
-                writeln!(text, "# {line}").unwrap();
-            }
-            writeln!(text, "# [{}]", unit_and_default(setting)).unwrap();
-            text.push_str(&assignment(setting));
-        }
-    }
-    text
-}
-
-fn unit_and_default(setting: &settings::Setting) -> String {
-    let default = match setting.default_text() {
-        empty if empty.is_empty() => "unset".to_owned(),
-        default => default,
-    };
-    match setting.kind {
-        Kind::Number {
-            unit: "", min, max, ..
-        } => {
-            format!("unit: none, {min} to {max}; default: {default}")
-        }
-        Kind::Number { unit, min, max, .. } => {
-            format!("unit: {unit}, {min} to {max}; default: {default}")
-        }
-        Kind::Flag => format!("unit: 1 or 0; default: {default}"),
-        Kind::Text { .. } => format!("unit: text; default: {default}"),
-    }
-}
-
-/// Only the secret is set: what stays a comment follows the defaults of later versions.
-fn assignment(setting: &settings::Setting) -> String {
-    match setting.name {
-        "JWT_SECRET" => format!("JWT_SECRET={EXAMPLE_SECRET}\n"),
-        name => format!("#{name}={}\n", setting.default_text()),
-    }
-}
-
 #[test]
 fn the_example_file_mirrors_the_table() {
     let example = fs::read_to_string(EXAMPLE_PATH).unwrap();
-    let hint = "renew it: cargo test --lib write_the_example_file -- --ignored";
-    assert!(example == example_text(), "{hint}");
+    let hint = "renew it: cargo run -- config --example > .env.example";
+    assert!(example == example::example_text(), "{hint}");
     let is_assignment = |line: &&str| {
         let name = line.trim_start_matches('#').split('=').next().unwrap();
         line.contains('=')
@@ -480,10 +430,4 @@ fn the_example_file_is_a_configuration_for_development() {
         .collect();
     let (_, config) = load_in(&[(".env.dev", &all_set)], &[("APP_ENV", "dev")]);
     assert!(config.is_ok(), "{config:?}");
-}
-
-#[test]
-#[ignore = "it writes .env.example"]
-fn write_the_example_file() {
-    fs::write(EXAMPLE_PATH, example_text()).unwrap();
 }

@@ -24,6 +24,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 pub enum ConnectError {
     #[error("{0}")]
     Redis(#[from] RedisError),
+    /// It will do after a while.
+    #[error("{0}")]
+    NotYet(&'static str),
     /// Trying again does not help: its operator has to change something.
     #[error("{0}")]
     Refused(String),

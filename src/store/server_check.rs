@@ -14,6 +14,8 @@ pub struct ServerInfo {
     pub version: String,
     major_minor: (u64, u64),
     eviction_policy: String,
+    loading: bool,
+    replica: bool,
 }
 
 impl ServerInfo {
@@ -39,10 +41,20 @@ impl ServerInfo {
             version,
             major_minor,
             eviction_policy: field("maxmemory_policy"),
+            loading: field("loading") == "1",
+            replica: field("role") == "slave",
         }
     }
 
     fn check(&self, production: bool) -> Result<(), ConnectError> {
+        if self.loading {
+            return Err(ConnectError::NotYet("it is still loading its data"));
+        }
+        if self.replica {
+            return Err(ConnectError::NotYet(
+                "it is a replica, which takes no writes",
+            ));
+        }
         if self.major_minor < OLDEST {
             return Err(ConnectError::Refused(format!(
                 "Redis {} is too old: 7.0 or newer is needed (sharded pub/sub, script flags)",
@@ -96,6 +108,15 @@ mod tests {
     fn a_policy_that_drops_chats_is_refused_in_production() {
         assert!(server("7.0.15", "allkeys-lru").check(true).is_err());
         assert!(server("7.0.15", "allkeys-lru").check(false).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_is_not_ready_yet_is_tried_again() {
+        for line in ["loading:1", "role:slave"] {
+            let text = format!("redis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\n{line}\r\n");
+            let outcome = ServerInfo::parse(&text).check(true);
+            assert!(matches!(outcome, Err(ConnectError::NotYet(_))), "{line}");
+        }
     }
 
     #[test]

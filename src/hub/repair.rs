@@ -1,0 +1,151 @@
+//! Gaps: what was missed of a room is fetched and delivered in its place.
+
+use super::device::ListMode;
+use super::feed::Feed;
+use super::{Hub, State};
+use crate::error::ChatError;
+use crate::protocol::event::MessageRead;
+use crate::protocol::frame::Frame;
+use crate::protocol::ids::{MessageId, RoomId};
+use crate::store::calls::Missed;
+use crate::store::keys::Topic;
+use crate::store::reply::{Marks, Page, Position};
+
+impl Hub {
+    /// From this moment every event of the topic arrives; what came before may be missing.
+    pub fn heard(&self, topic: &Topic) {
+        match topic {
+            Topic::Room(room) => {
+                if self.lock().rooms.get_mut(room).is_some_and(Feed::distrust) {
+                    self.repairs.add(*room);
+                }
+            }
+            Topic::User(user) => {
+                // A user whose rooms were never listed is just connecting, and lists them next.
+                if self
+                    .lock()
+                    .users
+                    .get(user)
+                    .is_some_and(|user| !user.rooms.is_empty())
+                {
+                    self.recounts.add(user.clone());
+                }
+            }
+            Topic::Control => {}
+        }
+    }
+
+    /// From where the room has to be repaired, if it has to be.
+    pub fn repair_from(&self, room: RoomId) -> Option<Position> {
+        self.lock().rooms.get(&room)?.repair_from().cloned()
+    }
+
+    /// What was fetched after a gap. True if there is more to fetch.
+    pub fn repair(&self, room: RoomId, missed: Missed) -> bool {
+        let mut state = self.lock();
+        match missed {
+            Missed::Gone => self.forget(&mut state, room),
+            Missed::Reset(head) => {
+                self.tell_reset(&mut state, room);
+                self.end_repair(&mut state, room, head);
+            }
+            Missed::Page(page) => return self.repair_page(&mut state, room, page),
+        }
+        false
+    }
+
+    pub(super) fn repair_page(&self, state: &mut State, room: RoomId, page: Page) -> bool {
+        let Some(from) = state.rooms.get(&room).and_then(Feed::repair_from).cloned() else {
+            return false;
+        };
+        for message in &page.messages {
+            self.deliver_message(state, room, page.position.rev, message);
+        }
+        if page.has_more {
+            let last_id = page
+                .messages
+                .last()
+                .map_or(from.last_id, |message| message.id);
+            let reached = Position {
+                seq: last_id.seq,
+                last_id,
+                ..from
+            };
+            if let Some(feed) = state.rooms.get_mut(&room) {
+                feed.repaired_up_to(reached);
+            }
+            return true;
+        }
+        if page.position.rev > from.rev {
+            self.deliver_marks(state, room, page.position.rev, from.seq, &page.marks);
+        }
+        self.end_repair(state, room, page.position);
+        false
+    }
+
+    /// Where the members have read: state, safe to get twice. A message tells of the markers at or after it itself.
+    pub(super) fn deliver_marks(
+        &self,
+        state: &mut State,
+        room: RoomId,
+        rev: u64,
+        before_seq: u64,
+        marks: &Marks,
+    ) {
+        for (user, read_seq) in marks
+            .0
+            .iter()
+            .filter(|(_, read_seq)| *read_seq <= before_seq)
+        {
+            let message_id: Option<MessageId> = None;
+            let read = MessageRead {
+                room_id: room,
+                user_id: user.clone(),
+                seq: *read_seq,
+                message_id,
+            };
+            self.deliver_read(state, room, rev, &read, true);
+        }
+    }
+
+    pub(super) fn end_repair(&self, state: &mut State, room: RoomId, head: Position) {
+        let rev = head.rev;
+        let Some(feed) = state.rooms.get_mut(&room) else {
+            return;
+        };
+        let buffered = feed.end_repair(head);
+        Self::advanced(state, room, rev);
+        for event in buffered {
+            self.deliver(state, room, event);
+        }
+    }
+
+    pub(super) fn tell_reset(&self, state: &mut State, room: RoomId) {
+        let Some(feed) = state.rooms.get(&room) else {
+            return;
+        };
+        let frame = Frame::error(None, &ChatError::history_reset().in_room(room));
+        for device in feed.devices.values().cloned().collect::<Vec<_>>() {
+            device.send(frame.clone());
+            match device.mode {
+                ListMode::Full => self.list_changed(state, &device),
+                ListMode::Delta => self.new_entries.add((device.user.clone(), room)),
+            }
+        }
+    }
+
+    /// The store has no such room any more.
+    pub(super) fn forget(&self, state: &mut State, room: RoomId) {
+        self.tell_reset(state, room);
+        let Some(feed) = state.rooms.remove(&room) else {
+            return;
+        };
+        self.interest.unwant(Topic::Room(room));
+        for device in feed.devices.values() {
+            device.end_any_hold();
+            if let Some(user) = state.users.get_mut(&device.user) {
+                user.rooms.remove(&room);
+            }
+        }
+    }
+}
