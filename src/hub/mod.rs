@@ -9,6 +9,8 @@ pub mod published;
 pub mod refresh;
 mod repair;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 pub mod work_set;
 
 use std::collections::{HashMap, HashSet};

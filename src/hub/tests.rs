@@ -1,0 +1,316 @@
+//! The hub without Redis: events and snapshots in, frames out.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Hub;
+use super::device::{Close, Cuts, Device, ListMode, QueueLimits, Section};
+use super::published::{Change, RoomEvent};
+use super::snapshot::{Snapshot, Stale};
+use crate::protocol::event::Message;
+use crate::protocol::frame::Frame;
+use crate::protocol::ids::{MessageId, RoomId, UserId};
+use crate::store::calls::Missed;
+use crate::store::keys::Topic;
+use crate::store::reply::{Marks, Page, Position};
+
+const LIMITS: QueueLimits = QueueLimits {
+    max_frames: 50,
+    max_bytes: 100_000,
+};
+
+fn user(name: &str) -> UserId {
+    UserId::parse(name).unwrap()
+}
+
+fn at(rev: u64, seq: u64) -> Position {
+    Position {
+        epoch: "e1".into(),
+        rev,
+        seq,
+        last_id: MessageId { ms: 1, seq },
+    }
+}
+
+fn message(room: RoomId, seq: u64) -> Message {
+    let id = MessageId { ms: 1, seq };
+    Message {
+        id,
+        room_id: room,
+        seq,
+        sender_id: "alice".to_owned(),
+        content: format!("message {seq}"),
+        timestamp: id.timestamp(),
+        read_by: Vec::new(),
+        read_count: 1,
+        client_message_id: None,
+        truncated: false,
+    }
+}
+
+fn sent(room: RoomId, rev: u64, seq: u64) -> RoomEvent {
+    RoomEvent {
+        position: at(rev, seq),
+        change: Change::Message(message(room, seq)),
+    }
+}
+
+fn marked(rev: u64, seq: u64) -> RoomEvent {
+    let change = Change::Read {
+        user: user("bob"),
+        read_seq: seq,
+        message_id: None,
+        to_members: true,
+    };
+    RoomEvent {
+        position: at(rev, seq),
+        change,
+    }
+}
+
+/// What a device was given since the last look, in short: `m1`, `r1` or the text of a status.
+fn got(device: &Device) -> Vec<String> {
+    let mut batch = VecDeque::new();
+    device.take(&mut batch);
+    let short = |frame: Frame| {
+        let value: serde_json::Value = serde_json::from_str(frame.as_str()).unwrap();
+        let data = &value["data"];
+        match value["event"].as_str().unwrap() {
+            "newMessage" => format!("m{}", data["seq"]),
+            "messageRead" => format!("r{}", data["seq"]),
+            "error" => data["code"].as_str().unwrap().to_owned(),
+            "status" => data.as_str().unwrap().to_owned(),
+            other => other.to_owned(),
+        }
+    };
+    batch.into_iter().map(short).collect()
+}
+
+fn section(room: RoomId, cut: Position, text: &str) -> Section {
+    Section {
+        cuts: Arc::new(Cuts::from([(room, cut)])),
+        frames: vec![Frame::status(text)],
+    }
+}
+
+struct Room {
+    hub: Arc<Hub>,
+    id: RoomId,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self {
+            hub: Arc::new(Hub::new(LIMITS, Duration::from_secs(1))),
+            id: RoomId::random(),
+        }
+    }
+
+    fn connecting(&self, name: &str) -> Arc<Device> {
+        let device = self.hub.register(user(name), ListMode::Delta, 10).unwrap();
+        self.hub.follow(&user(name), &[self.id]);
+        device
+    }
+
+    async fn finish_first(&self, device: &Arc<Device>, cut: Position) -> Result<(), Stale> {
+        Snapshot::first(&self.hub, device)
+            .finish(vec![section(self.id, cut, "list")])
+            .await
+    }
+
+    async fn connected(&self, name: &str, cut: Position) -> Arc<Device> {
+        let device = self.connecting(name);
+        self.finish_first(&device, cut).await.unwrap();
+        assert_eq!(got(&device), ["list"]);
+        device
+    }
+}
+
+#[tokio::test]
+async fn what_the_first_list_covers_is_not_sent_and_the_rest_follows_it() {
+    let room = Room::new();
+    let device = room.connecting("alice");
+    for rev in 3..=6 {
+        room.hub.room_event(room.id, sent(room.id, rev, rev));
+    }
+    assert_eq!(got(&device), Vec::<String>::new());
+    room.finish_first(&device, at(4, 4)).await.unwrap();
+    assert_eq!(got(&device), ["list", "m5", "m6"]);
+    room.hub.room_event(room.id, sent(room.id, 7, 7));
+    assert_eq!(got(&device), ["m7"]);
+}
+
+#[tokio::test]
+async fn a_later_snapshot_stands_after_the_events_it_covers_and_before_the_others() {
+    let room = Room::new();
+    let device = room.connected("alice", at(1, 0)).await;
+    let mut snapshot = Snapshot::begin(&room.hub, &device).await;
+    for seq in 1..=3 {
+        room.hub.room_event(room.id, sent(room.id, seq + 1, seq));
+    }
+    let parts = vec![
+        section(room.id, at(2, 1), "history"),
+        section(room.id, at(3, 2), "entered"),
+    ];
+    snapshot.finish(parts).await.unwrap();
+    assert_eq!(got(&device), ["m1", "history", "m2", "entered", "m3"]);
+}
+
+#[tokio::test]
+async fn a_snapshot_waits_for_events_that_it_covers() {
+    let room = Room::new();
+    let device = room.connected("alice", at(1, 0)).await;
+    let mut snapshot = Snapshot::begin(&room.hub, &device).await;
+    let finish = snapshot.finish(vec![section(room.id, at(3, 1), "history")]);
+    let events = async {
+        room.hub.room_event(room.id, sent(room.id, 2, 1));
+        assert_eq!(got(&device), Vec::<String>::new());
+        room.hub.room_event(room.id, marked(3, 1));
+        room.hub.room_event(room.id, sent(room.id, 4, 2));
+    };
+    let (finished, ()) = tokio::join!(finish, events);
+    finished.unwrap();
+    assert_eq!(got(&device), ["m1", "r1", "history", "m2"]);
+}
+
+#[tokio::test]
+async fn a_first_list_older_than_the_feed_is_read_again() {
+    let room = Room::new();
+    let (first, second) = (room.connecting("alice"), room.connecting("bob"));
+    room.finish_first(&first, at(5, 5)).await.unwrap();
+    let mut snapshot = Snapshot::first(&room.hub, &second);
+    assert_eq!(
+        snapshot
+            .finish(vec![section(room.id, at(4, 4), "list")])
+            .await,
+        Err(Stale)
+    );
+    snapshot.renew().await;
+    snapshot
+        .finish(vec![section(room.id, at(5, 5), "list")])
+        .await
+        .unwrap();
+    room.hub.room_event(room.id, sent(room.id, 6, 6));
+    assert_eq!(got(&second), ["list", "m6"]);
+}
+
+#[tokio::test]
+async fn a_hole_is_repaired_in_order_and_once() {
+    let room = Room::new();
+    let device = room.connected("alice", at(1, 0)).await;
+    room.hub.room_event(room.id, sent(room.id, 4, 3));
+    assert_eq!(got(&device), Vec::<String>::new());
+    assert_eq!(room.hub.repairs.take().await, room.id);
+    assert_eq!(room.hub.repair_from(room.id), Some(at(1, 0)));
+    room.hub.room_event(room.id, sent(room.id, 5, 4));
+    let messages = (1..=3).map(|seq| message(room.id, seq)).collect();
+    let page = Page {
+        position: at(4, 3),
+        has_more: false,
+        messages,
+        marks: Marks::default(),
+    };
+    assert!(!room.hub.repair(room.id, Missed::Page(page)));
+    assert_eq!(got(&device), ["m1", "m2", "m3", "m4"]);
+    // It was on its way while the repair read the head.
+    room.hub.room_event(room.id, sent(room.id, 4, 3));
+    room.hub.room_event(room.id, sent(room.id, 6, 5));
+    assert_eq!(got(&device), ["m5"]);
+    assert_eq!(room.hub.repair_from(room.id), None);
+}
+
+#[tokio::test]
+async fn another_epoch_is_a_gap_and_a_reset_is_told() {
+    let room = Room::new();
+    let device = room.connected("alice", at(1, 0)).await;
+    let foreign = Position {
+        epoch: "e2".into(),
+        ..at(2, 1)
+    };
+    room.hub.room_event(
+        room.id,
+        RoomEvent {
+            position: foreign.clone(),
+            ..sent(room.id, 2, 1)
+        },
+    );
+    assert_eq!(room.hub.repairs.take().await, room.id);
+    assert!(!room.hub.repair(room.id, Missed::Reset(foreign.clone())));
+    assert_eq!(got(&device), ["HISTORY_RESET"]);
+    assert_eq!(room.hub.new_entries.take().await, (user("alice"), room.id));
+    let next = Position {
+        epoch: "e2".into(),
+        ..at(3, 2)
+    };
+    room.hub.room_event(
+        room.id,
+        RoomEvent {
+            position: next,
+            ..sent(room.id, 3, 2)
+        },
+    );
+    assert_eq!(got(&device), ["m2"]);
+}
+
+#[tokio::test]
+async fn a_channel_heard_again_is_compared_with_the_store() {
+    let room = Room::new();
+    let device = room.connected("alice", at(1, 0)).await;
+    room.hub.heard(&Topic::Room(room.id));
+    assert_eq!(room.hub.repairs.take().await, room.id);
+    let page = Page {
+        position: at(1, 0),
+        has_more: false,
+        messages: Vec::new(),
+        marks: Marks::default(),
+    };
+    assert!(!room.hub.repair(room.id, Missed::Page(page)));
+    room.hub.room_event(room.id, sent(room.id, 2, 1));
+    assert_eq!(got(&device), ["m1"]);
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_read_is_closed_and_others_are_not() {
+    let room = Room::new();
+    let (slow, quick) = (
+        room.connected("alice", at(1, 0)).await,
+        room.connected("bob", at(1, 0)).await,
+    );
+    for seq in 1..=60 {
+        room.hub.room_event(room.id, sent(room.id, seq + 1, seq));
+        assert_eq!(got(&quick), [format!("m{seq}")]);
+    }
+    let mut batch = VecDeque::new();
+    assert_eq!(slow.take(&mut batch), Some(Close::TooSlow));
+    assert!(batch.is_empty());
+}
+
+#[tokio::test]
+async fn a_room_is_unfollowed_with_its_last_device() {
+    let room = Room::new();
+    let device = room.connected("alice", at(1, 0)).await;
+    room.hub.unregister(&device);
+    assert!(room.hub.rooms_of(&user("alice")).is_empty());
+    assert_eq!(room.hub.repair_from(room.id), None);
+    room.hub.room_event(room.id, sent(room.id, 2, 1));
+    assert_eq!(got(&device), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_reset_empties_every_list_and_outdates_what_was_being_read() {
+    let room = Room::new();
+    let device = room.connected("alice", at(1, 0)).await;
+    let mut snapshot = Snapshot::begin(&room.hub, &device).await;
+    room.hub.reset();
+    assert_eq!(got(&device), ["chatList"]);
+    assert_eq!(
+        snapshot
+            .finish(vec![section(room.id, at(1, 0), "list")])
+            .await,
+        Err(Stale)
+    );
+    assert!(room.hub.rooms_of(&user("alice")).is_empty());
+}
