@@ -42,6 +42,8 @@ pub struct Connector {
 impl Connector {
     /// `url` as in `REDIS_URL`. Errors if it is not understood.
     pub fn new(url: &str) -> Result<Self, RedisError> {
+        // rustls takes no provider by itself; an error only says that this process has chosen one before.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let info = url.into_connection_info()?;
         let settings = info
             .redis_settings()

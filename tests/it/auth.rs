@@ -477,7 +477,7 @@ async fn one_user_has_so_many_connections_and_no_more() {
 
     // When one of her devices goes, then there is room again
     laptop.disconnect().await;
-    eventually("Alice's third device is let in", || async {
+    eventually("Alice's third device is let in", async || {
         status(&server, "/ws", &[("token", &alices)]).await == 101
     })
     .await;
@@ -500,7 +500,7 @@ async fn the_server_has_so_many_connections_and_no_more() {
 
     // When Carol goes, then he is let in
     carol.disconnect().await;
-    eventually("Dave is let in", || async {
+    eventually("Dave is let in", async || {
         status(&server, "/ws", &[("token", &daves)]).await == 101
     })
     .await;

@@ -5,7 +5,10 @@ use std::{path::Path, time::Duration};
 
 use tempfile::TempDir;
 
-use crate::support::{Client, Server, eventually, json, server::signal};
+use crate::support::{
+    Client, Server, eventually, json,
+    server::{lives, signal},
+};
 
 fn data_folder() -> TempDir {
     TempDir::with_prefix("chat-it-").expect("a temporary folder")
@@ -21,15 +24,6 @@ fn child(server: &Server) -> u32 {
     let children = server.child_processes();
     assert_eq!(children.len(), 1, "its Redis alone\n{}", server.log);
     children[0]
-}
-
-/// Whether a process still is there.
-fn lives(pid: u32) -> bool {
-    let status = std::process::Command::new("sh")
-        .args(["-c", &format!("kill -0 {pid}")])
-        .stderr(std::process::Stdio::null())
-        .status();
-    status.expect("run sh").success()
 }
 
 /// What was said in a room, by a new device of Alice's.
@@ -120,7 +114,7 @@ async fn messages_survive_the_death_of_the_child() {
 
     // When its Redis is killed
     signal(first, "KILL");
-    eventually("another Redis runs", || async {
+    eventually("another Redis runs", async || {
         server.child_processes().iter().any(|pid| *pid != first)
     })
     .await;

@@ -169,7 +169,7 @@ async fn an_open_development_server_may_allow_a_reset() {
     talk(&mut alice).await;
     let done = alice.done("resetRedisForDevelopment", Value::Null).await;
     assert_eq!(done, json!({ "success": true }));
-    eventually("our keys are gone", || async {
+    eventually("our keys are gone", async || {
         redis.dump().await.keys().is_empty()
     })
     .await;

@@ -11,7 +11,7 @@ pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod token;
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
@@ -28,10 +28,7 @@ pub(crate) use serde_json::{Value, json};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Polls `check` until it is true; for conditions that nothing announces.
-pub(crate) async fn eventually<F>(what: &str, mut check: impl FnMut() -> F)
-where
-    F: Future<Output = bool>,
-{
+pub(crate) async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !check().await {
         assert!(Instant::now() < deadline, "waited in vain until {what}");

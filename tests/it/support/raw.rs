@@ -112,13 +112,17 @@ impl RawSocket {
     pub(crate) async fn close_code(&mut self) -> Option<u16> {
         while let Some((opcode, payload)) = self.read_frame().await {
             if opcode == CLOSE {
-                return payload
-                    .get(..2)
-                    .map(|code| u16::from_be_bytes([code[0], code[1]]));
+                return close_code(&payload);
             }
         }
         None
     }
+}
+
+/// The code in a close frame's payload.
+pub(crate) fn close_code(payload: &[u8]) -> Option<u16> {
+    let code = payload.get(..2)?;
+    Some(u16::from_be_bytes([code[0], code[1]]))
 }
 
 /// One masked frame.

@@ -68,7 +68,7 @@ impl Redis {
         let client = Client::open(self.url()).expect("a Redis URL");
         let config =
             AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
-        eventually("the test's redis-server answers", || async {
+        eventually("the test's redis-server answers", async || {
             client
                 .get_multiplexed_async_connection_with_config(&config)
                 .await

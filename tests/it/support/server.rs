@@ -122,7 +122,7 @@ impl Server {
 
     /// Waits until `/readyz` says yes.
     pub(crate) async fn ready(&self) {
-        eventually("the server is ready", || self.is_ready()).await;
+        eventually("the server is ready", async || self.is_ready().await).await;
     }
 }
 
@@ -194,7 +194,7 @@ impl Builder {
         };
         server.address.set_port(port.parse().expect("a port"));
         let address = server.address;
-        eventually("the server listens", || async move {
+        eventually("the server listens", async || {
             tokio::net::TcpStream::connect(address).await.is_ok()
         })
         .await;
@@ -245,6 +245,11 @@ pub(crate) fn signal(pid: u32, name: &str) {
         .stderr(Stdio::null())
         .status()
         .expect("run sh");
+}
+
+/// Whether a process still runs.
+pub(crate) fn lives(pid: u32) -> bool {
+    processes().iter().any(|(other, _)| *other == pid)
 }
 
 /// Every living process with its parent.

@@ -9,12 +9,12 @@ use super::{Value, json};
 /// The `JWT_SECRET` of every server under test.
 pub(crate) const SECRET: &str = "a-secret-for-tests-of-more-than-32-bytes";
 
-pub(crate) const RSA_PRIVATE: &str = include_str!("../keys/rsa_private.pem");
-pub(crate) const RSA_PUBLIC: &str = include_str!("../keys/rsa_public.pem");
-pub(crate) const EC_PRIVATE: &str = include_str!("../keys/ec_private.pem");
-pub(crate) const EC_PUBLIC: &str = include_str!("../keys/ec_public.pem");
-pub(crate) const ED_PRIVATE: &str = include_str!("../keys/ed25519_private.pem");
-pub(crate) const ED_PUBLIC: &str = include_str!("../keys/ed25519_public.pem");
+pub(crate) const RSA_PRIVATE: &str = include_str!("../../fixtures/rsa_private.pem");
+pub(crate) const RSA_PUBLIC: &str = include_str!("../../fixtures/rsa_public.pem");
+pub(crate) const EC_PRIVATE: &str = include_str!("../../fixtures/ec_p256_private.pem");
+pub(crate) const EC_PUBLIC: &str = include_str!("../../fixtures/ec_p256_public.pem");
+pub(crate) const ED_PRIVATE: &str = include_str!("../../fixtures/ed25519_private.pem");
+pub(crate) const ED_PUBLIC: &str = include_str!("../../fixtures/ed25519_public.pem");
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
