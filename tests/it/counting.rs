@@ -242,12 +242,8 @@ async fn a_list_is_one_call_for_128_rooms() {
     let server = Server::start(&counter.redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
     for number in 1..=128 {
-        let friend = format!("friend-{number}");
-        alice
-            .done("initializeChat", json!({ "participants": [friend] }))
-            .await;
+        talk_to(&mut alice, &format!("friend-{number}")).await;
     }
-    alice.take_inbox();
 
     // When she asks for the list, then it is one call; with one room more it is two
     counter.calls().await;
@@ -256,15 +252,24 @@ async fn a_list_is_one_call_for_128_rooms() {
         json!({ "rooms": 128 })
     );
     assert_eq!(counter.calls().await, ["get_chat_list"]);
-    alice
-        .done("initializeChat", json!({ "participants": ["one more"] }))
-        .await;
+    talk_to(&mut alice, "one more").await;
     counter.calls().await;
     assert_eq!(
         alice.done("getChatList", Value::Null).await,
         json!({ "rooms": 129 })
     );
     assert_eq!(counter.calls().await, ["get_chat_list", "get_chat_list"]);
+}
+
+/// Makes a room and says something in it: a message that arrives shows that the
+/// server's subscription to the room, which may follow the answer, is made.
+async fn talk_to(alice: &mut Client, friend: &str) {
+    let data = json!({ "participants": [friend] });
+    let opened = alice.done("initializeChat", data).await;
+    let room = opened["roomId"].as_str().expect("a room id");
+    alice.say(room, "Hello").await;
+    alice.expect_any("newMessage").await;
+    alice.take_inbox();
 }
 
 #[tokio::test]

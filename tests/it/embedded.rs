@@ -193,8 +193,7 @@ async fn a_second_server_on_the_same_data_is_refused() {
     first.stop().await;
 
     // And now there is room for another
-    assert_eq!(
-        said(&start(folder.path()).await, &room).await,
-        ["Still here"]
-    );
+    let second = start(folder.path()).await;
+    assert_eq!(said(&second, &room).await, ["Still here"]);
+    second.stop().await;
 }

@@ -13,4 +13,5 @@ mod retention;
 mod rooms;
 mod stories;
 mod support;
+mod tls;
 mod validation;
