@@ -23,6 +23,17 @@ pub async fn handle(
         .store
         .enter_chat(room, &device.user, device.id, limit)
         .await?;
+    if session.viewing != Some(room) {
+        if let Err(error) = leave::leave_room(session).await {
+            // Its lease ends by itself.
+            log::debug!("a device could not leave its former room: {error}");
+        }
+        session
+            .chat
+            .hub
+            .set_viewing(&session.device, None, Some(room));
+        session.viewing = Some(room);
+    }
     let before = entered.page.position;
     let after = Position {
         rev: entered.rev_after,
@@ -40,16 +51,5 @@ pub async fn handle(
     session
         .finish(snapshot, room, vec![(before, vec![history]), (after, last)])
         .await;
-    if session.viewing != Some(room) {
-        if let Err(error) = leave::leave_room(session).await {
-            // Its lease ends by itself.
-            log::debug!("a device could not leave its former room: {error}");
-        }
-        session
-            .chat
-            .hub
-            .set_viewing(&session.device, None, Some(room));
-        session.viewing = Some(room);
-    }
     Ok(())
 }

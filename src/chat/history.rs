@@ -21,8 +21,7 @@ pub async fn handle(
         .chat
         .store
         .get_history(room, &session.device.user, cursor, limit)
-        .await;
-    let page = page.map_err(|error| error.in_room(room))?;
+        .await?;
     let frame = match id {
         Some(id) => Frame::ack(
             id,

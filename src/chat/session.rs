@@ -62,7 +62,14 @@ impl Session {
     pub async fn handle(&mut self, request: Request) -> Option<ErrorCode> {
         let Request { id, event, body } = request;
         let outcome = match body {
-            Ok(body) => self.perform(body, id.as_ref()).await,
+            Ok(body) => {
+                let room = body.room();
+                let outcome = self.perform(body, id.as_ref()).await;
+                outcome.map_err(|error| match room {
+                    Some(room) => error.in_room(room),
+                    None => error,
+                })
+            }
             Err(error) => Err(error),
         };
         let error = outcome.err()?;

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod bad_requests;
+pub mod heartbeat;
 pub mod routes;
 pub mod socket;
 pub mod upgrade;

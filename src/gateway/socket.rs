@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::Gateway;
 use super::bad_requests::BadRequests;
+use super::heartbeat::{Beat, Heartbeat};
 use crate::chat::session::Session;
 use crate::config::Timing;
 use crate::error::{ChatError, ErrorCode};
@@ -180,12 +181,9 @@ async fn write(
     heard: &AtomicBool,
 ) -> End {
     let mut batch = VecDeque::new();
-    let mut pings = tokio::time::interval(timing.ping_interval);
-    pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    pings.reset();
+    let mut heartbeat = Heartbeat::new(timing);
     // A peer that takes nothing for so long is as dead as one that answers no ping.
     let patience = timing.ping_interval + timing.ping_timeout;
-    let mut pong_due: Option<tokio::time::Instant> = None;
     loop {
         let close = device.take(&mut batch);
         if close == Some(Close::TooSlow) {
@@ -199,28 +197,17 @@ async fn write(
         }
         tokio::select! {
             () = device.woken() => {}
-            _ = pings.tick() => {
-                heard.store(false, Ordering::Relaxed);
-                pong_due.get_or_insert(tokio::time::Instant::now() + timing.ping_timeout);
-                let ping = sink.send(Message::Ping(bytes::Bytes::new()));
-                if let Err(end) = guarded(device, patience, ping).await {
-                    return end;
+            () = tokio::time::sleep_until(heartbeat.due) => match heartbeat.beat(heard) {
+                Beat::Ping => {
+                    let ping = sink.send(Message::Ping(bytes::Bytes::new()));
+                    if let Err(end) = guarded(device, patience, ping).await {
+                        return end;
+                    }
                 }
-            }
-            () = until_instant(pong_due) => {
-                if !heard.load(Ordering::Relaxed) {
-                    return End::Gone;
-                }
-                pong_due = None;
-            }
+                Beat::Wait => {}
+                Beat::Dead => return End::Gone,
+            },
         }
-    }
-}
-
-async fn until_instant(time: Option<tokio::time::Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

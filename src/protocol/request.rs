@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::frame::RequestId;
@@ -59,6 +60,19 @@ pub enum ClientEvent {
     ResetRedisForDevelopment,
 }
 
+impl ClientEvent {
+    /// The room that it is about, if it is about one that the client named.
+    pub fn room(&self) -> Option<RoomId> {
+        match self {
+            Self::EnterChat { room, .. }
+            | Self::SendMessage { room, .. }
+            | Self::MarkAsRead { room, .. }
+            | Self::GetHistory { room, .. } => Some(*room),
+            _ => None,
+        }
+    }
+}
+
 /// Where a page of history lies.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cursor {
@@ -95,7 +109,7 @@ pub fn parse_frame(text: &str, limits: PayloadLimits) -> Request {
             return Request {
                 id: None,
                 event: None,
-                body: Err(frame_error(&error)),
+                body: Err(frame_error(text, &error)),
             };
         }
     };
@@ -132,8 +146,10 @@ pub fn parse_frame(text: &str, limits: PayloadLimits) -> Request {
     }
 }
 
-fn frame_error(error: &serde_json::Error) -> ChatError {
-    if error.is_data() {
+fn frame_error(text: &str, error: &serde_json::Error) -> ChatError {
+    // The wrong type is met before a syntax error that comes later.
+    let is_json = error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok();
+    if is_json {
         ChatError::invalid_payload(
             "a frame must be an object: {\"event\": string, \"data\"?: any, \"id\"?: string or integer}",
         )

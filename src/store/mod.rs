@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ParsingError, RedisError, Value};
+use redis::{Cmd, ParsingError, RedisError, RedisResult, Value};
 
 use self::connection::{ConnectError, Current};
 use self::keys::Keys;
@@ -80,8 +80,7 @@ impl Store {
         let exchange = async {
             match cmd.query_async(&mut connection).await {
                 Err(error) if error.code() == Some("NOSCRIPT") => {
-                    self.load(&mut connection, script).await?;
-                    cmd.query_async(&mut connection).await
+                    self.load_and_call(&mut connection, script, cmd).await
                 }
                 outcome => outcome,
             }
@@ -93,14 +92,22 @@ impl Store {
         }
     }
 
-    async fn load(
+    /// Redis has lost the script. Loaded and called in one transaction, it cannot be lost in between.
+    async fn load_and_call(
         &self,
         connection: &mut MultiplexedConnection,
         script: Script,
-    ) -> Result<(), RedisError> {
-        load_cmd(&self.scripts.get(script).text)
-            .exec_async(connection)
-            .await
+        cmd: Cmd,
+    ) -> RedisResult<Value> {
+        let mut transaction = redis::pipe();
+        transaction
+            .atomic()
+            .add_command(load_cmd(&self.scripts.get(script).text))
+            .add_command(cmd);
+        // Otherwise the crate would keep of a script's error neither code nor text.
+        let replies: Vec<RedisResult<Value>> =
+            transaction.ignore_errors().query_async(connection).await?;
+        replies.into_iter().next_back().unwrap_or(Ok(Value::Nil))
     }
 }
 
