@@ -23,7 +23,8 @@ Examples:
   APP_ENV=dev chat-server token alice     print a token to connect as alice
   chat-server config                      show the settings in effect
 
-Exit codes: 0 after a clean shutdown, 1 after a failure, 64 if a setting is wrong."
+Exit codes: 0 after a clean shutdown, 1 after a failure, 2 if the command line is wrong,
+64 if a setting is."
 )]
 pub struct Cli {
     /// What to do; `serve` where nothing is said.

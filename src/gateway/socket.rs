@@ -238,8 +238,8 @@ async fn guarded(
     }
 }
 
-/// Sends what still waits and the close frame, then waits until the peer hangs up: closing at once would discard
-/// what it has not read yet.
+/// Sends what still waits and the close frame, then waits for the peer's: closing at once would discard what it has
+/// not read yet.
 async fn say_goodbye(
     mut socket: Socket,
     device: &Device,
@@ -251,12 +251,19 @@ async fn say_goodbye(
     for frame in batch {
         socket.feed(Message::Text(frame.into_text())).await?;
     }
-    socket
-        .close(Some(CloseFrame {
-            code: code.into(),
-            reason: reason.into(),
-        }))
-        .await?;
+    let frame = CloseFrame {
+        code: code.into(),
+        reason: reason.into(),
+    };
+    socket.close(Some(frame)).await?;
+    loop {
+        match socket.next().await {
+            Some(Ok(_)) => {}
+            None | Some(Err(Error::ConnectionClosed)) => return Ok(()),
+            // What comes after a broken frame cannot be read as frames.
+            Some(Err(_)) => break,
+        }
+    }
     let mut stream = socket.into_inner();
     let mut scrap = [0; 1024];
     while stream.read(&mut scrap).await? > 0 {}

@@ -131,8 +131,16 @@ fn list_mode(query: &str) -> Result<ListMode, Refusal> {
 }
 
 fn identify(gateway: &Gateway, headers: &HeaderMap, query: &str) -> Result<Identity, AuthError> {
-    let presented = auth::token_from_request(headers, Some(query), gateway.allow_query_token)
-        .ok_or(AuthError::Missing)?;
+    let presented = auth::token_from_request(headers, Some(query), gateway.allow_query_token);
+    let Some(presented) = presented else {
+        let in_address = query.split('&').any(|pair| pair.starts_with("token="));
+        return Err(match in_address {
+            true => {
+                AuthError::Invalid("this server takes none in the address, send it in a header")
+            }
+            false => AuthError::Missing,
+        });
+    };
     gateway.chat.verifier.verify(&presented.token)
 }
 

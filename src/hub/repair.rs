@@ -54,7 +54,7 @@ impl Hub {
         false
     }
 
-    pub(super) fn repair_page(&self, state: &mut State, room: RoomId, page: Page) -> bool {
+    fn repair_page(&self, state: &mut State, room: RoomId, page: Page) -> bool {
         let Some(from) = state.rooms.get(&room).and_then(Feed::repair_from).cloned() else {
             return false;
         };
@@ -77,14 +77,19 @@ impl Hub {
             return true;
         }
         if page.position.rev > from.rev {
-            self.deliver_marks(state, room, page.position.rev, from.seq, &page.marks);
+            if page.small {
+                self.deliver_marks(state, room, page.position.rev, from.seq, &page.marks);
+            } else {
+                // Only the entry tells how far a user has read, of those who read on another device meanwhile.
+                self.tell_anew(state, room);
+            }
         }
         self.end_repair(state, room, page.position);
         false
     }
 
     /// Where the members have read: state, safe to get twice. A message tells of the markers at or after it itself.
-    pub(super) fn deliver_marks(
+    fn deliver_marks(
         &self,
         state: &mut State,
         room: RoomId,
@@ -108,7 +113,7 @@ impl Hub {
         }
     }
 
-    pub(super) fn end_repair(&self, state: &mut State, room: RoomId, head: Position) {
+    fn end_repair(&self, state: &mut State, room: RoomId, head: Position) {
         let rev = head.rev;
         let Some(feed) = state.rooms.get_mut(&room) else {
             return;
@@ -120,13 +125,23 @@ impl Hub {
         }
     }
 
-    pub(super) fn tell_reset(&self, state: &mut State, room: RoomId) {
-        let Some(feed) = state.rooms.get(&room) else {
-            return;
-        };
-        let frame = Frame::error(None, &ChatError::history_reset().in_room(room));
-        for device in feed.devices.values().cloned().collect::<Vec<_>>() {
-            device.send(frame.clone());
+    fn tell_reset(&self, state: &mut State, room: RoomId) {
+        if let Some(feed) = state.rooms.get(&room) {
+            let frame = Frame::error(None, &ChatError::history_reset().in_room(room));
+            feed.devices
+                .values()
+                .for_each(|device| device.send(frame.clone()));
+        }
+        self.tell_anew(state, room);
+    }
+
+    /// Every device in the room is to take its entry anew.
+    fn tell_anew(&self, state: &mut State, room: RoomId) {
+        let devices = state
+            .rooms
+            .get(&room)
+            .map(|feed| feed.devices.values().cloned().collect::<Vec<_>>());
+        for device in devices.unwrap_or_default() {
             match device.mode {
                 ListMode::Full => self.list_changed(state, &device),
                 ListMode::Delta => self.new_entries.add((device.user.clone(), room)),
@@ -135,7 +150,7 @@ impl Hub {
     }
 
     /// The store has no such room any more.
-    pub(super) fn forget(&self, state: &mut State, room: RoomId) {
+    fn forget(&self, state: &mut State, room: RoomId) {
         self.tell_reset(state, room);
         let Some(feed) = state.rooms.remove(&room) else {
             return;

@@ -211,6 +211,7 @@ async fn a_hole_is_repaired_in_order_and_once() {
         position: at(4, 3),
         has_more: false,
         messages,
+        small: true,
         marks: Marks::default(),
     };
     assert!(!room.hub.repair(room.id, Missed::Page(page)));
@@ -265,6 +266,7 @@ async fn a_channel_heard_again_is_compared_with_the_store() {
         position: at(1, 0),
         has_more: false,
         messages: Vec::new(),
+        small: true,
         marks: Marks::default(),
     };
     assert!(!room.hub.repair(room.id, Missed::Page(page)));

@@ -201,6 +201,6 @@ fn unavailable() -> ChatError {
 fn timed_out() -> ChatError {
     ChatError::new(
         ErrorCode::Timeout,
-        "the chat store did not answer in time; whether it was done is not known: send it again with the same clientMessageId",
+        "the chat store did not answer in time: whether it was done is not known (a message can be sent again with the same clientMessageId)",
     )
 }

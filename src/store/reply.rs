@@ -38,6 +38,8 @@ pub struct Page {
     pub position: Position,
     pub has_more: bool,
     pub messages: Vec<Message>,
+    /// The room has at most 100 members: their markers are listed.
+    pub small: bool,
     pub marks: Marks,
 }
 
@@ -74,6 +76,7 @@ impl RawPage {
             position,
             has_more: self.has_more,
             messages,
+            small: self.small,
             marks,
         })
     }
