@@ -15,7 +15,7 @@
 -- ARGV[4] limit      integer  messages in the page, at most
 -- ARGV[5] max_bytes  integer  bytes of content in the page, at most (one message is always given)
 -- Returns   {epoch, rev before, rev after, seq, last_id, small 0|1, has_more 0|1, {{id, sender, content, client_id, read_count}…}, {user, read seq…}}
--- Publishes events {"event":"read","epoch","rev","seq","lastId","user","readSeq","messageId","to":"members"|"user"}
+-- Publishes events {"event":"read","epoch","rev","seq","lastId","user","readSeq","messageId","to":"members"|"user"} if the marker moved
 -- Errors    NOT_MEMBER
 -- Time      O(limit + viewers); the read markers are listed in rooms of at most SMALL_ROOM members only
 -- Try       redis-cli --eval lua/enter_chat.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' , bob bobs-phone 15000 50 262144

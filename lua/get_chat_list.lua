@@ -1,14 +1,14 @@
 #!lua flags=no-writes
 -- get_chat_list: a user's rooms, and one chat list entry for each room asked for.
 --
--- KEYS[1] rooms       zset    chat:{user:U}:rooms
--- KEYS[2…] four keys for each room asked for, at most 128 rooms:
+-- KEYS[1] rooms     zset    chat:{user:U}:rooms
+-- KEYS[2…] for each room asked for, at most 128 rooms:
 --   meta      hash    chat:{room:R}:meta
 --   members   hash    chat:{room:R}:members
 --   reads     zset    chat:{room:R}:reads
 --   messages  stream  chat:{room:R}:messages
--- ARGV[1] user        string  whose list
--- ARGV[2] want_index  0|1     whether the ids of all the user's rooms are returned too
+-- ARGV[1] user        string   whose list
+-- ARGV[2] want_index  integer  1: the ids of all the user's rooms are returned too, 0: they are not
 -- Returns   {{room id…}, {entry…}}: an entry for each room asked for, {} where the user is no member, else
 --           {type, name, epoch, rev, seq, last_id, created_at, read seq, available 0|1, member count, {member…}, last}
 --           with last {} or {id, sender, content, truncated 0|1, client_id, read_count, {reader…}}

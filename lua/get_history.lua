@@ -38,7 +38,7 @@ local cursor = before ~= '' and before or after
 if cursor ~= '' and #redis.call('XRANGE', messages, cursor, cursor, 'COUNT', 1) == 0 then
   -- The cursor is trimmed, the start ("0-0"), or of another history.
   local oldest = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
-  local first_ms, first_seq = '0', head[2] + 1
+  local first_ms, first_seq = head[4]:match('^(%d+)-'), head[2] + 1
   if oldest then
     first_ms, first_seq = oldest[1]:match('^(%d+)-(%d+)$')
   end
@@ -56,6 +56,9 @@ end
 local entries
 if after ~= '' then
   entries = redis.call('XRANGE', messages, '(' .. after, '+', 'COUNT', limit + 1)
+elseif before == '0-0' then
+  -- Redis refuses '(0-0' as the end of a range.
+  entries = {}
 else
   local last = before ~= '' and '(' .. before or '+'
   entries = redis.call('XREVRANGE', messages, last, '-', 'COUNT', limit + 1)

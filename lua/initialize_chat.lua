@@ -9,14 +9,15 @@
 -- KEYS[6] ext       hash     chat:{room:R}:ext
 -- KEYS[7] sent      string   chat:{room:R}:sent:<user>:<clientMessageId>
 -- KEYS[8] events    channel  chat:{room:R}:events
--- KEYS[9…] two keys for each member, in the order of the members in ARGV:
+-- KEYS[9…] for each member, in the order of the members in ARGV:
 --   rooms        zset     chat:{user:U}:rooms
 --   user_events  channel  chat:{user:U}:events
--- ARGV[1] room     string  the room's id (two people's is a function of their ids)
--- ARGV[2] type     string  direct | group
--- ARGV[3] name     string  the group's name, '' for none
--- ARGV[4] nonce    string  random, makes the epoch of a new room unique
--- ARGV[5…] member  strings, each once, the one who asks first
+-- ARGV[1] room   string  the room's id (two people's is a function of their ids)
+-- ARGV[2] kind   string  direct | group
+-- ARGV[3] name   string  the group's name, '' for none
+-- ARGV[4] nonce  string  random, makes the epoch of a new room unique
+-- ARGV[5…] for each member, each once, who asks first:
+--   member  string  the user's id
 -- Returns   {created 0|1, event as published or '', entry}: the entry is get_chat_list's for who asks, {} if the room is new
 -- Publishes user_events {"event":"room","roomId","epoch","rev","seq","lastId","type","name","memberCount","members"?,"fresh"}
 -- Errors    none
@@ -33,10 +34,13 @@ local viewers, ext, sent, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local room, kind, name, nonce = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local FIRST_KEY, FIRST_MEMBER = 9, 5
 
-local created = redis.call('EXISTS', meta) == 0
+local created = redis.call('HLEN', meta) == 0
 local time = redis.call('TIME')
 local now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+-- Reading every key that is used below finds one of a wrong type before anything is stored.
 redis.call('HLEN', members)
+redis.call('ZCARD', reads)
+redis.call('XLEN', messages)
 for key = FIRST_KEY, #KEYS, 2 do
   redis.call('ZCARD', KEYS[key])
 end

@@ -1,5 +1,5 @@
 #!lua
--- renew_viewers: the devices of one server go on viewing a room. The server calls it for each viewed room, every third of a lease.
+-- renew_viewers: devices of one server go on viewing a room. Servers call it every third of a lease.
 --
 -- KEYS[1] meta      hash     chat:{room:R}:meta
 -- KEYS[2] members   hash     chat:{room:R}:members
@@ -10,7 +10,9 @@
 -- KEYS[7] sent      string   chat:{room:R}:sent:<user>:<clientMessageId>
 -- KEYS[8] events    channel  chat:{room:R}:events
 -- ARGV[1] lease_ms  integer  how long a device counts as a viewer from now
--- ARGV[2…] device, user  strings, in pairs: the connections that view the room, and whose they are
+-- ARGV[2…] for each connection that views the room:
+--   device  string  the connection
+--   user    string  whose it is
 -- Returns   {renewed}
 -- Publishes events {"event":"read",…} as enter_chat does, in rooms of more than SMALL_ROOM members
 -- Errors    none (a device whose user is no member is passed over)
@@ -41,7 +43,7 @@ for i = 2, #ARGV, 2 do
   if redis.call('HEXISTS', members, user) == 1 then
     renewed = renewed + 1
     redis.call('HSET', viewers, device, string.format('%.0f:%s', lease_end_ms, user))
-    if large and redis.call('ZADD', reads, 'GT', 'CH', seq, user) == 1 and seq > 0 then
+    if large and seq > 0 and redis.call('ZADD', reads, 'GT', 'CH', seq, user) == 1 then
       rev = rev + 1
       redis.call('HSET', meta, 'rev', rev)
       redis.call('SPUBLISH', events, cjson.encode({

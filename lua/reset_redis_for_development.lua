@@ -1,6 +1,5 @@
-#!lua
+#!lua flags=allow-oom
 -- reset_redis_for_development: delete all chat keys of this installation and nothing else; tell every server.
--- The one script that touches keys it was not given: it deletes what SCAN finds, in one step, so that no server sees half a reset.
 --
 -- KEYS[1] control  channel  chat:control
 -- ARGV[1] pattern  string   what the keys of this installation look like, for SCAN: chat:{*
@@ -13,6 +12,8 @@
 local control = KEYS[1]
 local pattern = ARGV[1]
 
+-- The one script that touches keys it was not given: it deletes what SCAN finds, in one step, so that no server sees
+-- half a reset.
 local deleted, cursor = 0, '0'
 repeat
   local scan = redis.call('SCAN', cursor, 'MATCH', pattern, 'COUNT', 1000)

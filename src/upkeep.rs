@@ -96,7 +96,7 @@ async fn repair(chat: &Chat, room: RoomId) {
     while let Some(from) = chat.hub.repair_from(room) {
         match chat.store.sync_room(room, &from).await {
             Ok(missed) => {
-                if !chat.hub.repair(room, missed) {
+                if !chat.hub.repair(room, &from, missed) {
                     return;
                 }
             }

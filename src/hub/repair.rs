@@ -40,24 +40,26 @@ impl Hub {
         self.lock().rooms.get(&room)?.repair_from().cloned()
     }
 
-    /// What was fetched after a gap. True if there is more to fetch.
-    pub fn repair(&self, room: RoomId, missed: Missed) -> bool {
+    /// What was fetched of the room after `from`. True if there is more to fetch.
+    pub fn repair(&self, room: RoomId, from: &Position, missed: Missed) -> bool {
         let mut state = self.lock();
+        let waiting_from = state.rooms.get(&room).and_then(Feed::repair_from);
+        if waiting_from != Some(from) {
+            // Another repair came first.
+            return waiting_from.is_some();
+        }
         match missed {
             Missed::Gone => self.forget(&mut state, room),
             Missed::Reset(head) => {
                 self.tell_reset(&mut state, room);
                 self.end_repair(&mut state, room, head);
             }
-            Missed::Page(page) => return self.repair_page(&mut state, room, page),
+            Missed::Page(page) => return self.repair_page(&mut state, room, from, page),
         }
         false
     }
 
-    fn repair_page(&self, state: &mut State, room: RoomId, page: Page) -> bool {
-        let Some(from) = state.rooms.get(&room).and_then(Feed::repair_from).cloned() else {
-            return false;
-        };
+    fn repair_page(&self, state: &mut State, room: RoomId, from: &Position, page: Page) -> bool {
         for message in &page.messages {
             self.deliver_message(state, room, page.position.rev, message);
         }
@@ -69,7 +71,7 @@ impl Hub {
             let reached = Position {
                 seq: last_id.seq,
                 last_id,
-                ..from
+                ..from.clone()
             };
             if let Some(feed) = state.rooms.get_mut(&room) {
                 feed.repaired_up_to(reached);

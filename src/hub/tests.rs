@@ -214,7 +214,7 @@ async fn a_hole_is_repaired_in_order_and_once() {
         small: true,
         marks: Marks::default(),
     };
-    assert!(!room.hub.repair(room.id, Missed::Page(page)));
+    assert!(!room.hub.repair(room.id, &at(1, 0), Missed::Page(page)));
     assert_eq!(got(&device), ["m1", "m2", "m3", "m4"]);
     // It was on its way while the repair read the head.
     room.hub.room_event(room.id, sent(room.id, 4, 3));
@@ -239,7 +239,11 @@ async fn another_epoch_is_a_gap_and_a_reset_is_told() {
         },
     );
     assert_eq!(room.hub.repairs.take().await, room.id);
-    assert!(!room.hub.repair(room.id, Missed::Reset(foreign.clone())));
+    assert!(
+        !room
+            .hub
+            .repair(room.id, &at(1, 0), Missed::Reset(foreign.clone()))
+    );
     assert_eq!(got(&device), ["HISTORY_RESET"]);
     assert_eq!(room.hub.new_entries.take().await, (user("alice"), room.id));
     let next = Position {
@@ -269,7 +273,7 @@ async fn a_channel_heard_again_is_compared_with_the_store() {
         small: true,
         marks: Marks::default(),
     };
-    assert!(!room.hub.repair(room.id, Missed::Page(page)));
+    assert!(!room.hub.repair(room.id, &at(1, 0), Missed::Page(page)));
     room.hub.room_event(room.id, sent(room.id, 2, 1));
     assert_eq!(got(&device), ["m1"]);
 }

@@ -99,14 +99,22 @@ impl Store {
         script: Script,
         cmd: Cmd,
     ) -> RedisResult<Value> {
+        let load = load_cmd(&self.scripts.get(script).text);
         let mut transaction = redis::pipe();
         transaction
             .atomic()
-            .add_command(load_cmd(&self.scripts.get(script).text))
-            .add_command(cmd);
+            .add_command(load.clone())
+            .add_command(cmd.clone());
         // Otherwise the crate would keep of a script's error neither code nor text.
-        let replies: Vec<RedisResult<Value>> =
-            transaction.ignore_errors().query_async(connection).await?;
+        let outcome = transaction.ignore_errors().query_async(connection).await;
+        let replies: Vec<RedisResult<Value>> = match outcome {
+            // With its memory full Redis takes no command into a transaction, though alone it would take these.
+            Err(error) if error.code() == Some("EXECABORT") => {
+                load.exec_async(connection).await?;
+                return cmd.query_async(connection).await;
+            }
+            outcome => outcome?,
+        };
         replies.into_iter().next_back().unwrap_or(Ok(Value::Nil))
     }
 }

@@ -76,7 +76,7 @@ impl Script {
                     "rooms…",
                     "user_events",
                 ],
-                &["room", "type", "name", "nonce", "member…"],
+                &["room", "kind", "name", "nonce", "member…"],
                 &[],
             ),
             Self::GetChatList => (

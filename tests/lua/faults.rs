@@ -1,0 +1,343 @@
+//! What may not change anything: callers who are no members, keys of a wrong type, a full memory. And the reset.
+
+use chat_server::error::ErrorCode;
+use chat_server::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
+use chat_server::protocol::request::Cursor;
+use chat_server::store::calls::{Missed, NewRoom};
+use chat_server::store::reply::Position;
+use chat_server::store::scripts::Script;
+use serde_json::json;
+
+use crate::header::{Source, read};
+use crate::support::{World, crowd, refusal, user, users};
+
+#[tokio::test]
+async fn who_is_no_member_learns_and_changes_nothing() {
+    // Given Alice and Bob's room, and Mallory, who is in a room of her own
+    let mut world = World::start().await;
+    let [alice, bob, mallory] = users(["alice", "bob", "mallory"]);
+    let room = world.direct(&alice, &bob).await;
+    let id = world.say(room, &alice, "Hello").await;
+    world.direct(&mallory, &alice).await;
+    let before = world.redis.dump().await;
+    let store = &world.store;
+    let device = DeviceId::random();
+
+    // When she tries each event in it, and in a room that does not exist, then she is told the same of both
+    for room in [room, RoomId::random()] {
+        let refusals = [
+            refusal(store.enter_chat(room, &mallory, device, 50).await),
+            refusal(store.send_message(room, &mallory, "Hi", None).await),
+            refusal(store.send_message(room, &mallory, "Hi", Some("m-1")).await),
+            refusal(store.mark_as_read(room, &mallory, id).await),
+            refusal(store.get_history(room, &mallory, Cursor::Latest, 50).await),
+            refusal(
+                store
+                    .get_history(room, &mallory, Cursor::Before(id), 50)
+                    .await,
+            ),
+            refusal(
+                store
+                    .get_history(room, &mallory, Cursor::After(id), 50)
+                    .await,
+            ),
+        ];
+        assert_eq!(refusals, [Some(ErrorCode::NotMember); 7]);
+        let sent = store.send_message(room, &mallory, "Hi", None).await;
+        let text = sent.err().unwrap().message;
+        assert_eq!(text, "You do not have permission to join this chat.");
+
+        // And what is not refused does nothing
+        store.leave_chat(room, &mallory, device).await.unwrap();
+        let viewers = [(device, mallory.clone())];
+        store.renew_viewers(room, &viewers).await.unwrap();
+        let list = store.get_chat_list(&mallory, &[room], false).await;
+        assert!(list.unwrap().entries[0].is_none());
+    }
+    let nowhere = Position {
+        epoch: "1-x".into(),
+        rev: 1,
+        seq: 0,
+        last_id: MessageId::NONE,
+    };
+    let missed = store.sync_room(RoomId::random(), &nowhere).await.unwrap();
+    assert!(matches!(missed, Missed::Gone));
+    assert_eq!(world.redis.dump().await, before);
+    world.follow_room(room).await;
+    assert_eq!(world.published().await, []);
+}
+
+/// A call of each script that writes, by Bob, on a room where it would.
+fn writing_calls(
+    world: &World,
+    room: RoomId,
+    bob: &UserId,
+    id: &str,
+) -> Vec<(Script, Vec<String>, Vec<String>)> {
+    let keys = world.room_keys(room, bob, "m-1");
+    let mut making = keys.clone();
+    for member in users(["bob", "alice"]) {
+        making.push(world.keys.user(&member, "rooms"));
+        making.push(world.keys.user(&member, "events"));
+    }
+    let room = room.to_string();
+    let call = |script, keys: &Vec<String>, args: &[&str]| {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        (script, keys.clone(), args)
+    };
+    vec![
+        call(
+            Script::InitializeChat,
+            &making,
+            &[&room, "direct", "", "n1", "bob", "alice"],
+        ),
+        call(
+            Script::EnterChat,
+            &keys,
+            &["bob", "bobs-laptop", "15000", "50", "1000"],
+        ),
+        call(Script::LeaveChat, &keys, &["bob", "bobs-phone"]),
+        call(
+            Script::SendMessage,
+            &keys,
+            &["bob", "Hello", "m-1", "100", "86400"],
+        ),
+        call(Script::MarkAsRead, &keys, &["bob", id]),
+        call(Script::RenewViewers, &keys, &["15000", "bobs-phone", "bob"]),
+    ]
+}
+
+/// A room of so many in which each of [`writing_calls`] has something to write.
+async fn unread_room(size: usize) -> (World, RoomId, String) {
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let mut members = vec![alice.clone(), bob.clone()];
+    members.extend(crowd(size - 2));
+    let room = world.group(&members).await;
+    let id = world.say(room, &alice, "Hello").await.to_string();
+    // Bob's phone views the room, in a lease that has not yet moved his marker; another's has run out.
+    let viewers = world.key(room, "viewers");
+    let live = ["bobs-phone", "99999999999999:bob"];
+    let stale = ["old-phone", "1700000000000:bob"];
+    let words = ["HSET", viewers.as_str()];
+    let words = [&words[..], &live, &stale].concat();
+    let _: u64 = world.redis.run(&words).await;
+    // And his index has lost the room.
+    let _: u64 = world.redis.run(&["DEL", "chat:{user:bob}:rooms"]).await;
+    (world, room, id)
+}
+
+#[tokio::test]
+async fn a_key_of_a_wrong_type_leaves_nothing_half_written() {
+    // Where a call does not need a key, its type does not matter to it.
+    let not_needed = |script, part: &str, large: bool| match script {
+        Script::InitializeChat => ["viewers", "ext", "sent"].contains(&part),
+        Script::EnterChat => ["ext", "sent"].contains(&part),
+        Script::LeaveChat => ["messages", "ext", "sent"].contains(&part),
+        Script::SendMessage => part == "ext" || (part == "viewers" && large),
+        Script::MarkAsRead => ["viewers", "ext", "sent"].contains(&part),
+        Script::RenewViewers => ["messages", "ext", "sent"].contains(&part),
+        _ => false,
+    };
+    for size in [2, 101] {
+        let (world, room, id) = unread_room(size).await;
+        let bob = user("bob");
+        let snapshot = world.redis.dump().await;
+        let restore = async || {
+            let _: String = world.redis.run(&["FLUSHALL"]).await;
+            for (key, value) in &snapshot {
+                let mut restore = redis::cmd("RESTORE");
+                restore.arg(key).arg(0).arg(&value.0);
+                let outcome = restore.exec_async(&mut world.redis.admin()).await;
+                outcome.unwrap();
+            }
+        };
+        for (script, keys, args) in writing_calls(&world, room, &bob, &id) {
+            // Given a room where the script does write
+            restore().await;
+            world.eval(script, &keys, &args).await.unwrap();
+            assert_ne!(world.redis.dump().await, snapshot, "{script:?}");
+
+            let header = Source::parse(&read(&format!("{}.lua", script.name()))).unwrap();
+            let mut kinds: Vec<&str> = header.keys.fixed.iter().map(|k| k.kind.as_str()).collect();
+            while kinds.len() < keys.len() {
+                kinds.extend(header.keys.repeated.iter().map(|k| k.kind.as_str()));
+            }
+            for (key, kind) in keys
+                .iter()
+                .zip(kinds)
+                .filter(|(_, kind)| *kind != "channel")
+            {
+                let part = key.split("}:").nth(1).unwrap().split(':').next().unwrap();
+                // When one of its keys is of a wrong type
+                restore().await;
+                let _: u64 = world.redis.run(&["DEL", key]).await;
+                if kind == "string" {
+                    let _: u64 = world.redis.run(&["RPUSH", key, "x"]).await;
+                } else {
+                    let _: String = world.redis.run(&["SET", key, "x"]).await;
+                }
+                let before = world.redis.dump().await;
+                let outcome = world.eval(script, &keys, &args).await;
+
+                // Then it is refused with nothing written, unless it does not need the key
+                let what = format!("{script:?} on {part} in a room of {size}");
+                match outcome {
+                    Ok(_) => assert!(not_needed(script, part, size > 100), "{what} was done"),
+                    Err(error) => {
+                        assert_eq!(error.code(), Some("WRONGTYPE"), "{what}: {error}");
+                        assert_eq!(world.redis.dump().await, before, "{what} wrote");
+                        assert!(!not_needed(script, part, size > 100), "{what}: {error}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_half_made_room_of_wrong_types_is_left_alone() {
+    // Given two people's room of which the index of one is lost
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    world.say(room, &alice, "Hello").await;
+    let _: u64 = world.redis.run(&["DEL", "chat:{user:bob}:rooms"]).await;
+    for part in ["meta", "members", "reads", "messages"] {
+        // When one of its keys is of a wrong type
+        let (key, kept) = (world.key(room, part), world.key(room, "kept"));
+        let _: String = world.redis.run(&["RENAME", &key, &kept]).await;
+        let _: String = world.redis.run(&["SET", &key, "x"]).await;
+        let before = world.redis.dump().await;
+
+        // Then making it again fails and writes nothing
+        let members = [bob.clone(), alice.clone()];
+        let new = NewRoom {
+            room,
+            is_group: false,
+            name: "",
+            members: &members,
+        };
+        let outcome = world.store.initialize_chat(new).await;
+        assert_eq!(refusal(outcome), Some(ErrorCode::Internal), "{part}");
+        assert_eq!(world.redis.dump().await, before, "{part}");
+        let _: String = world.redis.run(&["RENAME", &kept, &key]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_memory_refuses_what_stores_and_nothing_else() {
+    for size in [2, 101] {
+        // Given a Redis with no memory left
+        let (mut world, room, id) = unread_room(size).await;
+        let [alice, bob] = users(["alice", "bob"]);
+        let _: String = world
+            .redis
+            .run(&[
+                "CONFIG",
+                "SET",
+                "maxmemory",
+                "1",
+                "maxmemory-policy",
+                "noeviction",
+            ])
+            .await;
+        world.follow_room(room).await;
+        let before = world.redis.dump().await;
+
+        // Then what stores is refused, and nothing is written or told
+        for (script, keys, args) in writing_calls(&world, room, &bob, &id) {
+            if script == Script::LeaveChat {
+                continue;
+            }
+            let error = world.eval(script, &keys, &args).await.unwrap_err();
+            assert_eq!(error.code(), Some("OOM"), "{script:?}: {error}");
+        }
+        let sent = world.store.send_message(room, &alice, "Hello", None).await;
+        assert_eq!(refusal(sent), Some(ErrorCode::Unavailable));
+        assert_eq!(world.redis.dump().await, before);
+        assert_eq!(world.published().await, []);
+
+        // And what reads works
+        assert_eq!(world.latest(room, &bob).await.messages.len(), 1);
+        let list = world.store.get_chat_list(&alice, &[room], true).await;
+        assert!(list.unwrap().entries[0].is_some());
+        let head = world.latest(room, &bob).await.position;
+        let missed = world.store.sync_room(room, &head).await.unwrap();
+        assert!(matches!(missed, Missed::Page(_)));
+
+        // And leaving works, also where it moves a marker
+        let keys = world.room_keys(room, &bob, "");
+        let args = ["bob".to_owned(), "bobs-phone".to_owned()];
+        world.eval(Script::LeaveChat, &keys, &args).await.unwrap();
+        let viewers = world.key(room, "viewers");
+        let left: bool = world.redis.run(&["HEXISTS", &viewers, "bobs-phone"]).await;
+        assert!(!left);
+        let expected = u64::from(size > 100);
+        assert_eq!(world.marker(room, &bob).await, expected);
+        assert_eq!(world.published().await.len() as u64, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_was_lost_is_loaded_into_a_full_memory() {
+    // Given a Redis with no memory left that has lost the scripts
+    let (world, room, _) = unread_room(2).await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let phone = world.enter(room, &bob).await;
+    let full = ["CONFIG", "SET", "maxmemory", "1"];
+    let _: String = world.redis.run(&full).await;
+    let flush = async || world.redis.run::<String>(&["SCRIPT", "FLUSH"]).await;
+
+    // Then what needs no memory works as if nothing had happened
+    flush().await;
+    assert_eq!(world.latest(room, &alice).await.messages.len(), 1);
+    flush().await;
+    world.store.leave_chat(room, &bob, phone).await.unwrap();
+
+    // And what needs some is refused for what it is
+    flush().await;
+    let sent = world.store.send_message(room, &alice, "Hello", None).await;
+    assert_eq!(refusal(sent), Some(ErrorCode::Unavailable));
+}
+
+#[tokio::test]
+async fn a_reset_deletes_this_installation_alone() {
+    // Given chats, and keys of others in the same database
+    let mut world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    let sent = world.store.send_message(room, &alice, "Hello", Some("m-1"));
+    sent.await.unwrap();
+    world.enter(room, &bob).await;
+    world.group(&crowd(200)).await;
+    let others = [
+        "chat",
+        "chat:",
+        "chat:notes",
+        "chat:control",
+        "chat2:{room:1}:meta",
+        "chatter:{user:alice}:rooms",
+        "my:chat:{room:1}:meta",
+        "{chat:{room:1}}",
+        "Chat:{room:1}:meta",
+    ];
+    for key in others {
+        let _: String = world.redis.run(&["SET", key, "theirs"]).await;
+    }
+    world.follow("chat:control").await;
+
+    // When it is reset, then theirs are all that is left, and every server is told
+    world.store.reset().await.unwrap();
+    let left = world.redis.dump().await;
+    let mut left: Vec<&str> = left.keys().map(String::as_str).collect();
+    left.sort_unstable();
+    let mut expected = others.to_vec();
+    expected.sort_unstable();
+    assert_eq!(left, expected);
+    assert_eq!(world.events().await, [json!({ "event": "reset" })]);
+
+    // And the room can be made anew, as another history
+    world.direct(&alice, &bob).await;
+    assert_eq!(world.latest(room, &alice).await.position.rev, 1);
+}

@@ -1,0 +1,13 @@
+//! The scripts of `lua/`: that each is what its header says, does what the server relies on, and can be run by hand
+//! as `lua/README.md` shows. On real `redis-server` processes, without a chat server.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod by_hand;
+mod contract;
+mod faults;
+mod header;
+mod messages;
+mod readme;
+mod rooms;
+mod support;
+mod viewing;

@@ -1,0 +1,551 @@
+//! send_message, mark_as_read, get_history and sync_room.
+
+use chat_server::error::ErrorCode;
+use chat_server::protocol::ids::{DeviceId, MessageId};
+use chat_server::protocol::request::Cursor;
+use chat_server::store::calls::Missed;
+use chat_server::store::reply::Position;
+use serde_json::json;
+
+use crate::support::{World, contents, refusal, user, users};
+
+#[tokio::test]
+async fn a_message_is_stored_counted_and_told() {
+    // Given Alice and Bob's room
+    let mut world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    world.follow_room(room).await;
+
+    // When Alice sends two messages, one with an id of her own
+    let first = world.say(room, &alice, "Hello \"Bob\"\n🦀").await;
+    let second = world.store.send_message(room, &alice, "Bob?", Some("m-2"));
+    let second = second.await.unwrap();
+
+    // Then each has the next number
+    assert_eq!((first.seq, second.id.seq), (1, 2));
+    assert!(second.id.ms >= first.ms && !second.duplicate);
+
+    // And each is told once, as it is
+    let epoch = world.head(room, "epoch").await;
+    assert_eq!(
+        world.events().await,
+        [
+            json!({
+                "event": "message", "epoch": epoch, "rev": 2, "seq": 1, "id": first.to_string(), "sender": "alice",
+                "content": "Hello \"Bob\"\n🦀", "readBy": ["alice"], "readCount": 1,
+            }),
+            json!({
+                "event": "message", "epoch": epoch, "rev": 3, "seq": 2, "id": second.id.to_string(),
+                "sender": "alice", "content": "Bob?", "clientMessageId": "m-2", "readBy": ["alice"], "readCount": 1,
+            }),
+        ]
+    );
+
+    // And each is in the history, which Bob has not read
+    let page = world.latest(room, &bob).await;
+    assert_eq!(contents(&page), ["Hello \"Bob\"\n🦀", "Bob?"]);
+    let id = page.messages[1].client_message_id.as_deref();
+    assert_eq!(id, Some("m-2"));
+    assert_eq!(page.position.last_id, second.id);
+    assert_eq!((page.position.rev, page.position.seq), (3, 2));
+    assert_eq!(world.marker(room, &alice).await, 2);
+    assert_eq!(world.marker(room, &bob).await, 0);
+}
+
+#[tokio::test]
+async fn a_repeated_send_is_one_message() {
+    // Given a message of Alice's with an id of her own
+    let mut world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    let first = world.store.send_message(room, &alice, "Hello", Some("m-1"));
+    let first = first.await.unwrap();
+    let before = world.redis.dump().await;
+    world.follow_room(room).await;
+
+    // When it comes again, then nothing is stored or told, and she learns the first one's id
+    let again = world.store.send_message(room, &alice, "Hello", Some("m-1"));
+    let again = again.await.unwrap();
+    assert!(again.duplicate);
+    assert_eq!(again.id, first.id);
+    assert_eq!(world.redis.dump().await, before);
+    assert_eq!(world.published().await, []);
+
+    // And the same id of Bob's, or in another room, is another message
+    let bobs = world.store.send_message(room, &bob, "Hi", Some("m-1"));
+    assert!(!bobs.await.unwrap().duplicate);
+    let other = world.direct(&alice, &user("carol")).await;
+    let there = world
+        .store
+        .send_message(other, &alice, "Hello", Some("m-1"));
+    assert!(!there.await.unwrap().duplicate);
+
+    // And it is remembered for the time that is set, at about 200 bytes
+    let key = world.keys.sent(room, "alice", "m-1");
+    let ttl: i64 = world.redis.run(&["TTL", &key]).await;
+    assert!((86_000..=86_400).contains(&ttl), "{ttl}");
+    let bytes: i64 = world.redis.run(&["MEMORY", "USAGE", &key]).await;
+    assert!((100..300).contains(&bytes), "{bytes}");
+}
+
+#[tokio::test]
+async fn ids_go_on_where_the_clock_does_not() {
+    // Given a room whose last message is of a Redis with a clock far ahead
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    let ahead = 99_999_999_999_999_u64;
+    let last = format!("{ahead}-1");
+    let meta = world.key(room, "meta");
+    let _: String = world
+        .redis
+        .run(&[
+            "XADD",
+            &world.key(room, "messages"),
+            &last,
+            "sender",
+            "bob",
+            "content",
+            "x",
+        ])
+        .await;
+    let _: u64 = world
+        .redis
+        .run(&["HSET", &meta, "seq", "1", "last_id", &last])
+        .await;
+
+    // When Alice sends, then her message comes after it
+    let id = world.say(room, &alice, "Hello").await;
+    assert_eq!(id, MessageId { ms: ahead, seq: 2 });
+    assert_eq!(contents(&world.latest(room, &bob).await), ["x", "Hello"]);
+}
+
+#[tokio::test]
+async fn a_marker_moves_forward_only() {
+    // Given three messages that Bob has not read
+    let mut world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    let mut ids = Vec::new();
+    for content in ["one", "two", "three"] {
+        ids.push(world.say(room, &alice, content).await);
+    }
+    world.follow_room(room).await;
+
+    // When he reads up to the second, then all are told
+    let marked = world.store.mark_as_read(room, &bob, ids[1]).await.unwrap();
+    assert_eq!((marked.read_seq, marked.position.seq), (2, 3));
+    assert_eq!(marked.position.rev, 5);
+    let epoch = world.head(room, "epoch").await;
+    assert_eq!(
+        world.events().await,
+        [json!({
+            "event": "read", "epoch": epoch, "rev": 5, "seq": 3, "lastId": ids[2].to_string(), "user": "bob",
+            "readSeq": 2, "messageId": ids[1].to_string(), "to": "members",
+        })]
+    );
+
+    // When he goes back, or stays, then nothing moves and nobody is told
+    let before = world.redis.dump().await;
+    for id in [ids[0], ids[1]] {
+        let marked = world.store.mark_as_read(room, &bob, id).await.unwrap();
+        assert_eq!((marked.read_seq, marked.position.rev), (2, 5));
+    }
+    assert_eq!(world.redis.dump().await, before);
+    assert_eq!(world.published().await, []);
+
+    // When he goes on, then it moves
+    let marked = world.store.mark_as_read(room, &bob, ids[2]).await.unwrap();
+    assert_eq!(marked.read_seq, 3);
+    let page = world.latest(room, &alice).await;
+    assert_eq!(page.messages[2].read_by, ["alice", "bob"]);
+}
+
+#[tokio::test]
+async fn a_mark_needs_a_message_of_this_room() {
+    // Given a room of two messages, and one of another room
+    let world = World::start().await;
+    let [alice, bob, carol] = users(["alice", "bob", "carol"]);
+    let room = world.direct(&alice, &bob).await;
+    let elsewhere = world.direct(&alice, &carol).await;
+    let empty = world.direct(&bob, &carol).await;
+    let foreign = world.say(elsewhere, &alice, "elsewhere").await;
+    let id = world.say(room, &alice, "one").await;
+    let last = world.say(room, &alice, "two").await;
+    let before = world.redis.dump().await;
+
+    // When Bob marks what is none of this room's messages, then he is told so, and nothing is written
+    for wrong in [
+        MessageId::NONE,
+        MessageId { ms: 0, seq: 1 },
+        MessageId { seq: 3, ..last },
+        MessageId { seq: 9, ..id },
+        MessageId {
+            ms: id.ms - 1,
+            ..id
+        },
+        MessageId {
+            ms: last.ms + 1,
+            ..last
+        },
+        MessageId {
+            ms: u64::MAX,
+            seq: u64::MAX,
+        },
+        MessageId { ms: id.ms, seq: 0 },
+        MessageId {
+            ms: foreign.ms.wrapping_sub(1),
+            ..foreign
+        },
+    ] {
+        let outcome = world.store.mark_as_read(room, &bob, wrong).await;
+        assert_eq!(
+            refusal(outcome),
+            Some(ErrorCode::MessageNotFound),
+            "{wrong}"
+        );
+    }
+    let outcome = world.store.mark_as_read(empty, &bob, id).await;
+    assert_eq!(refusal(outcome), Some(ErrorCode::MessageNotFound));
+    assert_eq!(world.redis.dump().await, before);
+}
+
+/// A room of 300 messages of which about 100 are kept, their ids, and the number of the first one kept.
+async fn trimmed_room(
+    world: &World,
+) -> (chat_server::protocol::ids::RoomId, Vec<MessageId>, usize) {
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    let mut ids = Vec::new();
+    for i in 1..=300 {
+        ids.push(world.say(room, &alice, &format!("number {i}")).await);
+    }
+    let kept: usize = world
+        .redis
+        .run(&["XLEN", &world.key(room, "messages")])
+        .await;
+    assert!((100..=200).contains(&kept), "{kept} of 300 are kept");
+    (room, ids, 300 - kept + 1)
+}
+
+#[tokio::test]
+async fn a_trimmed_message_can_still_be_marked() {
+    // Given a room whose first messages were trimmed
+    let mut world = World::keeping(100).await;
+    let bob = user("bob");
+    let (room, ids, first_seq) = trimmed_room(&world).await;
+    world.follow_room(room).await;
+
+    // When Bob marks one of them, then his marker moves to its number
+    let marked = world.store.mark_as_read(room, &bob, ids[9]).await.unwrap();
+    assert_eq!((marked.read_seq, marked.position.seq), (10, 300));
+    let last_trimmed = ids[first_seq - 2];
+    let marked = world.store.mark_as_read(room, &bob, last_trimmed).await;
+    assert_eq!(marked.unwrap().read_seq, last_trimmed.seq);
+    assert_eq!(world.published().await.len(), 2);
+
+    // And what is not older than the first one kept was never a message
+    for wrong in [
+        MessageId {
+            ms: ids[299].ms + 1,
+            seq: 10,
+        },
+        MessageId { ms: 0, seq: 250 },
+        MessageId {
+            ms: ids[0].ms,
+            seq: 0,
+        },
+    ] {
+        let outcome = world.store.mark_as_read(room, &bob, wrong).await;
+        assert_eq!(
+            refusal(outcome),
+            Some(ErrorCode::MessageNotFound),
+            "{wrong}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn history_comes_in_pages() {
+    // Given five messages
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    let mut ids = Vec::new();
+    for content in ["1", "2", "3", "4", "5"] {
+        ids.push(world.say(room, &alice, content).await);
+    }
+    let before = world.redis.dump().await;
+
+    // Then each cursor gives its page, oldest first
+    use Cursor::{After, Before, Latest};
+    let expected: [(Cursor, u32, &[&str], bool); 14] = [
+        (Latest, 100, &["1", "2", "3", "4", "5"], false),
+        (Latest, 5, &["1", "2", "3", "4", "5"], false),
+        (Latest, 2, &["4", "5"], true),
+        (Before(ids[3]), 2, &["2", "3"], true),
+        (Before(ids[1]), 2, &["1"], false),
+        (Before(ids[0]), 2, &[], false),
+        (Before(MessageId::NONE), 2, &[], false),
+        (After(ids[0]), 2, &["2", "3"], true),
+        (After(ids[2]), 2, &["4", "5"], false),
+        (After(ids[4]), 2, &[], false),
+        (After(MessageId::NONE), 2, &["1", "2"], true),
+        (After(MessageId::NONE), 5, &["1", "2", "3", "4", "5"], false),
+        (After(ids[3]), 1, &["5"], false),
+        (Latest, 1, &["5"], true),
+    ];
+    for (cursor, limit, texts, has_more) in expected {
+        let page = world.store.get_history(room, &bob, cursor, limit).await;
+        let page = page.unwrap();
+        assert_eq!(contents(&page), texts, "{cursor:?}, {limit}");
+        assert_eq!(page.has_more, has_more, "{cursor:?}, {limit}");
+        assert_eq!(page.position.seq, 5);
+    }
+
+    // And ids that are none of this room's are refused, each cursor in its own way
+    for wrong in [
+        MessageId {
+            ms: ids[4].ms,
+            seq: 6,
+        },
+        MessageId {
+            ms: ids[0].ms - 1,
+            ..ids[0]
+        },
+        MessageId { ms: 0, seq: 3 },
+        MessageId {
+            ms: u64::MAX,
+            seq: u64::MAX,
+        },
+    ] {
+        let page = world.store.get_history(room, &bob, Before(wrong), 2).await;
+        assert_eq!(refusal(page), Some(ErrorCode::MessageNotFound), "{wrong}");
+        let page = world.store.get_history(room, &bob, After(wrong), 2).await;
+        assert_eq!(refusal(page), Some(ErrorCode::HistoryReset), "{wrong}");
+    }
+
+    // And nothing was written
+    assert_eq!(world.redis.dump().await, before);
+
+    // And an empty room has a start and an end
+    let empty = world.direct(&bob, &user("carol")).await;
+    for cursor in [Latest, After(MessageId::NONE), Before(MessageId::NONE)] {
+        let page = world
+            .store
+            .get_history(empty, &bob, cursor, 2)
+            .await
+            .unwrap();
+        assert!(page.messages.is_empty() && !page.has_more, "{cursor:?}");
+    }
+}
+
+#[tokio::test]
+async fn history_knows_what_was_trimmed() {
+    // Given a room whose first messages were trimmed
+    let world = World::keeping(100).await;
+    let bob = user("bob");
+    let (room, ids, first_seq) = trimmed_room(&world).await;
+    let id_of = |seq: usize| ids[seq - 1];
+    let history = |cursor, limit| world.store.get_history(room, &bob, cursor, limit);
+
+    // Then nothing is before a trimmed one, nor before the first one kept
+    for seq in [1, first_seq - 1, first_seq] {
+        let page = history(Cursor::Before(id_of(seq)), 10).await.unwrap();
+        assert!(page.messages.is_empty() && !page.has_more, "{seq}");
+    }
+
+    // And the last one trimmed is followed by the first one kept
+    for seq in [first_seq - 1, first_seq] {
+        let page = history(Cursor::After(id_of(seq)), 10).await.unwrap();
+        assert_eq!(page.messages[0].id, id_of(seq + 1));
+    }
+
+    // And after an older one there is a hole: the reader has to begin anew
+    for id in [id_of(1), id_of(first_seq - 2), MessageId::NONE] {
+        let page = history(Cursor::After(id), 10).await;
+        assert_eq!(refusal(page), Some(ErrorCode::HistoryReset), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_ends_at_so_many_bytes() {
+    // Given messages of 100 KiB, where a page holds 256 KiB
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    for letter in ["a", "b", "c", "d"] {
+        world.say(room, &alice, &letter.repeat(100 * 1024)).await;
+    }
+    let initials = |page: &chat_server::store::reply::Page| -> String {
+        page.messages
+            .iter()
+            .map(|m| m.content.as_bytes()[0] as char)
+            .collect()
+    };
+
+    // Then a page holds two, from whichever side it begins
+    let latest = world.latest(room, &bob).await;
+    assert_eq!((initials(&latest).as_str(), latest.has_more), ("cd", true));
+    let cursor = Cursor::After(MessageId::NONE);
+    let first = world
+        .store
+        .get_history(room, &bob, cursor, 100)
+        .await
+        .unwrap();
+    assert_eq!((initials(&first).as_str(), first.has_more), ("ab", true));
+    let device = DeviceId::random();
+    let entered = world
+        .store
+        .enter_chat(room, &bob, device, 100)
+        .await
+        .unwrap();
+    assert_eq!(
+        (initials(&entered.page).as_str(), entered.page.has_more),
+        ("cd", true)
+    );
+    let start = Position {
+        last_id: MessageId::NONE,
+        rev: 1,
+        seq: 0,
+        ..latest.position
+    };
+    let Missed::Page(missed) = world.store.sync_room(room, &start).await.unwrap() else {
+        panic!("no page");
+    };
+    assert_eq!((initials(&missed).as_str(), missed.has_more), ("ab", true));
+
+    // And one that is larger than a page comes alone
+    world.say(room, &alice, &"e".repeat(300 * 1024)).await;
+    let latest = world.latest(room, &bob).await;
+    assert_eq!((initials(&latest).as_str(), latest.has_more), ("e", true));
+}
+
+#[tokio::test]
+async fn a_server_fetches_what_it_missed() {
+    // Given a server that has followed the room up to the first message
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    let made = world.latest(room, &alice).await.position;
+    world.say(room, &alice, "one").await;
+    let seen = world.latest(room, &alice).await.position;
+
+    // When it is up to date, then nothing is missing
+    let Missed::Page(page) = world.store.sync_room(room, &seen).await.unwrap() else {
+        panic!("no page");
+    };
+    assert!(page.messages.is_empty() && !page.has_more);
+    assert_eq!(page.position, seen);
+
+    // When it missed a mark and 120 messages, then it gets the next 100 and where everyone has read
+    let two = world.say(room, &alice, "two").await;
+    world.store.mark_as_read(room, &bob, two).await.unwrap();
+    for i in 3..=121 {
+        world.say(room, &alice, &format!("number {i}")).await;
+    }
+    let Missed::Page(page) = world.store.sync_room(room, &seen).await.unwrap() else {
+        panic!("no page");
+    };
+    assert_eq!(page.messages.len(), 100);
+    assert_eq!(page.messages[0].id, two);
+    assert!(page.has_more);
+    assert_eq!((page.position.rev, page.position.seq), (123, 121));
+    let marks: Vec<(String, u64)> = page
+        .marks
+        .0
+        .iter()
+        .map(|(u, s)| (u.to_string(), *s))
+        .collect();
+    assert_eq!(marks, [("bob".to_owned(), 2), ("alice".to_owned(), 121)]);
+
+    // And from the last of those it gets the rest; from before the first one, all
+    let on = Position {
+        last_id: page.messages[99].id,
+        seq: page.messages[99].seq,
+        ..page.position
+    };
+    let Missed::Page(rest) = world.store.sync_room(room, &on).await.unwrap() else {
+        panic!("no page");
+    };
+    assert_eq!((rest.messages.len(), rest.has_more), (20, false));
+    let Missed::Page(all) = world.store.sync_room(room, &made).await.unwrap() else {
+        panic!("no page");
+    };
+    assert_eq!(all.messages[0].content, "one");
+}
+
+#[tokio::test]
+async fn a_server_learns_that_the_history_is_another() {
+    // Given a server that has followed the room up to its head
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    world.say(room, &alice, "one").await;
+    let last = world.say(room, &alice, "two").await;
+    let head = world.latest(room, &alice).await.position;
+
+    // When what it delivered is not the beginning of what is stored, then it is told where the room is now
+    let changed = [
+        Position {
+            epoch: "1-other".into(),
+            ..head.clone()
+        },
+        Position {
+            rev: head.rev + 1,
+            ..head.clone()
+        },
+        Position {
+            last_id: MessageId {
+                ms: last.ms + 1,
+                ..last
+            },
+            ..head.clone()
+        },
+        Position {
+            last_id: MessageId { seq: 3, ..last },
+            ..head.clone()
+        },
+    ];
+    for from in &changed {
+        let missed = world.store.sync_room(room, from).await.unwrap();
+        assert!(
+            matches!(&missed, Missed::Reset(now) if *now == head),
+            "{from:?}"
+        );
+    }
+
+    // When the room is gone, then it is told that
+    let _: u64 = world.redis.run(&["DEL", &world.key(room, "meta")]).await;
+    let missed = world.store.sync_room(room, &head).await.unwrap();
+    assert!(matches!(missed, Missed::Gone));
+}
+
+#[tokio::test]
+async fn a_gap_older_than_the_retention_is_a_reset() {
+    let world = World::keeping(100).await;
+    let (room, ids, first_seq) = trimmed_room(&world).await;
+    let head = world.latest(room, &user("bob")).await.position;
+    let at = |seq: usize| Position {
+        last_id: ids[seq - 1],
+        rev: 1 + u64::try_from(seq).unwrap(),
+        ..head.clone()
+    };
+
+    // Given what was delivered ends right before the first one kept, then the rest follows
+    for seq in [first_seq - 1, first_seq] {
+        let Missed::Page(page) = world.store.sync_room(room, &at(seq)).await.unwrap() else {
+            panic!("no page after {seq}");
+        };
+        assert_eq!(page.messages[0].id, ids[seq]);
+    }
+
+    // And if it ends earlier, what lies between is lost
+    let missed = world
+        .store
+        .sync_room(room, &at(first_seq - 2))
+        .await
+        .unwrap();
+    assert!(matches!(missed, Missed::Reset(now) if now == head));
+}

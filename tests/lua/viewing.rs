@@ -1,0 +1,304 @@
+//! enter_chat, leave_chat, renew_viewers, and what viewing does to markers.
+
+use chat_server::protocol::ids::{DeviceId, RoomId, UserId};
+use serde_json::json;
+
+use crate::support::{World, contents, crowd, user, users};
+
+/// Who holds a lease, live or not, sorted.
+async fn leases(world: &World, room: RoomId) -> Vec<String> {
+    let leases: Vec<String> = world
+        .redis
+        .run(&["HVALS", &world.key(room, "viewers")])
+        .await;
+    let mut users: Vec<String> = leases
+        .iter()
+        .map(|lease| lease.split_once(':').unwrap().1.to_owned())
+        .collect();
+    users.sort();
+    users
+}
+
+/// A lease of a device whose server died long ago.
+async fn leave_stale_lease(world: &World, room: RoomId, device: &str, user: &UserId) {
+    let lease = format!("1700000000000:{user}");
+    let _: u64 = world
+        .redis
+        .run(&["HSET", &world.key(room, "viewers"), device, &lease])
+        .await;
+}
+
+#[tokio::test]
+async fn who_enters_has_read_the_room() {
+    // Given two messages that Bob has not read
+    let mut world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    world.say(room, &alice, "one").await;
+    let last = world.say(room, &alice, "two").await;
+    world.follow_room(room).await;
+
+    // When he enters, then he gets them, at the position before his mark, read by himself too
+    let phone = DeviceId::random();
+    let entered = world.store.enter_chat(room, &bob, phone, 50).await.unwrap();
+    assert_eq!(contents(&entered.page), ["one", "two"]);
+    assert_eq!((entered.page.position.rev, entered.rev_after), (3, 4));
+    let mut read_by = entered.page.messages[1].read_by.clone();
+    read_by.sort();
+    assert_eq!(read_by, ["alice", "bob"]);
+
+    // And everyone is told
+    let epoch = world.head(room, "epoch").await;
+    assert_eq!(
+        world.events().await,
+        [json!({
+            "event": "read", "epoch": epoch, "rev": 4, "seq": 2, "lastId": last.to_string(), "user": "bob",
+            "readSeq": 2, "messageId": last.to_string(), "to": "members",
+        })]
+    );
+    assert_eq!(leases(&world, room).await, ["bob"]);
+
+    // When he enters again, on a second device, then there is nothing to tell
+    let laptop = DeviceId::random();
+    let again = world.store.enter_chat(room, &bob, laptop, 1).await.unwrap();
+    assert_eq!((again.page.position.rev, again.rev_after), (4, 4));
+    assert_eq!(
+        (contents(&again.page), again.page.has_more),
+        (vec!["two"], true)
+    );
+    assert_eq!(world.published().await, []);
+
+    // When one device leaves, then the other still views
+    world.store.leave_chat(room, &bob, phone).await.unwrap();
+    assert_eq!(leases(&world, room).await, ["bob"]);
+    world.say(room, &alice, "three").await;
+    assert_eq!(world.marker(room, &bob).await, 3);
+
+    // When both have left, then he no longer reads what comes
+    world.store.leave_chat(room, &bob, laptop).await.unwrap();
+    world.say(room, &alice, "four").await;
+    assert_eq!(world.marker(room, &bob).await, 3);
+
+    // And leaving once more does nothing
+    let before = world.redis.dump().await;
+    world.store.leave_chat(room, &bob, laptop).await.unwrap();
+    assert_eq!(world.redis.dump().await, before);
+}
+
+#[tokio::test]
+async fn an_empty_room_can_be_entered() {
+    let mut world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    world.follow_room(room).await;
+    let entered = world
+        .store
+        .enter_chat(room, &bob, DeviceId::random(), 50)
+        .await
+        .unwrap();
+    assert!(entered.page.messages.is_empty() && !entered.page.has_more);
+    assert_eq!((entered.page.position.rev, entered.rev_after), (1, 1));
+    assert_eq!(world.published().await, []);
+}
+
+#[tokio::test]
+async fn who_views_a_small_room_reads_what_is_sent() {
+    // Given Bob viewing on two devices, and a lease of Carol's that ran out
+    let mut world = World::start().await;
+    let [alice, bob, carol] = users(["alice", "bob", "carol"]);
+    let room = world
+        .group(&[alice.clone(), bob.clone(), carol.clone()])
+        .await;
+    world.enter(room, &bob).await;
+    world.enter(room, &bob).await;
+    leave_stale_lease(&world, room, "carols-phone", &carol).await;
+    world.follow_room(room).await;
+
+    // When Alice sends, then Bob has read it and Carol has not; no other event says so
+    world.say(room, &alice, "Hello").await;
+    let events = world.events().await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["readBy"], json!(["alice", "bob"]));
+    assert_eq!(events[0]["readCount"], 2);
+    assert_eq!(world.marker(room, &bob).await, 1);
+    assert_eq!(world.marker(room, &carol).await, 0);
+
+    // And who sends and views is counted once
+    world.enter(room, &alice).await;
+    world.say(room, &alice, "Still here").await;
+    let events = world.events().await;
+    let last = events.last().unwrap();
+    assert_eq!(
+        (&last["readBy"], &last["readCount"]),
+        (&json!(["alice", "bob"]), &json!(2))
+    );
+}
+
+#[tokio::test]
+async fn leases_that_ran_out_are_cleared_by_the_next_who_enters() {
+    // Given leases of a server that died, and one that is no lease at all
+    let world = World::start().await;
+    let [alice, bob, carol] = users(["alice", "bob", "carol"]);
+    let room = world
+        .group(&[alice.clone(), bob.clone(), carol.clone()])
+        .await;
+    let viewers = world.key(room, "viewers");
+    leave_stale_lease(&world, room, "carols-phone", &carol).await;
+    let _: u64 = world
+        .redis
+        .run(&["HSET", &viewers, "odd", "not a lease"])
+        .await;
+    world.enter(room, &alice).await;
+
+    // Then Alice's entering has cleared them
+    assert_eq!(leases(&world, room).await, ["alice"]);
+
+    // And a live one stays when Bob enters
+    world.enter(room, &bob).await;
+    assert_eq!(leases(&world, room).await, ["alice", "bob"]);
+}
+
+#[tokio::test]
+async fn a_renewed_device_goes_on_viewing() {
+    // Given Bob's phone, whose lease has run out
+    let mut world = World::start().await;
+    let [alice, bob, carol] = users(["alice", "bob", "carol"]);
+    let room = world.direct(&alice, &bob).await;
+    let phone = world.enter(room, &bob).await;
+    leave_stale_lease(&world, room, &phone.to_string(), &bob).await;
+    world.say(room, &alice, "one").await;
+    assert_eq!(world.marker(room, &bob).await, 0);
+    world.follow_room(room).await;
+
+    // When its server renews it, and a device of Carol's, who is no member
+    let viewers = [(phone, bob.clone()), (DeviceId::random(), carol)];
+    world.store.renew_viewers(room, &viewers).await.unwrap();
+
+    // Then the phone views again, Carol does not, and no marker moved in a small room
+    assert_eq!(leases(&world, room).await, ["bob"]);
+    assert_eq!(world.marker(room, &bob).await, 0);
+    assert_eq!(world.published().await, []);
+    world.say(room, &alice, "two").await;
+    assert_eq!(world.marker(room, &bob).await, 2);
+
+    // And the lease ends when it was said to
+    let time: (u64, u64) = world.redis.run(&["TIME"]).await;
+    let lease: String = world
+        .redis
+        .run(&["HGET", &world.key(room, "viewers"), &phone.to_string()])
+        .await;
+    let end: u64 = lease.split_once(':').unwrap().0.parse().unwrap();
+    let left = end.saturating_sub(time.0 * 1000);
+    assert!((1..=61_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn in_a_large_room_markers_move_on_enter_renewal_and_leave() {
+    // Given a room of 101
+    let mut world = World::start().await;
+    let members = crowd(101);
+    let [alice, bob, carol] = [&members[0], &members[1], &members[2]];
+    let room = world.group(&members).await;
+    world.follow_room(room).await;
+
+    // When two enter the empty room and one sends, then the viewers' markers stay; nobody is listed
+    let bobs = world.enter(room, bob).await;
+    let carols = world.enter(room, carol).await;
+    world
+        .store
+        .renew_viewers(room, &[(bobs, bob.clone())])
+        .await
+        .unwrap();
+    assert_eq!(world.published().await, []);
+    let reads: u64 = world.redis.run(&["ZCARD", &world.key(room, "reads")]).await;
+    assert_eq!(reads, 0, "no marker was made where nothing was read");
+    let first = world.say(room, alice, "Hello all").await;
+    let events = world.events().await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].get("readBy"), None);
+    assert_eq!(events[0]["readCount"], 1);
+    assert_eq!(world.marker(room, bob).await, 0);
+
+    // When Bob's device is renewed, then his marker moves, told to himself
+    let renew = [(bobs, bob.clone()), (carols, carol.clone())];
+    world.store.renew_viewers(room, &renew[..1]).await.unwrap();
+    let epoch = world.head(room, "epoch").await;
+    let mark = |rev: u64, seq: u64, id: String, user: &UserId| {
+        json!({
+            "event": "read", "epoch": epoch, "rev": rev, "seq": seq, "lastId": id, "user": user.as_str(),
+            "readSeq": seq, "messageId": id, "to": "user",
+        })
+    };
+    assert_eq!(world.events().await, [mark(3, 1, first.to_string(), bob)]);
+
+    // And once more there is nothing to tell, but Carol's first renewal
+    world.store.renew_viewers(room, &renew).await.unwrap();
+    assert_eq!(world.events().await, [mark(4, 1, first.to_string(), carol)]);
+
+    // When Bob leaves after another message, then he has read it
+    let second = world.say(room, alice, "Bye").await;
+    world.published().await;
+    world.store.leave_chat(room, bob, bobs).await.unwrap();
+    assert_eq!(world.events().await, [mark(6, 2, second.to_string(), bob)]);
+    assert_eq!(world.marker(room, bob).await, 2);
+
+    // And Carol has not, whose lease had run out when she was cleared away
+    leave_stale_lease(&world, room, &carols.to_string(), carol).await;
+    world.store.leave_chat(room, carol, carols).await.unwrap();
+    assert_eq!(world.published().await, []);
+    assert_eq!(world.marker(room, carol).await, 1);
+
+    // When Carol enters, then she has
+    world.enter(room, carol).await;
+    assert_eq!(
+        world.events().await,
+        [mark(7, 2, second.to_string(), carol)]
+    );
+
+    // And a mark of another's own is told to himself too
+    let dave = user("user-004");
+    world.store.mark_as_read(room, &dave, first).await.unwrap();
+    assert_eq!(world.events().await[0]["to"], "user");
+
+    // And the history and the list count who has read, and name nobody
+    let page = world.latest(room, alice).await;
+    let counts: Vec<u64> = page.messages.iter().map(|m| m.read_count).collect();
+    assert_eq!(counts, [4, 3]);
+    assert!(page.messages.iter().all(|m| m.read_by.is_empty()));
+    assert!(page.marks.0.is_empty());
+    let list = world
+        .store
+        .get_chat_list(alice, &[room], false)
+        .await
+        .unwrap();
+    let last = list
+        .entries
+        .into_iter()
+        .next()
+        .unwrap()
+        .unwrap()
+        .entry
+        .last_message
+        .unwrap();
+    assert_eq!((last.read_count, last.read_by.len()), (3, 0));
+}
+
+#[tokio::test]
+async fn a_room_of_a_hundred_is_small() {
+    let mut world = World::start().await;
+    let members = crowd(100);
+    let room = world.group(&members).await;
+    for viewer in &members[1..] {
+        world.enter(room, viewer).await;
+    }
+    world.follow_room(room).await;
+
+    // Given 99 viewers, when the hundredth sends, then all have read it at once
+    let id = world.say(room, &members[0], "Hello all").await;
+    let events = world.events().await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["readBy"].as_array().unwrap().len(), 100);
+    let page = world.latest(room, &members[7]).await;
+    assert_eq!(page.messages[0].id, id);
+    assert_eq!(page.messages[0].read_by.len(), 100);
+}
