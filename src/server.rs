@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::PushInfo;
@@ -186,17 +185,17 @@ pub async fn run(
         limits: config.limits.clone(),
         timing: config.timing.clone(),
         allow_query_token: config.auth.allow_query_token,
+        origins: config.origins.clone(),
         seats: Arc::new(Semaphore::new(config.limits.max_connections)),
         tasks: TaskTracker::new(),
         subscriber,
-        draining: AtomicBool::new(false),
+        stopping: CancellationToken::new(),
     });
 
     let local = listener
         .local_addr()
         .unwrap_or_else(|_| SocketAddr::new(config.host, config.port));
-    let accepting = CancellationToken::new();
-    let acceptor = tokio::spawn(accept::accept(gateway.clone(), listener, accepting.clone()));
+    let acceptor = tokio::spawn(accept::accept(gateway.clone(), listener));
     let announce = announce(config, local, &connector, info);
     tokio::pin!(stop);
     let outcome = tokio::select! {
@@ -208,8 +207,7 @@ pub async fn run(
         "stopping: no new connections, {} to close",
         gateway.tasks.len()
     );
-    gateway.draining.store(true, Ordering::Relaxed);
-    accepting.cancel();
+    gateway.stopping.cancel();
     hub.close_all();
     gateway.tasks.close();
     if tokio::time::timeout(config.timing.shutdown_deadline, gateway.tasks.wait())
@@ -220,7 +218,7 @@ pub async fn run(
     }
     background.cancel();
     while tasks.join_next().await.is_some() {}
-    // It ends with `accepting`; a panic in it has been printed already.
+    // It ends with `stopping`; a panic in it has been printed already.
     let _ = acceptor.await;
     outcome
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::settings as s;
 use super::{
-    AuthConfig, ChatConfig, Config, ConfigErrors, Environment, KeySource, Limits, Problem,
-    RedisConfig, Timing, redis_url,
+    AllowedOrigins, AuthConfig, ChatConfig, Config, ConfigErrors, Environment, KeySource, Limits,
+    Problem, RedisConfig, Timing, redis_url,
 };
 
 /// Stands for a secret.
@@ -23,6 +23,7 @@ impl Config {
             (s::APP_ENV.name, self.environment.to_string()),
             (s::HOST.name, self.host.to_string()),
             (s::PORT.name, self.port.to_string()),
+            (s::CORS_ORIGINS.name, describe_origins(&self.origins)),
             (s::DEV_OPEN.name, flag(self.dev_open)),
         ];
         values.extend(describe_redis(&self.redis));
@@ -31,6 +32,13 @@ impl Config {
         values.extend(describe_chat(&self.chat));
         values.extend(describe_timing(&self.timing));
         values
+    }
+}
+
+fn describe_origins(origins: &AllowedOrigins) -> String {
+    match origins {
+        AllowedOrigins::Any => "*".to_owned(),
+        AllowedOrigins::List(list) => list.join(","),
     }
 }
 

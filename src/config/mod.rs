@@ -36,6 +36,8 @@ pub struct Config {
     pub port: u16,
     /// In development: allow the reset of all chats also where `host` is not loopback.
     pub dev_open: bool,
+    /// Which web pages may use the server from a browser.
+    pub origins: AllowedOrigins,
     /// How Redis is reached or run.
     pub redis: RedisConfig,
     /// How tokens are checked.
@@ -55,6 +57,15 @@ pub enum Environment {
     Development,
     /// Everywhere else.
     Production,
+}
+
+/// Which web pages may use the server from a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedOrigins {
+    /// Every page.
+    Any,
+    /// Pages of these origins, such as `https://app.example`, and the server's own.
+    List(Vec<String>),
 }
 
 /// How Redis is reached or run.
@@ -248,6 +259,7 @@ impl Config {
             host: host.unwrap_or(IpAddr::from([127, 0, 0, 1])),
             port: u16::try_from(reader.number(&s::PORT)).unwrap_or_default(),
             dev_open: reader.flag(&s::DEV_OPEN),
+            origins: read_origins(&mut reader, environment),
             redis: read_redis(&mut reader),
             auth: read_auth(&mut reader, environment),
             limits: read_limits(&mut reader),
@@ -262,6 +274,33 @@ impl Config {
             origin: String::new(),
         })
     }
+}
+
+/// Any page in development, none but the server's own in production, where nothing is said.
+fn read_origins(reader: &mut Reader<'_>, environment: Option<Environment>) -> AllowedOrigins {
+    let given = reader.parsed(&s::CORS_ORIGINS, allowed_origins);
+    given.unwrap_or(match environment {
+        Some(Environment::Development) => AllowedOrigins::Any,
+        _ => AllowedOrigins::List(Vec::new()),
+    })
+}
+
+fn allowed_origins(text: &str) -> Option<AllowedOrigins> {
+    if text == "*" {
+        return Some(AllowedOrigins::Any);
+    }
+    let origin = |part: &str| {
+        let part = part.trim();
+        let (scheme, host) = part.split_once("://")?;
+        let plain = |c: char| c.is_ascii_graphic() && !"/?#@,*".contains(c);
+        let good =
+            ["http", "https"].contains(&scheme) && !host.is_empty() && host.chars().all(plain);
+        good.then(|| part.to_ascii_lowercase())
+    };
+    text.split(',')
+        .map(origin)
+        .collect::<Option<Vec<_>>>()
+        .map(AllowedOrigins::List)
 }
 
 /// `None` where `APP_ENV` is bad: what depends on it can't be judged then.

@@ -89,7 +89,7 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 pub const GROUPS: &[Group] = &[
     Group {
         title: "Server",
-        settings: &[APP_ENV, HOST, PORT, DEV_OPEN, RUST_LOG],
+        settings: &[APP_ENV, HOST, PORT, CORS_ORIGINS, DEV_OPEN, RUST_LOG],
     },
     Group {
         title: "Redis",
@@ -208,6 +208,13 @@ pub(super) const DEV_OPEN: Setting = flag(
     "DEV_OPEN",
     "In development: let clients reset all chats also where HOST is not a loopback\n\
      address. Production never allows it.",
+);
+pub(super) const CORS_ORIGINS: Setting = text(
+    "CORS_ORIGINS",
+    "",
+    "* or origins such as https://app.example, separated by commas",
+    "Which web pages may use the server from a browser, at both doors. Unset: all in\n\
+     development, none but the server's own in production. Other clients send no origin.",
 );
 pub const RUST_LOG: Setting = text(
     "RUST_LOG",

@@ -1,21 +1,25 @@
 //! The front doors: HTTP routes, `/ws`, one socket's two directions.
 
 pub mod accept;
+pub mod admission;
 pub mod bad_requests;
+pub mod conversation;
 pub mod heartbeat;
+pub mod origin;
 pub mod routes;
 pub mod socket;
+pub mod socket_io;
 pub mod upgrade;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::aio::MultiplexedConnection;
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::chat::Chat;
-use crate::config::{Limits, Timing};
+use crate::config::{AllowedOrigins, Limits, Timing};
 
 /// What all connections of a server share.
 pub struct Gateway {
@@ -23,13 +27,15 @@ pub struct Gateway {
     pub limits: Limits,
     pub timing: Timing,
     pub allow_query_token: bool,
+    pub origins: AllowedOrigins,
     /// One permit for each connected device.
     pub seats: Arc<Semaphore>,
     /// Every task that serves a connection.
     pub tasks: TaskTracker,
     /// The connection that listens to Redis; without it events would be missed.
     pub subscriber: watch::Receiver<Option<MultiplexedConnection>>,
-    pub draining: AtomicBool,
+    /// Set when the server begins to end.
+    pub stopping: CancellationToken,
 }
 
 /// Why this server takes no clients right now.
@@ -51,7 +57,7 @@ impl NotReady {
 impl Gateway {
     /// Whether clients can be served.
     pub fn ready(&self) -> Result<(), NotReady> {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.stopping.is_cancelled() {
             return Err(NotReady::ShuttingDown);
         }
         if !self.chat.store.is_up() || self.subscriber.borrow().is_none() {

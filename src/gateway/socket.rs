@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -11,18 +11,16 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::Gateway;
-use super::bad_requests::BadRequests;
+use super::admission::Admitted;
+use super::conversation::Conversation;
 use super::heartbeat::{Beat, Heartbeat};
-use crate::chat::session::Session;
 use crate::config::Timing;
-use crate::error::{ChatError, ErrorCode};
 use crate::hub::device::{Close, Device};
 use crate::protocol::frame::Frame;
 use crate::protocol::request::parse_frame;
@@ -50,29 +48,17 @@ impl From<Close> for End {
 }
 
 /// Serves one device from the switch of protocols to its end.
-pub async fn serve(
-    gateway: Arc<Gateway>,
-    mut session: Session,
-    seat: OwnedSemaphorePermit,
-    on_upgrade: OnUpgrade,
-) {
-    let device = session.device.clone();
-    let user = device.user.clone();
+pub async fn serve(gateway: Arc<Gateway>, admitted: Admitted, on_upgrade: OnUpgrade) {
+    let mut conversation = Conversation::new(admitted.session);
+    let device = conversation.device();
+    let user = device.user.as_str().escape_debug();
     if let Some(socket) = open(&gateway, on_upgrade).await {
-        log::debug!(
-            "user {} connected, device {}",
-            user.as_str().escape_debug(),
-            device.id
-        );
-        let end = Box::pin(run(&gateway, socket, &mut session)).await;
-        log::debug!(
-            "user {} disconnected, device {}: {end:?}",
-            user.as_str().escape_debug(),
-            device.id
-        );
+        log::debug!("user {user} connected, device {}", device.id);
+        let end = Box::pin(run(&gateway, socket, &device, &mut conversation)).await;
+        log::debug!("user {user} disconnected, device {}: {end:?}", device.id);
     }
-    session.end().await;
-    drop(seat);
+    conversation.end().await;
+    drop(admitted.seat);
 }
 
 async fn open(gateway: &Gateway, on_upgrade: OnUpgrade) -> Option<Socket> {
@@ -90,17 +76,21 @@ async fn open(gateway: &Gateway, on_upgrade: OnUpgrade) -> Option<Socket> {
     Some(WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await)
 }
 
-async fn run(gateway: &Gateway, socket: Socket, session: &mut Session) -> End {
-    let device = session.device.clone();
+async fn run(
+    gateway: &Gateway,
+    socket: Socket,
+    device: &Device,
+    conversation: &mut Conversation,
+) -> End {
     let (mut sink, mut stream) = socket.split();
     let heard = AtomicBool::new(true);
     let end = tokio::select! {
-        end = read(gateway, &mut stream, session, &heard) => end,
-        end = write(&gateway.timing, &mut sink, &device, &heard) => end,
+        end = read(gateway, &mut stream, conversation, &heard) => end,
+        end = write(&gateway.timing, &mut sink, device, &heard) => end,
     };
     if let (End::Close(code, reason), Ok(socket)) = (&end, sink.reunite(stream)) {
         // Whoever does not read the goodbye in time goes without.
-        let _ = tokio::time::timeout(GOODBYE, say_goodbye(socket, &device, *code, reason)).await;
+        let _ = tokio::time::timeout(GOODBYE, say_goodbye(socket, device, *code, reason)).await;
     }
     end
 }
@@ -108,28 +98,20 @@ async fn run(gateway: &Gateway, socket: Socket, session: &mut Session) -> End {
 async fn read(
     gateway: &Gateway,
     stream: &mut SplitStream<Socket>,
-    session: &mut Session,
+    conversation: &mut Conversation,
     heard: &AtomicBool,
 ) -> End {
-    if let Err(error) = session.start().await {
-        session.device.send(Frame::error(None, &error));
-        session.device.close(Close::StoreUnavailable);
-        return std::future::pending().await;
-    }
-    let mut bad_requests = BadRequests::default();
+    conversation.start().await;
     loop {
-        let message = tokio::select! {
-            message = stream.next() => message,
-            () = until(session.expires_at) => return expire(session).await,
-        };
+        let message = conversation.next(stream.next()).await;
         heard.store(true, Ordering::Relaxed);
         match message {
             Some(Ok(Message::Text(text))) => {
-                let request = parse_frame(&text, gateway.chat.limits);
-                // Boxed: an idle connection must not carry room for its largest request.
-                let code = Box::pin(session.handle(request)).await;
-                if code.is_some_and(ErrorCode::is_bad_request) && bad_requests.add(Instant::now()) {
-                    return Close::TooManyBadRequests.into();
+                if let Err(close) = conversation
+                    .answer(parse_frame(&text, gateway.chat.limits))
+                    .await
+                {
+                    return close.into();
                 }
             }
             Some(Ok(Message::Binary(_))) => {
@@ -140,26 +122,6 @@ async fn read(
             None => return End::Gone,
         }
     }
-}
-
-async fn until(time: Option<SystemTime>) {
-    match time {
-        Some(time) => {
-            tokio::time::sleep(time.duration_since(SystemTime::now()).unwrap_or_default()).await
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// The writer sends what waits, then closes.
-async fn expire(session: &Session) -> End {
-    let error = ChatError::new(
-        ErrorCode::TokenExpired,
-        "token expired: connect again with a fresh one",
-    );
-    session.device.send(Frame::error(None, &error));
-    session.device.close(Close::TokenExpired);
-    std::future::pending().await
 }
 
 fn broken(error: &Error) -> End {
@@ -217,7 +179,9 @@ async fn write_batch(
     batch: &mut VecDeque<Frame>,
 ) -> Result<(), Error> {
     while let Some(frame) = batch.pop_front() {
-        sink.feed(Message::Text(frame.into_text())).await?;
+        if let Some(text) = frame.native() {
+            sink.feed(Message::Text(text)).await?;
+        }
     }
     sink.flush().await
 }
@@ -248,8 +212,8 @@ async fn say_goodbye(
 ) -> Result<(), Error> {
     let mut batch = VecDeque::new();
     device.take(&mut batch);
-    for frame in batch {
-        socket.feed(Message::Text(frame.into_text())).await?;
+    for text in batch.iter().filter_map(Frame::native) {
+        socket.feed(Message::Text(text)).await?;
     }
     let frame = CloseFrame {
         code: code.into(),

@@ -10,18 +10,14 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::upgrade::OnUpgrade;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::reply::{Reply, Response};
 
+use super::admission::{Denied, identify, list_mode, query_value};
 use super::routes::json_reply;
-use super::{Gateway, socket};
-use crate::auth::{self, AuthError, Identity};
-use crate::chat::session::Session;
+use super::{Gateway, origin, socket};
+use crate::auth;
 use crate::error::{ChatError, ErrorCode};
-use crate::hub::Full;
-use crate::hub::device::ListMode;
-use crate::protocol::ids::UserId;
 
 /// An answer other than the switch.
 struct Refusal {
@@ -29,11 +25,16 @@ struct Refusal {
     error: ChatError,
 }
 
-impl Refusal {
-    fn new(status: StatusCode, code: ErrorCode, message: &str) -> Self {
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        let status = match denied {
+            Denied::Token(_) => StatusCode::UNAUTHORIZED,
+            Denied::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Denied::TooManyOfUser => StatusCode::TOO_MANY_REQUESTS,
+        };
         Self {
             status,
-            error: ChatError::new(code, message),
+            error: denied.into(),
         }
     }
 }
@@ -67,28 +68,33 @@ fn admit(
 ) -> Result<Response, Refusal> {
     let (accept, on_upgrade) = websocket_key(headers).zip(on_upgrade).ok_or_else(|| {
         let text = "this is a WebSocket address: connect with a WebSocket client (version 13)";
-        Refusal::new(
-            StatusCode::UPGRADE_REQUIRED,
-            ErrorCode::InvalidPayload,
-            text,
-        )
+        Refusal {
+            status: StatusCode::UPGRADE_REQUIRED,
+            error: ChatError::invalid_payload(text),
+        }
     })?;
-    gateway.ready().map_err(|why| {
-        Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            ErrorCode::Unavailable,
-            why.message(),
-        )
+    if !origin::is_allowed(&gateway.origins, headers) {
+        let error = ChatError::new(
+            ErrorCode::Unauthorized,
+            "pages of this origin may not use the server",
+        );
+        return Err(Refusal {
+            status: StatusCode::FORBIDDEN,
+            error,
+        });
+    }
+    gateway
+        .ready()
+        .map_err(|why| Denied::Unavailable(why.message()))?;
+    let mode = list_mode(query_value(query, "chatList")).map_err(|error| Refusal {
+        status: StatusCode::BAD_REQUEST,
+        error,
     })?;
-    let mode = list_mode(query)?;
-    let identity = identify(gateway, headers, query).map_err(|error| Refusal {
-        status: StatusCode::UNAUTHORIZED,
-        error: error.into(),
-    })?;
-    let (session, seat) = take_seat(gateway, &identity, mode)?;
+    let identity = identify(gateway, headers, query, None).map_err(Denied::Token)?;
+    let admitted = gateway.admit(&identity, mode)?;
     gateway
         .tasks
-        .spawn(socket::serve(gateway.clone(), session, seat, on_upgrade));
+        .spawn(socket::serve(gateway.clone(), admitted, on_upgrade));
     Ok(switch(accept, auth::offers_chat_subprotocol(headers)))
 }
 
@@ -110,76 +116,6 @@ fn websocket_key(headers: &HeaderMap) -> Option<HeaderValue> {
     }
     let key = headers.get(SEC_WEBSOCKET_KEY)?;
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
-}
-
-fn list_mode(query: &str) -> Result<ListMode, Refusal> {
-    match query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("chatList="))
-    {
-        None | Some("full") => Ok(ListMode::Full),
-        Some("delta") => Ok(ListMode::Delta),
-        Some(_) => {
-            let text = "\"chatList\" must be full or delta";
-            Err(Refusal::new(
-                StatusCode::BAD_REQUEST,
-                ErrorCode::InvalidPayload,
-                text,
-            ))
-        }
-    }
-}
-
-fn identify(gateway: &Gateway, headers: &HeaderMap, query: &str) -> Result<Identity, AuthError> {
-    let presented = auth::token_from_request(headers, Some(query), gateway.allow_query_token);
-    let Some(presented) = presented else {
-        let in_address = query.split('&').any(|pair| pair.starts_with("token="));
-        return Err(match in_address {
-            true => {
-                AuthError::Invalid("this server takes none in the address, send it in a header")
-            }
-            false => AuthError::Missing,
-        });
-    };
-    gateway.chat.verifier.verify(&presented.token)
-}
-
-fn take_seat(
-    gateway: &Arc<Gateway>,
-    identity: &Identity,
-    mode: ListMode,
-) -> Result<(Session, OwnedSemaphorePermit), Refusal> {
-    let full = |full| match full {
-        Full::User => Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            ErrorCode::RateLimited,
-            "this user has too many connections",
-        ),
-        Full::Server => Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            ErrorCode::Unavailable,
-            "the server has too many connections",
-        ),
-        Full::Closing => Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            ErrorCode::Unavailable,
-            "the server is shutting down",
-        ),
-    };
-    let seat = gateway
-        .seats
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| full(Full::Server))?;
-    let unfit = || Refusal {
-        status: StatusCode::UNAUTHORIZED,
-        error: AuthError::Invalid("the user id does not fit").into(),
-    };
-    let user = UserId::parse(&identity.user_id).ok_or_else(unfit)?;
-    let max_per_user = gateway.limits.max_connections_per_user;
-    let session =
-        Session::open(gateway.chat.clone(), user, identity, mode, max_per_user).map_err(full)?;
-    Ok((session, seat))
 }
 
 fn switch(accept: HeaderValue, select_chat: bool) -> Response {

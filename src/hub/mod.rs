@@ -63,7 +63,6 @@ struct User {
 /// Why a device cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    Server,
     User,
     Closing,
 }

@@ -76,7 +76,7 @@ fn got(device: &Device) -> Vec<String> {
     let mut batch = VecDeque::new();
     device.take(&mut batch);
     let short = |frame: Frame| {
-        let value: serde_json::Value = serde_json::from_str(frame.as_str()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&frame.native().unwrap()).unwrap();
         let data = &value["data"];
         match value["event"].as_str().unwrap() {
             "newMessage" => format!("m{}", data["seq"]),

@@ -1,5 +1,9 @@
-//! Frames of the native door: how an event, an ack or an error becomes text.
+//! How an event, an ack or an error becomes text, at either door.
 
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use engineioxide::Str;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -7,50 +11,68 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::event::Ack;
 use crate::error::ChatError;
 
-/// One encoded frame. Cloning shares the bytes: an event is encoded once for all its devices.
-#[derive(Debug, Clone)]
-pub struct Frame(Utf8Bytes);
+/// One encoded frame. Cloning shares it: an event is serialised once for all devices, and laid out once for each door.
+#[derive(Clone)]
+pub struct Frame(Arc<Encoded>);
+
+enum Encoded {
+    /// An event, for devices of both doors.
+    Event {
+        name: &'static str,
+        native: Utf8Bytes,
+        /// Where the data begins in `native`; it ends before the last brace.
+        data_at: usize,
+        /// The packet of the Socket.IO door, made for the first device that needs it.
+        socket_io: OnceLock<Str>,
+    },
+    /// An answer to the one native device that asked.
+    Native(Utf8Bytes),
+    /// An answer to the one Socket.IO device that asked.
+    SocketIo(Str),
+}
 
 impl Frame {
-    /// `{"event": name, "data": data}`
+    /// `{"event": name, "data": data}`, or `2[name,data]`
     pub fn event(name: &'static str, data: &impl Serialize) -> Self {
-        #[derive(Serialize)]
-        struct Event<'a, T> {
-            event: &'static str,
-            data: &'a T,
-        }
-        Self::encode(&Event { event: name, data })
+        let head = format!("{{\"event\":\"{name}\",\"data\":");
+        let data_at = head.len();
+        let native = (head + &json(data) + "}").into();
+        let socket_io = OnceLock::new();
+        Self(Arc::new(Encoded::Event {
+            name,
+            native,
+            data_at,
+            socket_io,
+        }))
     }
 
-    /// `{"event": "ack", "id": id, "data": result}`
+    /// `{"event": "ack", "id": id, "data": result}`, or `3id[{"ok": true, "data": result}]`
     pub fn ack(id: &RequestId, result: &Ack) -> Self {
-        #[derive(Serialize)]
-        struct AckFrame<'a> {
-            event: &'static str,
-            id: &'a RawValue,
-            data: &'a Ack,
-        }
-        Self::encode(&AckFrame {
-            event: "ack",
-            id: &id.0,
-            data: result,
-        })
+        let data = json(result);
+        Self(Arc::new(match id {
+            RequestId::Native(id) => {
+                Encoded::Native(format!("{{\"event\":\"ack\",\"id\":{id},\"data\":{data}}}").into())
+            }
+            RequestId::SocketIo(id) => {
+                Encoded::SocketIo(format!("3{id}[{{\"ok\":true,\"data\":{data}}}]").into())
+            }
+        }))
     }
 
-    /// `{"event": "error", "id"?: id, "data": error}`
+    /// `{"event": "error", "id"?: id, "data": error}`, or `3id[{"ok": false, "error": error}]`, or `2["error",error]`
     pub fn error(id: Option<&RequestId>, error: &ChatError) -> Self {
-        #[derive(Serialize)]
-        struct ErrorFrame<'a> {
-            event: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            id: Option<&'a RawValue>,
-            data: &'a ChatError,
-        }
-        Self::encode(&ErrorFrame {
-            event: "error",
-            id: id.map(|id| &*id.0),
-            data: error,
-        })
+        let Some(id) = id else {
+            return Self::event("error", error);
+        };
+        let error = json(error);
+        Self(Arc::new(match id {
+            RequestId::Native(id) => Encoded::Native(
+                format!("{{\"event\":\"error\",\"id\":{id},\"data\":{error}}}").into(),
+            ),
+            RequestId::SocketIo(id) => {
+                Encoded::SocketIo(format!("3{id}[{{\"ok\":false,\"error\":{error}}}]").into())
+            }
+        }))
     }
 
     /// A human-readable `status`.
@@ -58,34 +80,67 @@ impl Frame {
         Self::event("status", &text)
     }
 
-    fn encode(value: &impl Serialize) -> Self {
-        // Our own types: string keys, no maps that could fail. An empty frame would still be a frame.
-        Self(serde_json::to_string(value).unwrap_or_default().into())
-    }
-
-    /// Bytes on the wire, without the WebSocket header.
+    /// Bytes of the text, near enough the same at both doors.
     pub fn len(&self) -> usize {
-        self.0.len()
+        match &*self.0 {
+            Encoded::Event { native, .. } | Encoded::Native(native) => native.len(),
+            Encoded::SocketIo(packet) => packet.len(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// The text for a native device; `None` for an answer to a Socket.IO device.
+    pub fn native(&self) -> Option<Utf8Bytes> {
+        match &*self.0 {
+            Encoded::Event { native, .. } | Encoded::Native(native) => Some(native.clone()),
+            Encoded::SocketIo(_) => None,
+        }
     }
 
-    pub fn into_text(self) -> Utf8Bytes {
-        self.0
+    /// The packet for a Socket.IO device, of its default namespace; `None` for an answer to a native device.
+    pub fn socket_io(&self) -> Option<Str> {
+        match &*self.0 {
+            Encoded::Event {
+                name,
+                native,
+                data_at,
+                socket_io,
+            } => {
+                let packet =
+                    || format!("2[\"{name}\",{}]", &native[*data_at..native.len() - 1]).into();
+                Some(socket_io.get_or_init(packet).clone())
+            }
+            Encoded::Native(_) => None,
+            Encoded::SocketIo(packet) => Some(packet.clone()),
+        }
     }
 }
 
-/// The `id` of a native request: a string or an integer, given back as it came.
-#[derive(Debug, Clone)]
-pub struct RequestId(Box<RawValue>);
+impl fmt::Debug for Frame {
+    /// Without the text: it may be somebody's message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} bytes)", self.len())
+    }
+}
 
-/// Bytes of a request id as JSON, at most.
+/// Our own types: string keys, no maps that could fail.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+}
+
+/// What a request that wants an answer is known by.
+#[derive(Debug, Clone)]
+pub enum RequestId {
+    /// The `id` of a native frame: a string or an integer, given back as it came.
+    Native(Box<RawValue>),
+    /// The ack id of a Socket.IO packet.
+    SocketIo(u64),
+}
+
+/// Bytes of a native request id as JSON, at most.
 const REQUEST_ID_MAX_BYTES: usize = 256;
 
 impl RequestId {
@@ -97,6 +152,40 @@ impl RequestId {
             serde_json::from_str::<i64>(text).is_ok() || serde_json::from_str::<u64>(text).is_ok()
         };
         (text.len() <= REQUEST_ID_MAX_BYTES && (string() || integer()))
-            .then(|| Self(raw.to_owned()))
+            .then(|| Self::Native(raw.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_event_reads_the_same_at_both_doors() {
+        let frame = Frame::event("chatHistory", &["{\"}", "ü"]);
+        assert_eq!(
+            frame.native().unwrap().as_str(),
+            r#"{"event":"chatHistory","data":["{\"}","ü"]}"#
+        );
+        assert_eq!(
+            frame.socket_io().unwrap().as_str(),
+            r#"2["chatHistory",["{\"}","ü"]]"#
+        );
+    }
+
+    #[test]
+    fn an_answer_goes_to_the_door_that_asked() {
+        let socket_io = Frame::ack(&RequestId::SocketIo(7), &Ack::Reset { success: true });
+        assert_eq!(
+            socket_io.socket_io().unwrap().as_str(),
+            r#"37[{"ok":true,"data":{"success":true}}]"#
+        );
+        assert!(socket_io.native().is_none());
+        let raw = RawValue::from_string("\"a\"".to_owned()).unwrap();
+        let native = Frame::error(RequestId::parse(&raw).as_ref(), &ChatError::not_member());
+        let text = r#"{"event":"error","id":"a","data":{"code":"NOT_MEMBER","message":"You do not have permission to join this chat."}}"#;
+        assert_eq!(native.native().unwrap().as_str(), text);
+        assert!(native.socket_io().is_none());
     }
 }

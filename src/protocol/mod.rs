@@ -4,3 +4,4 @@ pub mod event;
 pub mod frame;
 pub mod ids;
 pub mod request;
+pub mod socket_io;

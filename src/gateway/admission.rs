@@ -1,0 +1,108 @@
+//! Who may come in, by whatever door: a good token, and a free seat.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Gateway;
+use crate::auth::{self, AuthError, Identity};
+use crate::chat::session::Session;
+use crate::error::{ChatError, ErrorCode};
+use crate::hub::Full;
+use crate::hub::device::ListMode;
+use crate::protocol::ids::UserId;
+
+/// A device that was let in, and its seat.
+pub struct Admitted {
+    pub session: Session,
+    pub seat: OwnedSemaphorePermit,
+}
+
+/// Why a device is not let in.
+#[derive(Debug)]
+pub enum Denied {
+    Token(AuthError),
+    /// The server is full, not ready or ending.
+    Unavailable(&'static str),
+    /// The user has too many connections.
+    TooManyOfUser,
+}
+
+impl From<Denied> for ChatError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Token(error) => error.into(),
+            Denied::Unavailable(text) => Self::new(ErrorCode::Unavailable, text),
+            Denied::TooManyOfUser => {
+                Self::new(ErrorCode::RateLimited, "this user has too many connections")
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// Takes a device in, if its user's token is good and there is a seat.
+    pub fn admit(
+        self: &Arc<Self>,
+        identity: &Identity,
+        mode: ListMode,
+    ) -> Result<Admitted, Denied> {
+        self.ready()
+            .map_err(|why| Denied::Unavailable(why.message()))?;
+        let no_seat = || Denied::Unavailable("the server has too many connections");
+        let seat = self
+            .seats
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| no_seat())?;
+        let unfit = Denied::Token(AuthError::Invalid("the user id does not fit"));
+        let user = UserId::parse(&identity.user_id).ok_or(unfit)?;
+        let max_per_user = self.limits.max_connections_per_user;
+        let session = Session::open(self.chat.clone(), user, identity, mode, max_per_user);
+        let session = session.map_err(|full| match full {
+            Full::User => Denied::TooManyOfUser,
+            Full::Closing => Denied::Unavailable("the server is shutting down"),
+        })?;
+        Ok(Admitted { session, seat })
+    }
+}
+
+/// Whose token the request carries. A token elsewhere, such as Socket.IO's `auth`, is looked for in its place.
+pub fn identify(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    query: &str,
+    elsewhere: Option<&str>,
+) -> Result<Identity, AuthError> {
+    let presented =
+        auth::token_from_request(headers, Some(query), false).map(|presented| presented.token);
+    let in_query =
+        || auth::token_from_request(&HeaderMap::new(), Some(query), gateway.allow_query_token);
+    let token = presented
+        .or_else(|| elsewhere.map(str::to_owned))
+        .or_else(|| in_query().map(|presented| presented.token));
+    let missing = match query_value(query, "token") {
+        Some(_) => AuthError::Invalid("this server takes none in the address, send it in a header"),
+        None => AuthError::Missing,
+    };
+    gateway.chat.verifier.verify(&token.ok_or(missing)?)
+}
+
+/// The `chatList` mode that a client asks for; full where it does not say.
+pub fn list_mode(asked: Option<&str>) -> Result<ListMode, ChatError> {
+    match asked {
+        None | Some("full") => Ok(ListMode::Full),
+        Some("delta") => Ok(ListMode::Delta),
+        Some(_) => Err(ChatError::invalid_payload(
+            "\"chatList\" must be full or delta",
+        )),
+    }
+}
+
+/// A value of the query that needs no decoding, such as `chatList`.
+pub fn query_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}

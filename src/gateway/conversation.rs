@@ -1,0 +1,76 @@
+//! What both doors do with a session: start it, answer requests, end it when its token does.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::bad_requests::BadRequests;
+use crate::chat::session::Session;
+use crate::error::{ChatError, ErrorCode};
+use crate::hub::device::{Close, Device};
+use crate::protocol::frame::Frame;
+use crate::protocol::request::Request;
+
+/// A session and its bad requests.
+pub struct Conversation {
+    session: Session,
+    bad_requests: BadRequests,
+}
+
+impl Conversation {
+    pub fn new(session: Session) -> Self {
+        Self {
+            session,
+            bad_requests: BadRequests::default(),
+        }
+    }
+
+    pub fn device(&self) -> Arc<Device> {
+        self.session.device.clone()
+    }
+
+    /// Sends the first chat list. If it cannot be read, closes the device and never resolves: the writer ends it all.
+    pub async fn start(&self) {
+        if let Err(error) = self.session.start().await {
+            self.session.device.send(Frame::error(None, &error));
+            self.session.device.close(Close::StoreUnavailable);
+            std::future::pending().await
+        }
+    }
+
+    /// Waits for what comes next from the device. When its token ends first, closes the device and never resolves.
+    pub async fn next<T>(&self, incoming: impl Future<Output = T>) -> T {
+        tokio::select! {
+            incoming = incoming => incoming,
+            () = until(self.session.expires_at) => {
+                let error = ChatError::new(ErrorCode::TokenExpired, "token expired: connect again with a fresh one");
+                self.session.device.send(Frame::error(None, &error));
+                self.session.device.close(Close::TokenExpired);
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Answers a request. Errors if it was one bad request too many.
+    pub async fn answer(&mut self, request: Request) -> Result<(), Close> {
+        // Boxed: an idle connection must not carry room for its largest request.
+        let code = Box::pin(self.session.handle(request)).await;
+        if code.is_some_and(ErrorCode::is_bad_request) && self.bad_requests.add(Instant::now()) {
+            return Err(Close::TooManyBadRequests);
+        }
+        Ok(())
+    }
+
+    /// The connection is gone.
+    pub async fn end(self) {
+        self.session.end().await;
+    }
+}
+
+async fn until(time: Option<SystemTime>) {
+    match time {
+        Some(time) => {
+            tokio::time::sleep(time.duration_since(SystemTime::now()).unwrap_or_default()).await
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,355 @@
+//! The Socket.IO door: `/socket.io/`, long-polling and WebSocket, on the same port.
+//!
+//! It stands on `engineioxide`, the transport under the `socketioxide` crate, and reads the few Socket.IO packets
+//! itself (`protocol::socket_io`). With `socketioxide` each event would be serialised again for each socket, each
+//! handler would run in a task of its own, which loses the order of a device's requests, and a socket whose queue is
+//! full could not be closed. Here an event is laid out once for all Socket.IO devices; below, for each socket, the
+//! transport copies it once to put its packet type in front.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use engineioxide::config::EngineIoConfig;
+use engineioxide::handler::EngineIoHandler;
+use engineioxide::{DisconnectReason, Socket, Str};
+use serde::Deserialize;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio_util::sync::CancellationToken;
+
+use super::Gateway;
+use super::admission::{Admitted, Denied, identify, list_mode, query_value};
+use super::conversation::Conversation;
+use crate::error::{ChatError, ErrorCode};
+use crate::hub::device::{Close, Device};
+use crate::protocol::frame::{Frame, RequestId};
+use crate::protocol::request::Request;
+use crate::protocol::socket_io::{NAMESPACE, Packet, request};
+
+/// Where Socket.IO clients connect.
+pub const PATH: &str = "/socket.io";
+/// How long a client may take to join the namespace with its token.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client may take to hang up after it was told to.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Packets that the transport keeps for a socket, beside what waits in the device's own queue.
+const TRANSPORT_PACKETS: usize = 64;
+/// Pause while the transport is full: it tells nobody when it has room again.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+/// Why the server closes a transport without a word: the client comes back by itself.
+const HANG_UP: DisconnectReason = DisconnectReason::TransportClose;
+
+type Peer = Arc<Socket<Connection>>;
+
+/// Takes Socket.IO clients.
+pub struct Door {
+    gateway: Arc<Gateway>,
+    /// Open transports, with a device or without.
+    transports: AtomicUsize,
+}
+
+/// What is known of one transport.
+#[derive(Default)]
+pub struct Connection {
+    /// Where its packets go, once it has joined.
+    inbox: OnceLock<Inbox>,
+    /// The transport is closed.
+    gone: CancellationToken,
+}
+
+/// Packets of one client, waiting for their turn; bounded like the queue in the other direction.
+struct Inbox {
+    sender: mpsc::Sender<Str>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Door")
+    }
+}
+
+impl Door {
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        Self {
+            gateway,
+            transports: AtomicUsize::new(0),
+        }
+    }
+
+    /// The settings of the transport: the native door's, where it has them too.
+    pub fn config(&self) -> EngineIoConfig {
+        let max = self.gateway.limits.max_frame_bytes;
+        EngineIoConfig::builder()
+            .req_path(PATH)
+            .ping_interval(self.gateway.timing.ping_interval)
+            .ping_timeout(self.gateway.timing.ping_timeout)
+            .max_payload(max as u64)
+            .ws_max_message_size(max)
+            .ws_max_frame_size(max)
+            .ws_read_buffer_size(4 * 1024)
+            .max_buffer_size(TRANSPORT_PACKETS)
+            .build()
+    }
+
+    /// Whether there is room for one more transport.
+    pub fn has_room(&self) -> bool {
+        self.transports.load(Ordering::Relaxed) < self.gateway.limits.max_connections
+    }
+}
+
+impl EngineIoHandler for Door {
+    type Data = Connection;
+
+    fn on_connect(self: Arc<Self>, socket: Peer) {
+        self.transports.fetch_add(1, Ordering::Relaxed);
+        self.gateway.clone().tasks.spawn(async move {
+            tokio::select! {
+                () = socket.data.gone.cancelled() => {}
+                () = self.gateway.stopping.cancelled() => socket.close(HANG_UP),
+                () = tokio::time::sleep(JOIN_TIMEOUT) => {
+                    if socket.data.inbox.get().is_none() {
+                        socket.close(HANG_UP);
+                    }
+                }
+            }
+        });
+    }
+
+    fn on_disconnect(&self, socket: Peer, _: DisconnectReason) {
+        self.transports.fetch_sub(1, Ordering::Relaxed);
+        socket.data.gone.cancel();
+    }
+
+    fn on_message(self: &Arc<Self>, message: Str, socket: Peer) {
+        match Packet::parse(&message) {
+            Packet::Connect {
+                namespace: NAMESPACE,
+                auth,
+            } => self.join(auth, socket),
+            Packet::Connect { namespace, .. } => {
+                // The client is told; if even that finds no room, it will time out.
+                let _ = socket.emit(format!(
+                    "4{namespace},{{\"message\":\"Invalid namespace\"}}"
+                ));
+            }
+            Packet::Event { id, .. } => self.enqueue(id, message, &socket),
+            Packet::Binary { id } => self.enqueue(id, message, &socket),
+            Packet::Disconnect | Packet::Broken => socket.close(HANG_UP),
+            Packet::Ack => {}
+        }
+    }
+
+    fn on_binary(self: &Arc<Self>, _: Bytes, _: Peer) {
+        // It belongs to a packet that is answered with an error.
+    }
+}
+
+impl Door {
+    fn join(&self, auth: Option<&str>, socket: Peer) {
+        let (sender, packets) = mpsc::channel(self.gateway.limits.queue_max_frames.max(1));
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let inbox = Inbox {
+            sender,
+            bytes: bytes.clone(),
+        };
+        if socket.data.inbox.set(inbox).is_err() {
+            // It has joined before.
+            return socket.close(HANG_UP);
+        }
+        let auth = auth
+            .and_then(|auth| serde_json::from_str(auth).ok())
+            .unwrap_or_default();
+        self.gateway.tasks.spawn(serve(
+            self.gateway.clone(),
+            socket,
+            auth,
+            Packets { packets, bytes },
+        ));
+    }
+
+    /// Puts a packet where its device's requests wait, in their order.
+    fn enqueue(&self, id: Option<u64>, packet: Str, socket: &Peer) {
+        let Some(inbox) = socket.data.inbox.get() else {
+            return socket.close(HANG_UP);
+        };
+        let len = packet.len();
+        let waiting = inbox.bytes.fetch_add(len, Ordering::Relaxed);
+        let fits = waiting == 0 || waiting + len <= self.gateway.limits.queue_max_bytes;
+        if fits && !matches!(inbox.sender.try_send(packet), Err(TrySendError::Full(_))) {
+            return;
+        }
+        inbox.bytes.fetch_sub(len, Ordering::Relaxed);
+        let error = ChatError::new(
+            ErrorCode::RateLimited,
+            "too many requests wait for their answers: send more slowly",
+        );
+        let answer = Frame::error(id.map(RequestId::SocketIo).as_ref(), &error);
+        if let Some(packet) = answer.socket_io() {
+            // Where even the error finds no room, the client does not read.
+            let _ = socket.emit(packet);
+        }
+    }
+}
+
+/// The receiving end of an [`Inbox`].
+struct Packets {
+    packets: mpsc::Receiver<Str>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Packets {
+    async fn next(&mut self) -> Option<Str> {
+        let packet = self.packets.recv().await?;
+        self.bytes.fetch_sub(packet.len(), Ordering::Relaxed);
+        Some(packet)
+    }
+}
+
+/// What a client may send along when it joins.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Auth {
+    token: Option<String>,
+    chat_list: Option<String>,
+}
+
+/// Serves one device from its joining to its end.
+async fn serve(gateway: Arc<Gateway>, socket: Peer, auth: Auth, packets: Packets) {
+    // A classic client listens for events only once it has joined: also for the error that turns it away.
+    if socket
+        .emit(format!("0{{\"sid\":\"{}\"}}", socket.id))
+        .is_err()
+    {
+        return socket.close(HANG_UP);
+    }
+    match admit(&gateway, &socket, &auth) {
+        Ok(admitted) => converse(&gateway, &socket, admitted, packets).await,
+        Err(error) => turn_away(&socket, &error).await,
+    }
+}
+
+fn admit(gateway: &Arc<Gateway>, socket: &Peer, auth: &Auth) -> Result<Admitted, ChatError> {
+    let request = &socket.req_parts;
+    let query = request.uri.query().unwrap_or_default();
+    let mode = list_mode(
+        auth.chat_list
+            .as_deref()
+            .or_else(|| query_value(query, "chatList")),
+    )?;
+    let identity =
+        identify(gateway, &request.headers, query, auth.token.as_deref()).map_err(Denied::Token);
+    identity
+        .and_then(|identity| gateway.admit(&identity, mode))
+        .map_err(|denied| {
+            let denied: ChatError = denied.into();
+            match denied.code {
+                // As clients of old know it.
+                ErrorCode::Unauthorized => {
+                    ChatError::new(ErrorCode::Unauthorized, "connection failed")
+                }
+                _ => denied,
+            }
+        })
+}
+
+/// Tells the client why, then disconnects it. One that is to come again is not told to stay away.
+async fn turn_away(socket: &Peer, error: &ChatError) {
+    if let Some(packet) = Frame::error(None, error).socket_io() {
+        let _ = socket.emit(packet);
+    }
+    if error.code != ErrorCode::Unavailable {
+        disconnect(socket).await;
+    }
+    socket.close(HANG_UP);
+}
+
+/// Tells the client that the server ends it, and gives it time to hang up.
+async fn disconnect(socket: &Peer) {
+    let _ = socket.emit("1");
+    let _ = tokio::time::timeout(GOODBYE, socket.data.gone.cancelled()).await;
+}
+
+async fn converse(gateway: &Gateway, socket: &Peer, admitted: Admitted, packets: Packets) {
+    let mut conversation = Conversation::new(admitted.session);
+    let device = conversation.device();
+    let user = device.user.as_str().escape_debug();
+    log::debug!("user {user} connected over Socket.IO, device {}", device.id);
+    let close = tokio::select! {
+        () = socket.data.gone.cancelled() => None,
+        close = read(gateway, &mut conversation, packets) => Some(close),
+        close = write(socket, &device) => close,
+    };
+    log::debug!("user {user} disconnected, device {}: {close:?}", device.id);
+    conversation.end().await;
+    drop(admitted.seat);
+    match close {
+        Some(Close::TokenExpired | Close::TooManyBadRequests) => disconnect(socket).await,
+        // In any other case the client is to come again, which it does only if it is not told to stay away.
+        Some(Close::TooSlow | Close::ShuttingDown | Close::StoreUnavailable) | None => {}
+    }
+    socket.close(HANG_UP);
+}
+
+async fn read(gateway: &Gateway, conversation: &mut Conversation, mut packets: Packets) -> Close {
+    conversation.start().await;
+    loop {
+        let Some(packet) = conversation.next(packets.next()).await else {
+            return std::future::pending().await;
+        };
+        let request = match Packet::parse(&packet) {
+            Packet::Event { id, args } => request(id, args, gateway.chat.limits),
+            Packet::Binary { id } => binary(id),
+            _ => continue,
+        };
+        if let Err(close) = conversation.answer(request).await {
+            return close;
+        }
+    }
+}
+
+fn binary(id: Option<u64>) -> Request {
+    let error = ChatError::invalid_payload("binary data is not accepted");
+    Request {
+        id: id.map(RequestId::SocketIo),
+        event: None,
+        body: Err(error),
+    }
+}
+
+/// Hands the device's queue to the transport. `None` if the transport is closed.
+async fn write(socket: &Peer, device: &Device) -> Option<Close> {
+    let mut batch = VecDeque::new();
+    loop {
+        let close = device.take(&mut batch);
+        if close == Some(Close::TooSlow) {
+            return close;
+        }
+        for packet in batch.drain(..).filter_map(|frame| frame.socket_io()) {
+            if let Err(end) = emit(socket, device, packet).await {
+                return end;
+            }
+        }
+        if close.is_some() {
+            return close;
+        }
+        device.woken().await;
+    }
+}
+
+/// Waits until the transport has room, or the device's queue overflows meanwhile.
+async fn emit(socket: &Peer, device: &Device, mut packet: Str) -> Result<(), Option<Close>> {
+    loop {
+        packet = match socket.emit(packet) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(None),
+            Err(TrySendError::Full(packet)) => packet,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(FULL_PAUSE) => {}
+            () = device.overflowed() => return Err(Some(Close::TooSlow)),
+        }
+    }
+}
