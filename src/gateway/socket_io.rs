@@ -34,10 +34,11 @@ pub const PATH: &str = "/socket.io";
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to hang up after it was told to.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Packets that the transport keeps for a socket, beside what waits in the device's own queue.
-const TRANSPORT_PACKETS: usize = 64;
+/// Packets that the transport keeps for a socket, beside what waits in the device's own queue. It counts packets, not
+/// bytes, so they are few.
+const TRANSPORT_PACKETS: usize = 16;
 /// Pause while the transport is full: it tells nobody when it has room again.
-const FULL_PAUSE: Duration = Duration::from_millis(5);
+const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Why the server closes a transport without a word: the client comes back by itself.
 const HANG_UP: DisconnectReason = DisconnectReason::TransportClose;
 
