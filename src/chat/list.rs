@@ -138,48 +138,63 @@ async fn bounded(heard: impl Future<Output = ()>) -> Result<(), ChatError> {
 }
 
 /// Sends the whole list to the user's full devices to which it is due: read once, encoded once.
+///
+/// Devices that are busy with a snapshot of their own get theirs after it; what changes meanwhile is due again later.
 pub async fn refresh(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
-    loop {
-        let due = chat.hub.devices_due(user);
-        let Some(first) = due.first() else {
-            return Ok(());
-        };
-        let mut snapshots: Vec<Snapshot> = due
-            .iter()
-            .filter_map(|device| Snapshot::try_begin(&chat.hub, device))
-            .collect();
-        if snapshots.is_empty() {
-            snapshots.push(Snapshot::begin(&chat.hub, first).await);
-        }
-        let held: Vec<Arc<Device>> = snapshots
-            .iter()
-            .map(|snapshot| snapshot.device().clone())
-            .collect();
-        held.iter().for_each(|device| device.clear_list_due());
-        let list = match read(chat, user).await {
-            Ok(list) => list,
-            Err(error) => {
-                chat.hub.refresh_again(&held);
-                return Err(error);
-            }
-        };
-        let frame = list.frame();
-        let finished = snapshots.iter_mut().map(|snapshot| {
-            snapshot.finish(vec![Section {
-                cuts: list.cuts.clone(),
-                frames: vec![frame.clone()],
-            }])
-        });
-        let overtaken = futures_util::future::join_all(finished)
-            .await
-            .iter()
-            .any(Result::is_err);
-        drop(snapshots);
-        if overtaken {
-            chat.hub.refresh_again(&held);
-            return Ok(());
+    let (mut free, mut busy) = (Vec::new(), Vec::new());
+    for device in chat.hub.devices_due(user) {
+        match Snapshot::try_begin(&chat.hub, &device) {
+            Some(snapshot) => free.push(snapshot),
+            None => busy.push(device),
         }
     }
+    send_to_all(chat, user, free).await?;
+    let mut freed = Vec::new();
+    for device in busy {
+        let snapshot = Snapshot::begin(&chat.hub, &device).await;
+        // It may have asked for its list itself.
+        if device.is_list_due() {
+            freed.push(snapshot);
+        }
+    }
+    send_to_all(chat, user, freed).await
+}
+
+async fn send_to_all(
+    chat: &Chat,
+    user: &UserId,
+    mut snapshots: Vec<Snapshot>,
+) -> Result<(), ChatError> {
+    if snapshots.is_empty() {
+        return Ok(());
+    }
+    let devices: Vec<Arc<Device>> = snapshots
+        .iter()
+        .map(|snapshot| snapshot.device().clone())
+        .collect();
+    devices.iter().for_each(|device| device.clear_list_due());
+    let list = match read(chat, user).await {
+        Ok(list) => list,
+        Err(error) => {
+            chat.hub.refresh_again(&devices);
+            return Err(error);
+        }
+    };
+    let frame = list.frame();
+    let finished = snapshots.iter_mut().map(|snapshot| {
+        snapshot.finish(vec![Section {
+            cuts: list.cuts.clone(),
+            frames: vec![frame.clone()],
+        }])
+    });
+    if futures_util::future::join_all(finished)
+        .await
+        .iter()
+        .any(Result::is_err)
+    {
+        chat.hub.refresh_again(&devices);
+    }
+    Ok(())
 }
 
 /// Sends one room's entry to the user's delta devices.

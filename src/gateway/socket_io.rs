@@ -108,13 +108,12 @@ impl EngineIoHandler for Door {
         self.transports.fetch_add(1, Ordering::Relaxed);
         self.gateway.clone().tasks.spawn(async move {
             tokio::select! {
-                () = socket.data.gone.cancelled() => {}
-                () = self.gateway.stopping.cancelled() => socket.close(HANG_UP),
-                () = tokio::time::sleep(JOIN_TIMEOUT) => {
-                    if socket.data.inbox.get().is_none() {
-                        socket.close(HANG_UP);
-                    }
-                }
+                () = socket.data.gone.cancelled() => return,
+                () = self.gateway.stopping.cancelled() => {}
+                () = tokio::time::sleep(JOIN_TIMEOUT) => {}
+            }
+            if socket.data.inbox.get().is_none() {
+                socket.close(HANG_UP);
             }
         });
     }
