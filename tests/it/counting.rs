@@ -302,3 +302,36 @@ async fn a_refused_request_costs_one_call_or_none() {
     carol.refused("sendMessage", data, "NOT_MEMBER").await;
     assert_eq!(counter.calls().await, ["send_message"]);
 }
+
+#[tokio::test]
+async fn a_busy_room_costs_a_full_device_one_list_an_interval() {
+    // Given Alice, who gets whole lists, at most one a minute
+    let mut counter = Counter::start().await;
+    let server = Server::on(&counter.redis)
+        .env("LIST_REFRESH_INTERVAL_MS", "60000")
+        .start()
+        .await;
+    let mut alice = Client::connect(&server, "alice").await;
+    let mut bob = Client::connect_delta(&server, "bob").await;
+    counter.calls().await;
+
+    // When Bob makes a room and talks without a pause
+    let room = bob.open_room(&["alice"]).await;
+    let mut asked = Vec::new();
+    for number in 1..=200 {
+        let data = json!({ "roomId": room, "content": format!("number {number}") });
+        asked.push(bob.ask("sendMessage", data).await);
+    }
+    for id in asked {
+        bob.answer(id).await.expect("an ack");
+    }
+    alice
+        .until("newMessage", |message| message["seq"] == 200)
+        .await;
+
+    // Then her list was read once
+    let calls = counter.calls().await;
+    let count = |name: &str| calls.iter().filter(|call| *call == name).count();
+    assert!(count("send_message") >= 200);
+    assert_eq!(count("get_chat_list"), 1, "{calls:?}");
+}
