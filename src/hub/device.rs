@@ -81,6 +81,8 @@ pub struct Device {
     lane: Mutex<Lane>,
     /// Something waits to be written, or the device is to be closed.
     woken: Notify,
+    /// The queue has overflowed. Not told by `woken`: who waits for one would take the other's word.
+    overflowed: Notify,
     /// A hold ended.
     freed: Notify,
     /// A room of the user's changed since the last whole list was begun.
@@ -154,6 +156,7 @@ impl Device {
                 ..Lane::default()
             }),
             woken: Notify::new(),
+            overflowed: Notify::new(),
             freed: Notify::new(),
             list_due: AtomicBool::new(false),
         }
@@ -161,8 +164,9 @@ impl Device {
 
     /// Queues a frame that belongs to no room's order.
     pub fn send(&self, frame: Frame) {
-        self.lock().push(frame, self.limits);
-        self.woken.notify_one();
+        let mut lane = self.lock();
+        lane.push(frame, self.limits);
+        self.wake(&lane);
     }
 
     /// Queues an event of a room, or holds it back.
@@ -181,7 +185,7 @@ impl Device {
                 lane.count(event.frame.len(), self.limits);
             }
         }
-        self.woken.notify_one();
+        self.wake(&lane);
     }
 
     /// Everything of the room up to `rev` has been queued or held: a snapshot that waited for it may be complete.
@@ -204,8 +208,9 @@ impl Device {
 
     /// Ends the connection; what waits is still written, unless the device is too slow to take it.
     pub fn close(&self, close: Close) {
-        self.lock().close.get_or_insert(close);
-        self.woken.notify_one();
+        let mut lane = self.lock();
+        lane.close.get_or_insert(close);
+        self.wake(&lane);
     }
 
     /// Moves what waits into `batch`; tells whether to close after it.
@@ -226,7 +231,7 @@ impl Device {
     /// Resolves when the queue has overflowed.
     pub async fn overflowed(&self) {
         while self.lock().close != Some(Close::TooSlow) {
-            self.woken.notified().await;
+            self.overflowed.notified().await;
         }
     }
 
@@ -312,7 +317,14 @@ impl Device {
             let _ = done.send(());
         }
         self.freed.notify_waiters();
+        self.wake(lane);
+    }
+
+    fn wake(&self, lane: &Lane) {
         self.woken.notify_one();
+        if lane.close == Some(Close::TooSlow) {
+            self.overflowed.notify_one();
+        }
     }
 
     /// Notes that a whole list is due. True if it was not due before.

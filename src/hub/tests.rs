@@ -320,3 +320,26 @@ async fn a_reset_empties_every_list_and_outdates_what_was_being_read() {
     );
     assert!(room.hub.rooms_of(&user("alice")).is_empty());
 }
+
+#[tokio::test]
+async fn who_watches_for_an_overflow_does_not_miss_what_is_queued_meanwhile() {
+    let room = Room::new();
+    let device = room.connected("alice", at(1, 0)).await;
+    device.woken().await;
+    let writing = async {
+        device.send(Frame::status("meanwhile"));
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    };
+    tokio::select! {
+        biased;
+        () = device.overflowed() => panic!("nothing has overflowed"),
+        () = writing => {}
+    }
+    assert!(
+        tokio::time::timeout(Duration::from_secs(5), device.woken())
+            .await
+            .is_ok()
+    );
+    assert_eq!(got(&device), ["meanwhile"]);
+}
