@@ -22,7 +22,7 @@ ID ?= alice
 # Two installations at once would get into each other's way.
 .NOTPARALLEL:
 
-.PHONY: help run token config dev build test check-fmt lint lint-rust lint-lua test-rust fmt \
+.PHONY: help run token config dev build test check-fmt lint lint-rust lint-lua test-rust test-clients fmt \
 	deps-build deps-redis deps-test env clean
 
 help: ## Say what there is (this)
@@ -58,6 +58,7 @@ test: deps-build deps-redis deps-test ## Install what is missing, run every chec
 	@$(MAKE) --no-print-directory check-fmt
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test-rust
+	@$(MAKE) --no-print-directory test-clients
 	@echo "==> all checks and tests passed"
 
 lint: lint-rust lint-lua ## Check Rust with clippy and Lua with luacheck
@@ -83,6 +84,11 @@ lint-lua:
 test-rust:
 	@echo "==> cargo test"
 	cargo test $(LOCKED)
+
+test-clients:
+	@echo "==> Socket.IO clients that others wrote"
+	cargo build $(LOCKED)
+	CHAT_SERVER_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/chat-server" tests/clients/run.sh
 
 deps-build:
 	@scripts/ensure-build-tools.sh

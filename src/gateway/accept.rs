@@ -23,7 +23,7 @@ use tower::Layer;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 use super::admission::query_value;
-use super::routes::json_reply;
+use super::reply::json_reply;
 use super::socket_io::{Door, PATH};
 use super::{Gateway, origin, routes};
 use crate::config::AllowedOrigins;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::json;
 use warp::filters::BoxedFilter;
-use warp::reply::{Reply, Response};
+use warp::reply::Response;
 use warp::{Filter, Rejection};
 
+use super::reply::json_reply;
 use super::{Gateway, upgrade};
 
 /// Every route of the server; what matches none is answered in JSON too.
@@ -59,9 +60,4 @@ async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
         status,
         &json!({"code": code, "message": message}),
     ))
-}
-
-/// A JSON body with a status.
-pub fn json_reply(status: StatusCode, body: &impl serde::Serialize) -> Response {
-    warp::reply::with_status(warp::reply::json(body), status).into_response()
 }

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::reply::{Reply, Response};
 
 use super::admission::{Denied, identify, list_mode, query_value};
-use super::routes::json_reply;
+use super::reply::json_reply;
 use super::{Gateway, origin, socket};
 use crate::auth;
 use crate::error::{ChatError, ErrorCode};

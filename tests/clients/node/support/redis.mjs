@@ -1,0 +1,43 @@
+// A redis-server of the test's own.
+import { createConnection } from "node:net";
+import { join } from "node:path";
+
+import { eventually } from "./patience.mjs";
+import { end, forget, start, temporaryFolder } from "./processes.mjs";
+
+/** A running `redis-server` that listens on a unix socket alone. */
+export class Redis {
+  static async start() {
+    const redis = new Redis();
+    redis.folder = temporaryFolder();
+    redis.socket = join(redis.folder, "redis.sock");
+    const args = ["--port", "0", "--unixsocket", redis.socket, "--dir", redis.folder];
+    args.push("--save", "", "--appendonly", "no", "--loglevel", "warning");
+    redis.process = await start("redis-server", args, { cwd: redis.folder, stdio: "ignore" });
+    await eventually("an answer of redis-server", () => redis.run("PING").catch(() => false));
+    return redis;
+  }
+
+  get url() {
+    return `unix://${this.socket}`;
+  }
+
+  /** Runs a command and gives the first line of Redis's answer. */
+  run(command) {
+    return new Promise((resolve, reject) => {
+      const connection = createConnection(this.socket);
+      connection.setEncoding("utf8");
+      connection.once("error", reject);
+      connection.once("data", (answer) => {
+        connection.destroy();
+        resolve(answer.split("\r\n")[0]);
+      });
+      connection.write(`${command}\r\n`);
+    });
+  }
+
+  async close() {
+    await end(this.process, "SIGKILL");
+    forget(this.folder);
+  }
+}
