@@ -323,7 +323,8 @@ pub(super) const MAX_CONNECTIONS_PER_USER: Setting = number(
     "connections",
     50,
     (1, 1_000_000),
-    "Connections of one user to this server. Beyond: HTTP 429.",
+    "Connections of one user to this server. Beyond: HTTP 429, or over Socket.IO the\n\
+     error RATE_LIMITED.",
 );
 pub(super) const MAX_FRAME_BYTES: Setting = number(
     "MAX_FRAME_BYTES",

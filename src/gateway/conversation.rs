@@ -1,4 +1,6 @@
 //! What both doors do with a session: start it, answer requests, end it when its token does.
+//!
+//! Whatever ends a session here closes its device: the writer sends what still waits, then ends the connection.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -50,14 +52,14 @@ impl Conversation {
         }
     }
 
-    /// Answers a request. Errors if it was one bad request too many.
-    pub async fn answer(&mut self, request: Request) -> Result<(), Close> {
+    /// Answers a request. If it was one bad request too many, closes the device and never resolves.
+    pub async fn answer(&mut self, request: Request) {
         // Boxed: an idle connection must not carry room for its largest request.
         let code = Box::pin(self.session.handle(request)).await;
         if code.is_some_and(ErrorCode::is_bad_request) && self.bad_requests.add(Instant::now()) {
-            return Err(Close::TooManyBadRequests);
+            self.session.device.close(Close::TooManyBadRequests);
+            std::future::pending().await
         }
-        Ok(())
     }
 
     /// The connection is gone.

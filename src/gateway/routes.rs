@@ -55,7 +55,7 @@ async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
     } else {
         (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED")
     };
-    let message = "there is GET /ws for WebSocket clients, GET /healthz and GET /readyz";
+    let message = "there is /ws for WebSocket clients, /socket.io/ for Socket.IO clients, /healthz and /readyz";
     Ok(json_reply(
         status,
         &json!({"code": code, "message": message}),

@@ -107,12 +107,9 @@ async fn read(
         heard.store(true, Ordering::Relaxed);
         match message {
             Some(Ok(Message::Text(text))) => {
-                if let Err(close) = conversation
+                conversation
                     .answer(parse_frame(&text, gateway.chat.limits))
-                    .await
-                {
-                    return close.into();
-                }
+                    .await;
             }
             Some(Ok(Message::Binary(_))) => {
                 return End::Close(1003, "only text frames are accepted");

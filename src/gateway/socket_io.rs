@@ -7,6 +7,7 @@
 //! transport copies it once to put its packet type in front.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -42,6 +43,9 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Why the server closes a transport without a word: the client comes back by itself.
 const HANG_UP: DisconnectReason = DisconnectReason::TransportClose;
 
+/// The packet that ends a client's stay in the namespace: it does not come back by itself.
+const DISCONNECT: &str = "1";
+
 type Peer = Arc<Socket<Connection>>;
 
 /// Takes Socket.IO clients.
@@ -56,6 +60,8 @@ pub struct Door {
 pub struct Connection {
     /// Where its packets go, once it has joined.
     inbox: OnceLock<Inbox>,
+    /// Its device, once it was admitted.
+    device: OnceLock<Arc<Device>>,
     /// The transport is closed.
     gone: CancellationToken,
 }
@@ -182,14 +188,13 @@ impl Door {
             return;
         }
         inbox.bytes.fetch_sub(len, Ordering::Relaxed);
-        let error = ChatError::new(
-            ErrorCode::RateLimited,
-            "too many requests wait for their answers: send more slowly",
-        );
-        let answer = Frame::error(id.map(RequestId::SocketIo).as_ref(), &error);
-        if let Some(packet) = answer.socket_io() {
-            // Where even the error finds no room, the client does not read.
-            let _ = socket.emit(packet);
+        let text = "too many requests wait for their answers: send more slowly";
+        let error = ChatError::new(ErrorCode::RateLimited, text);
+        match socket.data.device.get() {
+            // A client that goes on without reading its errors overflows its queue, which ends it.
+            Some(device) => device.send(Frame::error(id.map(RequestId::SocketIo).as_ref(), &error)),
+            // So much before it was even admitted.
+            None => socket.close(HANG_UP),
         }
     }
 }
@@ -261,39 +266,62 @@ async fn turn_away(socket: &Peer, error: &ChatError) {
         let _ = socket.emit(packet);
     }
     if error.code != ErrorCode::Unavailable {
-        disconnect(socket).await;
+        let _ = socket.emit(DISCONNECT);
+        wait_until_gone(socket).await;
     }
     socket.close(HANG_UP);
 }
 
-/// Tells the client that the server ends it, and gives it time to hang up.
-async fn disconnect(socket: &Peer) {
-    let _ = socket.emit("1");
+/// Gives a client that was told to disconnect the time to hang up.
+async fn wait_until_gone(socket: &Peer) {
     let _ = tokio::time::timeout(GOODBYE, socket.data.gone.cancelled()).await;
 }
 
 async fn converse(gateway: &Gateway, socket: &Peer, admitted: Admitted, packets: Packets) {
     let mut conversation = Conversation::new(admitted.session);
     let device = conversation.device();
+    // Set once: a transport joins once.
+    let _ = socket.data.device.set(device.clone());
     let user = device.user.as_str().escape_debug();
     log::debug!("user {user} connected over Socket.IO, device {}", device.id);
     let close = tokio::select! {
         () = socket.data.gone.cancelled() => None,
-        close = read(gateway, &mut conversation, packets) => Some(close),
+        never = read(gateway, &mut conversation, packets) => match never {},
         close = write(socket, &device) => close,
     };
     log::debug!("user {user} disconnected, device {}: {close:?}", device.id);
     conversation.end().await;
     drop(admitted.seat);
-    match close {
-        Some(Close::TokenExpired | Close::TooManyBadRequests) => disconnect(socket).await,
-        // In any other case the client is to come again, which it does only if it is not told to stay away.
-        Some(Close::TooSlow | Close::ShuttingDown | Close::StoreUnavailable) | None => {}
+    if let Some(close) = close.filter(|close| *close != Close::TooSlow) {
+        // Whoever does not read the goodbye in time goes without.
+        let _ = tokio::time::timeout(GOODBYE, say_goodbye(socket, &device, close)).await;
     }
     socket.close(HANG_UP);
 }
 
-async fn read(gateway: &Gateway, conversation: &mut Conversation, mut packets: Packets) -> Close {
+/// Sends what still waits. A client that is not to come back by itself is told to disconnect.
+async fn say_goodbye(socket: &Peer, device: &Device, close: Close) -> Result<(), Option<Close>> {
+    let mut batch = VecDeque::new();
+    device.take(&mut batch);
+    for packet in batch.iter().filter_map(Frame::socket_io) {
+        emit(socket, device, packet).await?;
+    }
+    match close {
+        Close::TokenExpired | Close::TooManyBadRequests => {
+            emit(socket, device, Str::from(DISCONNECT)).await?;
+            wait_until_gone(socket).await;
+        }
+        Close::TooSlow | Close::ShuttingDown | Close::StoreUnavailable => {}
+    }
+    Ok(())
+}
+
+/// Never ends: whatever ends the session closes its device, which the writer sees.
+async fn read(
+    gateway: &Gateway,
+    conversation: &mut Conversation,
+    mut packets: Packets,
+) -> Infallible {
     conversation.start().await;
     loop {
         let Some(packet) = conversation.next(packets.next()).await else {
@@ -304,9 +332,7 @@ async fn read(gateway: &Gateway, conversation: &mut Conversation, mut packets: P
             Packet::Binary { id } => binary(id),
             _ => continue,
         };
-        if let Err(close) = conversation.answer(request).await {
-            return close;
-        }
+        conversation.answer(request).await;
     }
 }
 

@@ -81,7 +81,7 @@ pub enum Cursor {
     After(MessageId),
 }
 
-/// One frame of the native door.
+/// What a device asks for, by whatever door.
 #[derive(Debug)]
 pub struct Request {
     /// Present where an ack is asked for.

@@ -67,6 +67,38 @@ overEachTransport("limits", (each) => {
     await alice.hasNothing();
     assert.deepEqual(alice.ends, []);
   });
+
+  each("every request is answered once, also those that are too many", async (stage) => {
+    // Given a server at which 200 requests of a device may wait
+    const server = await stage.server({ QUEUE_MAX_FRAMES: "200" });
+    const alice = await stage.delta(server, "alice");
+    const roomId = await alice.openRoom(["bob"]);
+
+    // When Alice asks 350 times without waiting
+    const answers = await Promise.all(
+      Array.from({ length: 350 }, () => alice.socket.timeout(20_000).emitWithAck("getHistory", { roomId, limit: 1 })),
+    );
+
+    // Then each is answered, with what was asked for or with why not
+    const refused = answers.filter((answer) => !answer.ok);
+    assert.ok(refused.every((answer) => answer.error.code === "RATE_LIMITED"), JSON.stringify(refused[0]));
+    assert.ok(answers.length - refused.length >= 100, `${refused.length} were refused`);
+    alice.takeAll();
+  });
+
+  each("too many bad requests end a client, after it was told of each", async (stage) => {
+    // Given Alice, whose client is broken
+    const server = await stage.server();
+    const alice = await stage.delta(server, "alice");
+
+    // When she asks a hundred times for what there is not
+    for (let number = 0; number < 100; number += 1) alice.socket.emit("nonsense", number);
+
+    // Then she is told each time, and is disconnected for good
+    assert.equal(await alice.ended(), "io server disconnect");
+    const errors = alice.takeAll().filter(([event, error]) => event === "error" && error.code === "UNKNOWN_EVENT");
+    assert.equal(errors.length, 100);
+  });
 });
 
 /** So that no ping ends what another limit must end. */

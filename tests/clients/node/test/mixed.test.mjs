@@ -51,7 +51,9 @@ overEachTransport("mixed", (each) => {
       talks.push(device.takeAll().map(([event, message]) => ({ event, ...message })));
     }
     for (const talk of talks) {
-      assert.deepEqual(talk, talks[0]);
+      // Who has read a message by the time it comes may differ: a server that missed it fetches it later.
+      const said = (messages) => messages.map(({ readBy, readCount, ...message }) => message);
+      assert.deepEqual(said(talk), said(talks[0]));
       assert.deepEqual(talk.map((message) => message.seq), Array.from({ length: total }, (_, index) => index + 1));
     }
     // And what each said is there in the order in which they said it, under the number of its ack
