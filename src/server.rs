@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::PushInfo;
+use redis::aio::MultiplexedConnection;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -19,7 +20,7 @@ use crate::hub::Hub;
 use crate::hub::device::QueueLimits;
 use crate::hub::published::{RoomEvent, RoomGained};
 use crate::protocol::request::PayloadLimits;
-use crate::store::connection::{ConnectError, Connector, keep_open};
+use crate::store::connection::{ConnectError, Connector, Current, keep_open};
 use crate::store::embedded::{EmbeddedError, EmbeddedOptions, EmbeddedRedis};
 use crate::store::keys::{Keys, Topic};
 use crate::store::scripts::{MissingScript, Script, ScriptSet};
@@ -62,14 +63,13 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| ServeError::Listen { address, source })?;
-    let embedded = match &config.redis.url {
-        Some(_) => None,
-        None => Some(start_embedded(&config).await?),
-    };
-    let url = match (&config.redis.url, &embedded) {
-        (Some(url), _) => url.clone(),
-        (None, Some(embedded)) => embedded.url().to_owned(),
-        (None, None) => unreachable!("an embedded Redis was started"),
+    let (embedded, url) = match &config.redis.url {
+        Some(url) => (None, url.clone()),
+        None => {
+            let embedded = start_embedded(&config).await?;
+            let url = embedded.url().to_owned();
+            (Some(embedded), url)
+        }
     };
     let outcome = run(&config, listener, &url, signal).await;
     if let Some(embedded) = embedded {
@@ -98,89 +98,90 @@ pub async fn run(
     let connector = Connector::new(redis_url).map_err(ServeError::RedisUrl)?;
     let scripts = Arc::new(ScriptSet::embedded()?);
     let keys = Keys::new(&config.redis.key_prefix);
-    let queue_limits = QueueLimits {
+    let hub = Arc::new(new_hub(config));
+
+    let mut background = Background::default();
+    let production = !config.environment.is_development();
+    let (commands, info) = background.keep_commands(&connector, scripts.clone(), production);
+    let subscriber = background.keep_subscriber(&connector, &keys, &hub);
+    let store = Store::new(
+        keys,
+        scripts,
+        commands,
+        config.redis.call_timeout,
+        rules(config),
+    );
+    let chat = Arc::new(new_chat(config, store, hub.clone(), verifier));
+    background.spawn(upkeep::run(chat.clone(), background.cancel.clone()));
+    let gateway = Arc::new(new_gateway(config, chat, subscriber));
+
+    let local = listener
+        .local_addr()
+        .unwrap_or_else(|_| SocketAddr::new(config.host, config.port));
+    let acceptor = tokio::spawn(accept::accept(gateway.clone(), listener));
+    let outcome = tokio::select! {
+        () = stop => Ok(()),
+        refused = background.refused() => Err(refused.into()),
+        () = async { announce(config, local, &connector, info).await; std::future::pending().await } => Ok(()),
+    };
+    close_connections(&gateway, &hub, config.timing.shutdown_deadline).await;
+    background.end().await;
+    // It ends with the gateway's `stopping`; a panic in it has been printed already.
+    let _ = acceptor.await;
+    outcome
+}
+
+/// Ends every connection: what waits for a device is still sent, until the deadline.
+async fn close_connections(gateway: &Gateway, hub: &Hub, deadline: Duration) {
+    log::info!(
+        "stopping: no new connections, {} to close",
+        gateway.tasks.len()
+    );
+    gateway.stopping.cancel();
+    hub.close_all();
+    gateway.tasks.close();
+    if tokio::time::timeout(deadline, gateway.tasks.wait())
+        .await
+        .is_err()
+    {
+        log::warn!("{} connections did not close in time", gateway.tasks.len());
+    }
+}
+
+fn new_hub(config: &Config) -> Hub {
+    let limits = QueueLimits {
         max_frames: config.limits.queue_max_frames,
         max_bytes: config.limits.queue_max_bytes,
     };
-    let hub = Arc::new(Hub::new(queue_limits, config.chat.list_refresh_interval));
-    let (commands_set, commands) = watch::channel(None);
-    let (subscriber_set, subscriber) = watch::channel(None);
-    let (info_set, info) = watch::channel(None::<ServerInfo>);
-    let background = CancellationToken::new();
-    let mut tasks: JoinSet<Result<(), ConnectError>> = JoinSet::new();
+    Hub::new(limits, config.chat.list_refresh_interval)
+}
 
-    let production = !config.environment.is_development();
-    let loaded = scripts.clone();
-    let prepare = async move |connection: &mut redis::aio::MultiplexedConnection| {
-        let info = check_server(connection, production).await?;
-        load_scripts(connection, &loaded).await?;
-        log::debug!(
-            "Redis {}: {} scripts loaded",
-            info.version,
-            Script::ALL.len()
-        );
-        info_set.send_replace(Some(info));
-        Ok(())
-    };
-    tasks.spawn(keep_open(
-        connector.clone(),
-        "commands",
-        commands_set,
-        prepare,
-        |_| (),
-        background.clone(),
-    ));
-    let hand_on = {
-        let (keys, hub) = (keys.clone(), hub.clone());
-        move |push: PushInfo| deliver(&keys, &hub, push)
-    };
-    let ready = async |_: &mut redis::aio::MultiplexedConnection| Ok(());
-    tasks.spawn(keep_open(
-        connector.clone(),
-        "subscriptions",
-        subscriber_set,
-        ready,
-        hand_on,
-        background.clone(),
-    ));
-    {
-        let (keys, hub, current, cancel) = (
-            keys.clone(),
-            hub.clone(),
-            subscriber.clone(),
-            background.clone(),
-        );
-        tasks.spawn(async move {
-            let interest = hub.interest.clone();
-            keep_subscribed(keys, interest, current, |topic| hub.heard(topic), cancel).await;
-            Ok(())
-        });
-    }
-
-    let rules = Rules {
+fn rules(config: &Config) -> Rules {
+    Rules {
         history_max_messages: config.chat.history_max_messages,
         dedupe_ttl: config.chat.dedupe_ttl,
         viewer_lease: config.chat.viewer_lease,
-    };
-    let chat = Arc::new(Chat {
-        store: Store::new(keys, scripts, commands, config.redis.call_timeout, rules),
-        hub: hub.clone(),
-        verifier,
-        limits: PayloadLimits {
-            content_max_bytes: config.limits.max_content_bytes,
-            participants_max: config.limits.max_participants,
-        },
-        reset_allowed: config.environment.is_development()
-            && (config.host.is_loopback() || config.dev_open),
-    });
-    {
-        let (chat, cancel) = (chat.clone(), background.clone());
-        tasks.spawn(async move {
-            upkeep::run(chat, cancel).await;
-            Ok(())
-        });
     }
-    let gateway = Arc::new(Gateway {
+}
+
+fn new_chat(config: &Config, store: Store, hub: Arc<Hub>, verifier: Verifier) -> Chat {
+    let limits = PayloadLimits {
+        content_max_bytes: config.limits.max_content_bytes,
+        participants_max: config.limits.max_participants,
+    };
+    let private = config.host.is_loopback() || config.dev_open;
+    let reset_allowed = config.environment.is_development() && private;
+    Chat {
+        store,
+        hub,
+        verifier,
+        limits,
+        reset_allowed,
+    }
+}
+
+fn new_gateway(config: &Config, chat: Arc<Chat>, subscriber: Current) -> Gateway {
+    Gateway {
         chat,
         limits: config.limits.clone(),
         timing: config.timing.clone(),
@@ -190,51 +191,100 @@ pub async fn run(
         tasks: TaskTracker::new(),
         subscriber,
         stopping: CancellationToken::new(),
-    });
-
-    let local = listener
-        .local_addr()
-        .unwrap_or_else(|_| SocketAddr::new(config.host, config.port));
-    let acceptor = tokio::spawn(accept::accept(gateway.clone(), listener));
-    let announce = announce(config, local, &connector, info);
-    tokio::pin!(stop);
-    let outcome = tokio::select! {
-        () = &mut stop => Ok(()),
-        refused = refused(&mut tasks) => Err(refused.into()),
-        () = async { announce.await; std::future::pending().await } => Ok(()),
-    };
-    log::info!(
-        "stopping: no new connections, {} to close",
-        gateway.tasks.len()
-    );
-    gateway.stopping.cancel();
-    hub.close_all();
-    gateway.tasks.close();
-    if tokio::time::timeout(config.timing.shutdown_deadline, gateway.tasks.wait())
-        .await
-        .is_err()
-    {
-        log::warn!("{} connections did not close in time", gateway.tasks.len());
     }
-    background.cancel();
-    while tasks.join_next().await.is_some() {}
-    // It ends with `stopping`; a panic in it has been printed already.
-    let _ = acceptor.await;
-    outcome
 }
 
-/// Resolves when a task says that this Redis cannot be used at all.
-async fn refused(tasks: &mut JoinSet<Result<(), ConnectError>>) -> ConnectError {
-    while let Some(ended) = tasks.join_next().await {
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return error,
-            Err(panic) => {
-                return ConnectError::Refused(format!("a task of the server failed: {panic}"));
+/// The tasks that serve no single connection.
+#[derive(Default)]
+struct Background {
+    tasks: JoinSet<Result<(), ConnectError>>,
+    cancel: CancellationToken,
+}
+
+impl Background {
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async {
+            task.await;
+            Ok(())
+        });
+    }
+
+    /// The connection for commands, on a Redis that was checked and has the scripts; and what that Redis is.
+    fn keep_commands(
+        &mut self,
+        connector: &Connector,
+        scripts: Arc<ScriptSet>,
+        production: bool,
+    ) -> (Current, watch::Receiver<Option<ServerInfo>>) {
+        let (set, current) = watch::channel(None);
+        let (set_info, info) = watch::channel(None);
+        let prepare = async move |connection: &mut MultiplexedConnection| {
+            let info = check_server(connection, production).await?;
+            load_scripts(connection, &scripts).await?;
+            log::debug!(
+                "Redis {}: {} scripts loaded",
+                info.version,
+                Script::ALL.len()
+            );
+            set_info.send_replace(Some(info));
+            Ok(())
+        };
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(keep_open(
+            connector.clone(),
+            "commands",
+            set,
+            prepare,
+            |_| (),
+            cancel,
+        ));
+        (current, info)
+    }
+
+    /// The connection that listens, on which the hub hears what it wants to.
+    fn keep_subscriber(&mut self, connector: &Connector, keys: &Keys, hub: &Arc<Hub>) -> Current {
+        let (set, current) = watch::channel(None);
+        let prepare = async |_: &mut MultiplexedConnection| Ok(());
+        let on_push = {
+            let (keys, hub) = (keys.clone(), hub.clone());
+            move |push| deliver(&keys, &hub, push)
+        };
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(keep_open(
+            connector.clone(),
+            "subscriptions",
+            set,
+            prepare,
+            on_push,
+            cancel,
+        ));
+        let (keys, hub, cancel) = (keys.clone(), hub.clone(), self.cancel.clone());
+        let heard_on = current.clone();
+        self.spawn(async move {
+            let interest = hub.interest.clone();
+            keep_subscribed(keys, interest, heard_on, |topic| hub.heard(topic), cancel).await;
+        });
+        current
+    }
+
+    /// Resolves when a task says that this Redis cannot be used at all.
+    async fn refused(&mut self) -> ConnectError {
+        while let Some(ended) = self.tasks.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(panic) => {
+                    return ConnectError::Refused(format!("a task of the server failed: {panic}"));
+                }
             }
         }
+        std::future::pending().await
     }
-    std::future::pending().await
+
+    async fn end(mut self) {
+        self.cancel.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
 }
 
 /// The start line: version, address, environment, Redis and scripts.
