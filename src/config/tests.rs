@@ -431,3 +431,27 @@ fn the_example_file_is_a_configuration_for_development() {
     let (_, config) = load_in(&[(".env.dev", &all_set)], &[("APP_ENV", "dev")]);
     assert!(config.is_ok(), "{config:?}");
 }
+
+#[test]
+fn the_readme_lists_every_setting_with_its_default() {
+    let readme = include_str!("../../README.md");
+    let rows: Vec<(&str, &str)> = readme
+        .lines()
+        .skip_while(|line| *line != "## Settings")
+        .skip(1)
+        .take_while(|line| !line.starts_with("## "))
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(name, rest)| (name, rest.split(" | ").next().unwrap().trim_matches('`')))
+        .collect();
+    let expected: Vec<(&str, String)> = settings::all()
+        .map(|setting| match setting.default_text() {
+            empty if empty.is_empty() => (setting.name, "unset".to_owned()),
+            default => (setting.name, default),
+        })
+        .collect();
+    let rows: Vec<(&str, String)> = rows
+        .into_iter()
+        .map(|(name, default)| (name, default.to_owned()))
+        .collect();
+    assert_eq!(rows, expected);
+}
