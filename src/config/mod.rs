@@ -12,6 +12,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -193,6 +194,24 @@ pub fn log_filter() -> String {
     sources
         .get(s::RUST_LOG.name)
         .unwrap_or_else(|| s::RUST_LOG.default_text())
+}
+
+/// The folders in which programs are looked for: `PATH`.
+#[must_use]
+pub fn search_path() -> Option<OsString> {
+    std::env::var_os("PATH")
+}
+
+/// The user's folder for sockets, where the system makes one: `XDG_RUNTIME_DIR`.
+#[must_use]
+pub fn user_runtime_dir() -> Option<PathBuf> {
+    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+}
+
+/// The folder for temporary files: `TMPDIR`, or the system's.
+#[must_use]
+pub fn temp_dir() -> PathBuf {
+    std::env::temp_dir()
 }
 
 fn open_sources() -> Sources {

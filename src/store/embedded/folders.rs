@@ -11,6 +11,8 @@ use tokio::net::UnixStream;
 use uuid::Uuid;
 
 use super::EmbeddedError;
+use crate::config;
+use crate::config;
 
 /// A socket's path is cut off, silently, at the 108 bytes (macOS: 104) of `sun_path`, a NUL among
 /// them.
@@ -138,8 +140,8 @@ impl RuntimeDir {
                 .components()
                 .collect(),
             None => {
-                let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-                default_runtime_dir(data_dir, uid, xdg, &std::env::temp_dir())
+                let (xdg, temp) = (config::user_runtime_dir(), config::temp_dir());
+                default_runtime_dir(data_dir, uid, xdg, &temp)
             }
         };
         let socket = path.join(SOCKET);

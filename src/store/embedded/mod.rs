@@ -26,6 +26,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::config;
+
 use child::RedisChild;
 use control::Control;
 pub use error::EmbeddedError;
@@ -63,7 +65,7 @@ impl EmbeddedRedis {
     /// # Errors
     /// Each says what to do; none leaves a child behind.
     pub async fn start(options: EmbeddedOptions) -> Result<Self, EmbeddedError> {
-        let path = std::env::var_os("PATH");
+        let path = config::search_path();
         Self::start_from(options, path.as_deref()).await
     }
 
