@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use super::EmbeddedError;
 use crate::config;
-use crate::config;
 
 /// A socket's path is cut off, silently, at the 108 bytes (macOS: 104) of `sun_path`, a NUL among
 /// them.

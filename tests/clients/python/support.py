@@ -132,6 +132,8 @@ class Server(Process):
         self.reader = None
 
     async def start(self, redis, **env):
+        if not os.access(BINARY, os.X_OK):
+            raise AssertionError(f"there is no program {BINARY}: run cargo build, or set CHAT_SERVER_BIN")
         settings = {
             "APP_ENV": "dev",
             "PORT": "0",

@@ -168,7 +168,10 @@ story("who does not answer pings is closed", async (stage) => {
   raw.send("40");
   await raw.packet((packet) => packet === "2");
   await raw.gone();
-  // While the official client answers
+});
+
+story("who answers pings stays", async (stage) => {
+  const server = await stage.server({ PING_INTERVAL_MS: "100" });
   stage.transport = "WebSocket only";
   const alice = await stage.device(server, "alice");
   let pings = 0;
