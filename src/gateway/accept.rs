@@ -36,6 +36,9 @@ const EXTRA_CONNECTIONS: usize = 1024;
 /// Pause after a failed accept: out of file descriptors, for one, does not pass at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long requests under way may take when the server ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Accepts connections until the server stops.
@@ -174,7 +177,11 @@ async fn serve<S>(
         served = connection.as_mut() => served,
         () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match tokio::time::timeout(LAST_ANSWERS, connection).await {
+                Ok(served) => served,
+                // A long poll, which would wait for events: its client comes back.
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = served {

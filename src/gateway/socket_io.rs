@@ -35,9 +35,11 @@ pub const PATH: &str = "/socket.io";
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to hang up after it was told to.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How long the transport may take for its last packets when the server ends.
+const LAST_WRITES: Duration = Duration::from_millis(50);
 /// Packets that the transport keeps for a socket, beside what waits in the device's own queue. It counts packets, not
 /// bytes, so they are few.
-const TRANSPORT_PACKETS: usize = 16;
+const TRANSPORT_PACKETS: usize = 15;
 /// Pause while the transport is full: it tells nobody when it has room again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Why the server closes a transport without a word: the client comes back by itself.
@@ -115,7 +117,7 @@ impl EngineIoHandler for Door {
         self.gateway.clone().tasks.spawn(async move {
             tokio::select! {
                 () = socket.data.gone.cancelled() => return,
-                () = self.gateway.stopping.cancelled() => {}
+                () = self.gateway.stopping.cancelled() => return,
                 () = tokio::time::sleep(JOIN_TIMEOUT) => {}
             }
             if socket.data.inbox.get().is_none() {
@@ -296,7 +298,9 @@ async fn converse(gateway: &Gateway, socket: &Peer, admitted: Admitted, packets:
         // Whoever does not read the goodbye in time goes without.
         let _ = tokio::time::timeout(GOODBYE, say_goodbye(socket, &device, close)).await;
     }
-    socket.close(HANG_UP);
+    if close != Some(Close::ShuttingDown) {
+        socket.close(HANG_UP);
+    }
 }
 
 /// Sends what still waits. A client that is not to come back by itself is told to disconnect.
@@ -311,7 +315,10 @@ async fn say_goodbye(socket: &Peer, device: &Device, close: Close) -> Result<(),
             emit(socket, device, Str::from(DISCONNECT)).await?;
             wait_until_gone(socket).await;
         }
-        Close::TooSlow | Close::ShuttingDown | Close::StoreUnavailable => {}
+        // The transport's own word for an end would keep Python's clients away for good: with the process the
+        // connection ends, and all clients come back. The transport tells nobody when it has sent what it has.
+        Close::ShuttingDown => tokio::time::sleep(LAST_WRITES).await,
+        Close::TooSlow | Close::StoreUnavailable => {}
     }
     Ok(())
 }
@@ -366,13 +373,19 @@ async fn write(socket: &Peer, device: &Device) -> Option<Close> {
 }
 
 /// Waits until the transport has room, or the device's queue overflows meanwhile.
-async fn emit(socket: &Peer, device: &Device, mut packet: Str) -> Result<(), Option<Close>> {
+async fn emit(socket: &Peer, device: &Device, packet: Str) -> Result<(), Option<Close>> {
     loop {
-        packet = match socket.emit(packet) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Closed(_)) => return Err(None),
-            Err(TrySendError::Full(packet)) => packet,
-        };
+        // One place is left free: the transport ends a socket whose ping finds none.
+        match (socket.reserve(), socket.reserve()) {
+            (Ok(place), Ok(_spare)) => {
+                place.emit(packet);
+                return Ok(());
+            }
+            (Err(TrySendError::Closed(())), _) | (_, Err(TrySendError::Closed(()))) => {
+                return Err(None);
+            }
+            (Err(TrySendError::Full(())), _) | (_, Err(TrySendError::Full(()))) => {}
+        }
         tokio::select! {
             () = tokio::time::sleep(FULL_PAUSE) => {}
             () = device.overflowed() => return Err(Some(Close::TooSlow)),

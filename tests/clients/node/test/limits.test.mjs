@@ -69,20 +69,22 @@ overEachTransport("limits", (each) => {
   });
 
   each("every request is answered once, also those that are too many", async (stage) => {
-    // Given a server at which 200 requests of a device may wait
-    const server = await stage.server({ QUEUE_MAX_FRAMES: "200" });
+    // Given a server at which 64 KiB of a device's requests may wait
+    const server = await stage.server({ QUEUE_MAX_BYTES: "65536" });
     const alice = await stage.delta(server, "alice");
     const roomId = await alice.openRoom(["bob"]);
 
-    // When Alice asks 350 times without waiting
+    // When Alice asks 100 times without waiting, at length, for what is short
+    const data = { roomId, limit: 1, padding: "x".repeat(16 * 1024) };
     const answers = await Promise.all(
-      Array.from({ length: 350 }, () => alice.socket.timeout(20_000).emitWithAck("getHistory", { roomId, limit: 1 })),
+      Array.from({ length: 100 }, () => alice.socket.timeout(20_000).emitWithAck("getHistory", data)),
     );
 
     // Then each is answered, with what was asked for or with why not
     const refused = answers.filter((answer) => !answer.ok);
     assert.ok(refused.every((answer) => answer.error.code === "RATE_LIMITED"), JSON.stringify(refused[0]));
-    assert.ok(answers.length - refused.length >= 100, `${refused.length} were refused`);
+    stage.note(`${refused.length} of 100 were refused`);
+    assert.ok(refused.length < 100);
     alice.takeAll();
   });
 
