@@ -12,6 +12,7 @@ pub mod error;
 pub mod gateway;
 pub mod hub;
 pub mod protocol;
+pub mod scripts;
 pub mod server;
 pub mod store;
 pub mod upkeep;

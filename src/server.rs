@@ -20,10 +20,10 @@ use crate::hub::Hub;
 use crate::hub::device::QueueLimits;
 use crate::hub::published::{RoomEvent, RoomGained};
 use crate::protocol::request::PayloadLimits;
+use crate::scripts::{MissingScript, Script, ScriptSet};
 use crate::store::connection::{ConnectError, Connector, Current, keep_open};
 use crate::store::embedded::{EmbeddedError, EmbeddedOptions, EmbeddedRedis};
 use crate::store::keys::{Keys, Topic};
-use crate::store::scripts::{MissingScript, Script, ScriptSet};
 use crate::store::server_check::{ServerInfo, check_server};
 use crate::store::subscriber::{keep_subscribed, published};
 use crate::store::{Rules, Store, load_scripts};
@@ -106,7 +106,7 @@ pub async fn run(
     let subscriber = background.keep_subscriber(&connector, &keys, &hub);
     let store = Store::new(
         keys,
-        scripts,
+        crate::scripts::set::fixed((*scripts).clone()),
         commands,
         config.redis.call_timeout,
         rules(config),

@@ -4,11 +4,11 @@ use redis::{FromRedisValue, ParsingError, Value};
 
 use super::keys::{LIST_KEYS, ROOM_KEYS, Topic};
 use super::reply::{Page, Position, PositionedEntry, RawPage, chat_entry, message_id};
-use super::scripts::Script;
 use super::{Invocation, Store, broken_reply};
 use crate::error::ChatError;
 use crate::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use crate::protocol::request::Cursor;
+use crate::scripts::Script;
 
 /// Bytes of content in a page of history, at most.
 const PAGE_MAX_BYTES: usize = 256 * 1024;

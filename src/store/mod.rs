@@ -5,11 +5,9 @@ pub mod connection;
 pub mod embedded;
 pub mod keys;
 pub mod reply;
-pub mod scripts;
 pub mod server_check;
 pub mod subscriber;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -17,8 +15,9 @@ use redis::{Cmd, ParsingError, RedisError, RedisResult, Value};
 
 use self::connection::{ConnectError, Current};
 use self::keys::Keys;
-use self::scripts::{Script, ScriptSet};
 use crate::error::{ChatError, ErrorCode};
+use crate::scripts::set::InEffect;
+use crate::scripts::{Script, ScriptSet, ScriptText};
 
 /// What the scripts are told with each call; settings.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +33,7 @@ pub struct Rules {
 /// Calls scripts, each in one round trip.
 pub struct Store {
     keys: Keys,
-    scripts: Arc<ScriptSet>,
+    scripts: InEffect,
     commands: Current,
     timeout: Duration,
     rules: Rules,
@@ -44,7 +43,7 @@ impl Store {
     /// `timeout` bounds each call, from the moment it is made.
     pub fn new(
         keys: Keys,
-        scripts: Arc<ScriptSet>,
+        scripts: InEffect,
         commands: Current,
         timeout: Duration,
         rules: Rules,
@@ -76,11 +75,14 @@ impl Store {
         let Some(mut connection) = self.commands.borrow().clone() else {
             return Err(unavailable());
         };
-        let cmd = invocation.into_cmd(&self.scripts.get(script).sha1);
+        // Taken once: a set that comes meanwhile is for the next call.
+        let scripts = self.scripts.borrow().clone();
+        let text = scripts.get(script);
+        let cmd = invocation.into_cmd(&text.sha1);
         let exchange = async {
             match cmd.query_async(&mut connection).await {
                 Err(error) if error.code() == Some("NOSCRIPT") => {
-                    self.load_and_call(&mut connection, script, cmd).await
+                    load_and_call(&mut connection, text, cmd).await
                 }
                 outcome => outcome,
             }
@@ -91,32 +93,31 @@ impl Store {
             Err(_) => Err(timed_out()),
         }
     }
+}
 
-    /// Redis has lost the script. Loaded and called in one transaction, it cannot be lost in between.
-    async fn load_and_call(
-        &self,
-        connection: &mut MultiplexedConnection,
-        script: Script,
-        cmd: Cmd,
-    ) -> RedisResult<Value> {
-        let load = load_cmd(&self.scripts.get(script).text);
-        let mut transaction = redis::pipe();
-        transaction
-            .atomic()
-            .add_command(load.clone())
-            .add_command(cmd.clone());
-        // Otherwise the crate would keep of a script's error neither code nor text.
-        let outcome = transaction.ignore_errors().query_async(connection).await;
-        let replies: Vec<RedisResult<Value>> = match outcome {
-            // With its memory full Redis takes no command into a transaction, though alone it would take these.
-            Err(error) if error.code() == Some("EXECABORT") => {
-                load.exec_async(connection).await?;
-                return cmd.query_async(connection).await;
-            }
-            outcome => outcome?,
-        };
-        replies.into_iter().next_back().unwrap_or(Ok(Value::Nil))
-    }
+/// Redis has lost the script. Loaded and called in one transaction, it cannot be lost in between.
+async fn load_and_call(
+    connection: &mut MultiplexedConnection,
+    text: &ScriptText,
+    cmd: Cmd,
+) -> RedisResult<Value> {
+    let load = load_cmd(&text.text);
+    let mut transaction = redis::pipe();
+    transaction
+        .atomic()
+        .add_command(load.clone())
+        .add_command(cmd.clone());
+    // Otherwise the crate would keep of a script's error neither code nor text.
+    let outcome = transaction.ignore_errors().query_async(connection).await;
+    let replies: Vec<RedisResult<Value>> = match outcome {
+        // With its memory full Redis takes no command into a transaction, though alone it would take these.
+        Err(error) if error.code() == Some("EXECABORT") => {
+            load.exec_async(connection).await?;
+            return cmd.query_async(connection).await;
+        }
+        outcome => outcome?,
+    };
+    replies.into_iter().next_back().unwrap_or(Ok(Value::Nil))
 }
 
 /// Loads every script of a set, in one round trip.
@@ -125,7 +126,7 @@ pub async fn load_scripts(
     scripts: &ScriptSet,
 ) -> Result<(), ConnectError> {
     let mut pipeline = redis::pipe();
-    for script in scripts.iter() {
+    for (_, script) in scripts.iter() {
         pipeline.add_command(load_cmd(&script.text));
     }
     Ok(pipeline.exec_async(connection).await?)

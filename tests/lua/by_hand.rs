@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use chat_server::store::scripts::Script;
+use chat_server::scripts::Script;
 use regex::Regex;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use chat_server::error::ErrorCode;
+use chat_server::scripts::{Contract, Script, ScriptSet};
 use chat_server::store::keys::ROOM_KEYS;
-use chat_server::store::scripts::{Contract, Script, ScriptSet};
 use regex::Regex;
 
 use crate::header::{Items, Source, read, script_files};

@@ -3,9 +3,9 @@
 use chat_server::error::ErrorCode;
 use chat_server::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use chat_server::protocol::request::Cursor;
+use chat_server::scripts::Script;
 use chat_server::store::calls::{Missed, NewRoom};
 use chat_server::store::reply::Position;
-use chat_server::store::scripts::Script;
 use serde_json::json;
 
 use crate::header::{Source, read};

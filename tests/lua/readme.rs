@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chat_server::error::ErrorCode;
 use chat_server::protocol::ids::{RoomId, UserId};
+use chat_server::scripts::{Script, ScriptSet};
 use chat_server::store::keys::{Keys, ROOM_KEYS, Topic};
-use chat_server::store::scripts::{Script, ScriptSet};
 use regex::Regex;
 use serde_json::Value as Json;
 

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chat_server::error::{ChatError, ErrorCode};
 use chat_server::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use chat_server::protocol::request::Cursor;
+use chat_server::scripts::set::fixed;
+use chat_server::scripts::{Script, ScriptSet};
 use chat_server::store::calls::NewRoom;
 use chat_server::store::keys::{Keys, ROOM_KEYS, Topic};
 use chat_server::store::reply::Page;
-use chat_server::store::scripts::{Script, ScriptSet};
 use chat_server::store::{Rules, Store, load_scripts};
 use redis::aio::MultiplexedConnection;
 use redis::{
@@ -130,7 +130,7 @@ pub(crate) struct World {
     pub(crate) redis: Redis,
     pub(crate) store: Store,
     pub(crate) keys: Keys,
-    scripts: Arc<ScriptSet>,
+    scripts: ScriptSet,
     subscriber: MultiplexedConnection,
     pushes: mpsc::UnboundedReceiver<PushInfo>,
 }
@@ -152,10 +152,16 @@ impl World {
             viewer_lease: Duration::from_secs(60),
         };
         let (_, current) = watch::channel(Some(redis.admin.clone()));
-        let scripts = Arc::new(ScriptSet::embedded().unwrap());
+        let scripts = ScriptSet::embedded().unwrap();
         load_scripts(&mut redis.admin(), &scripts).await.unwrap();
         let keys = Keys::new("chat");
-        let store = Store::new(keys.clone(), scripts.clone(), current, PATIENCE, rules);
+        let store = Store::new(
+            keys.clone(),
+            fixed(scripts.clone()),
+            current,
+            PATIENCE,
+            rules,
+        );
         let (sender, pushes) = mpsc::unbounded_channel();
         let config = AsyncConnectionConfig::new().set_push_sender(sender);
         let subscriber = connect(&redis.dir, config).await.unwrap();

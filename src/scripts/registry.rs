@@ -1,10 +1,12 @@
-//! The scripts: their texts, embedded at build, and what each of them takes.
+//! Which scripts there are, and what the server passes to each of them.
 
-use include_dir::{Dir, include_dir};
+use crate::store::keys::ROOM_KEYS;
 
-use super::keys::ROOM_KEYS;
-
-static LUA: Dir = include_dir!("$CARGO_MANIFEST_DIR/lua");
+/// The number of what the server and the scripts have agreed on: keys, arguments, results and what is published.
+///
+/// Raised whenever the Rust side of a script's contract changes. A set of scripts that was checked against another
+/// number is not taken, so that a rolling upgrade never runs old rules under a new server.
+pub const CONTRACT: u32 = 1;
 
 /// A script of `lua/`, by the name of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,7 +62,12 @@ impl Script {
         }
     }
 
-    /// What the server passes to the script. The contract test holds each header against it.
+    /// The script of that name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|script| script.name() == name)
+    }
+
+    /// What the server passes to the script. The checks hold each header against it.
     pub fn contract(self) -> Contract {
         let (keys, argv, errors): (&[&str], &[&str], &[&str]) = match self {
             Self::InitializeChat => (
@@ -120,54 +127,6 @@ impl Script {
             Self::ResetRedisForDevelopment => (&["control"], &["pattern"], &[]),
         };
         Contract { keys, argv, errors }
-    }
-}
-
-/// A script's text and the SHA1 that Redis knows it by.
-#[derive(Debug)]
-pub struct ScriptText {
-    pub text: String,
-    pub sha1: String,
-}
-
-/// One text for each script: what a server runs.
-#[derive(Debug)]
-pub struct ScriptSet {
-    texts: Vec<ScriptText>,
-}
-
-/// A file of `lua/` is missing from the binary. Never so in a binary whose tests passed.
-#[derive(Debug, thiserror::Error)]
-#[error("the script {0}.lua is not embedded in this binary")]
-pub struct MissingScript(&'static str);
-
-impl ScriptSet {
-    /// The scripts that were embedded when the binary was built.
-    pub fn embedded() -> Result<Self, MissingScript> {
-        let read = |script: Script| {
-            let name = script.name();
-            let file = LUA
-                .get_file(format!("{name}.lua"))
-                .ok_or(MissingScript(name))?;
-            let text = file.contents_utf8().ok_or(MissingScript(name))?.to_owned();
-            let sha1 = redis::Script::new(&text).get_hash().to_owned();
-            Ok(ScriptText { text, sha1 })
-        };
-        Ok(Self {
-            texts: Script::ALL
-                .into_iter()
-                .map(read)
-                .collect::<Result<_, _>>()?,
-        })
-    }
-
-    pub fn get(&self, script: Script) -> &ScriptText {
-        // ALL lists the variants in their order; a test holds it to that.
-        &self.texts[script as usize]
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &ScriptText> {
-        self.texts.iter()
     }
 }
 

@@ -1,0 +1,37 @@
+//! What is wrong with a script, and where.
+
+use std::fmt;
+
+use super::registry::Script;
+use super::set::{ScriptText, Source};
+
+/// One thing that is wrong with a script. Displays as `file:line: reason`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// The file's path; for a text that is no file its name, and where it is from.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// What is wrong, as a sentence without its full stop.
+    pub reason: String,
+}
+
+impl Problem {
+    pub fn new(script: Script, text: &ScriptText, line: usize, reason: impl Into<String>) -> Self {
+        let file = match &text.source {
+            Source::File(path) => path.display().to_string(),
+            source => format!("{}.lua ({source})", script.name()),
+        };
+        Self {
+            file,
+            line,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.reason)
+    }
+}
