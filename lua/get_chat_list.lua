@@ -7,6 +7,7 @@
 --   members   hash    chat:{room:R}:members
 --   reads     zset    chat:{room:R}:reads
 --   messages  stream  chat:{room:R}:messages
+--   ext       hash    chat:{room:R}:ext
 -- ARGV[1] user        string   whose list
 -- ARGV[2] want_index  integer  1: the ids of all the user's rooms are returned too, 0: they are not
 -- Returns   {{room id…}, {entry…}}: an entry for each room asked for, {} where the user is no member, else
@@ -15,7 +16,7 @@
 -- Publishes nothing
 -- Errors    none
 -- Time      O(rooms asked for); members and readers are listed in rooms of at most SMALL_ROOM members only
--- Try       redis-cli --eval lua/get_chat_list.lua 'chat:{user:alice}:rooms' 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' , alice 1
+-- Try       redis-cli --eval lua/get_chat_list.lua 'chat:{user:alice}:rooms' 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:ext' , alice 1
 
 -- Up to this many members, members and readers are listed by name.
 local SMALL_ROOM = 100
@@ -50,7 +51,7 @@ local function last_message(messages, reads, small)
   return {id, fields[2], content, truncated, fields[6] or '', read_count, readers}
 end
 
-local function entry(meta, members, reads, messages)
+local function entry(meta, members, reads, messages, ext)
   local head = redis.call('HMGET', meta, 'type', 'name', 'epoch', 'rev', 'seq', 'last_id', 'created_at')
   if not head[1] or redis.call('HEXISTS', members, user) == 0 then
     return {}
@@ -70,7 +71,7 @@ end
 
 local index = want_index == '1' and redis.call('ZRANGE', rooms, 0, -1) or {}
 local entries = {}
-for i = 2, #KEYS, 4 do
-  entries[#entries + 1] = entry(KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3])
+for i = 2, #KEYS, 5 do
+  entries[#entries + 1] = entry(KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3], KEYS[i + 4])
 end
 return {index, entries}

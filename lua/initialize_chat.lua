@@ -12,17 +12,18 @@
 -- KEYS[9…] for each member, in the order of the members in ARGV:
 --   rooms        zset     chat:{user:U}:rooms
 --   user_events  channel  chat:{user:U}:events
--- ARGV[1] room   string  the room's id (two people's is a function of their ids)
--- ARGV[2] kind   string  direct | group
--- ARGV[3] name   string  the group's name, '' for none
--- ARGV[4] nonce  string  random, makes the epoch of a new room unique
--- ARGV[5…] for each member, each once, who asks first:
+-- ARGV[1] room              string   the room's id (two people's is a function of their ids)
+-- ARGV[2] kind              string   direct | group
+-- ARGV[3] name              string   the group's name, '' for none
+-- ARGV[4] nonce             string   random, makes the epoch of a new room unique
+-- ARGV[5] participants_max  integer  members of a room, at most
+-- ARGV[6…] for each member, each once, who asks first:
 --   member  string  the user's id
--- Returns   {created 0|1, event as published or '', entry}: the entry is get_chat_list's for who asks, {} if the room is new
+-- Returns   {created 0|1, event as published or '', entry}: the entry is get_chat_list's for who asks, {} if fresh
 -- Publishes user_events {"event":"room","roomId","epoch","rev","seq","lastId","type","name","memberCount","members"?,"fresh"}
--- Errors    none
+-- Errors    TOO_MANY_PARTICIPANTS
 -- Time      O(members)
--- Try       redis-cli --eval lua/initialize_chat.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' 'chat:{user:alice}:rooms' 'chat:{user:alice}:events' 'chat:{user:bob}:rooms' 'chat:{user:bob}:events' , 1 direct '' n1 alice bob
+-- Try       redis-cli --eval lua/initialize_chat.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' 'chat:{user:alice}:rooms' 'chat:{user:alice}:events' 'chat:{user:bob}:rooms' 'chat:{user:bob}:events' , 1 direct '' n1 1000 alice bob
 
 -- Up to this many members, they are listed by name.
 local SMALL_ROOM = 100
@@ -32,8 +33,13 @@ local PREVIEW_BYTES = 512
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local viewers, ext, sent, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local room, kind, name, nonce = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local FIRST_KEY, FIRST_MEMBER = 9, 5
+local participants_max = tonumber(ARGV[5])
+local FIRST_KEY, FIRST_MEMBER = 9, 6
 
+if #ARGV - FIRST_MEMBER + 1 > participants_max then
+  return redis.error_reply('TOO_MANY_PARTICIPANTS a chat has at most ' .. participants_max
+    .. ' participants, you among them')
+end
 local created = redis.call('HLEN', meta) == 0
 local time = redis.call('TIME')
 local now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
@@ -50,7 +56,6 @@ if created then
     'epoch', now_ms .. '-' .. nonce, 'seq', 0, 'rev', 1, 'last_id', '0-0')
 end
 -- A group that is there keeps its members; two people's room is written again, so that a half-made one heals.
-local listed = {}
 local gained = {}
 if created or kind == 'direct' then
   for i = FIRST_MEMBER, #ARGV do
@@ -65,9 +70,7 @@ end
 
 local member_count = redis.call('HLEN', members)
 local small = member_count <= SMALL_ROOM
-if small then
-  listed = redis.call('HKEYS', members)
-end
+local listed = small and redis.call('HKEYS', members) or {}
 local head = redis.call('HMGET', meta, 'type', 'name', 'epoch', 'rev', 'seq', 'last_id', 'created_at')
 local event = {
   event = 'room', roomId = room, epoch = head[3], rev = tonumber(head[4]), seq = tonumber(head[5]), lastId = head[6],

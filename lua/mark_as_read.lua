@@ -43,6 +43,7 @@ if #redis.call('XRANGE', messages, message_id, message_id, 'COUNT', 1) == 0 then
   end
 end
 
+local small = redis.call('HLEN', members) <= SMALL_ROOM
 local marker = tonumber(redis.call('ZSCORE', reads, user) or 0)
 if read_seq <= marker then
   return {epoch, rev, seq, marker, 0}
@@ -50,7 +51,6 @@ end
 rev = rev + 1
 redis.call('ZADD', reads, 'GT', read_seq, user)
 redis.call('HSET', meta, 'rev', rev)
-local small = redis.call('HLEN', members) <= SMALL_ROOM
 redis.call('SPUBLISH', events, cjson.encode({
   event = 'read', epoch = epoch, rev = rev, seq = seq, lastId = head[4],
   user = user, readSeq = read_seq, messageId = message_id, to = small and 'members' or 'user',

@@ -9,16 +9,17 @@
 -- KEYS[6] ext       hash     chat:{room:R}:ext
 -- KEYS[7] sent      string   chat:{room:R}:sent:<user>:<clientMessageId>
 -- KEYS[8] events    channel  chat:{room:R}:events
--- ARGV[1] user             string   the sender
--- ARGV[2] content          string   the text, UTF-8
--- ARGV[3] client_id        string   the sender's own id of this message, '' for none
--- ARGV[4] history_max      integer  messages to keep, at least; 0 keeps all
--- ARGV[5] dedupe_ttl_secs  integer  how long a client_id is remembered
+-- ARGV[1] user               string   the sender
+-- ARGV[2] content            string   the text, UTF-8
+-- ARGV[3] client_id          string   the sender's own id of this message, '' for none
+-- ARGV[4] history_max        integer  messages to keep, at least; 0 keeps all
+-- ARGV[5] dedupe_ttl_secs    integer  how long a client_id is remembered
+-- ARGV[6] content_max_bytes  integer  bytes of content, at most
 -- Returns   {id, seq, duplicate 0|1}
 -- Publishes events {"event":"message","epoch","rev","seq","id","sender","content","clientMessageId"?,"readBy"?,"readCount"}
--- Errors    NOT_MEMBER
+-- Errors    MESSAGE_TOO_LARGE | NOT_MEMBER
 -- Time      O(viewers) in rooms of at most SMALL_ROOM members, O(1) in larger ones
--- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' , alice hello '' 0 86400
+-- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' , alice hello '' 0 86400 16384
 
 -- Up to this many members, those who view the room have read a message at once.
 local SMALL_ROOM = 100
@@ -26,8 +27,12 @@ local SMALL_ROOM = 100
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local viewers, ext, sent, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local user, content, client_id = ARGV[1], ARGV[2], ARGV[3]
-local history_max, dedupe_ttl_secs = tonumber(ARGV[4]), ARGV[5]
+local history_max, dedupe_ttl_secs, content_max_bytes = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 
+if #content > content_max_bytes then
+  return redis.error_reply('MESSAGE_TOO_LARGE "content" has ' .. #content .. ' bytes; at most ' .. content_max_bytes
+    .. ' are accepted')
+end
 local head = redis.call('HMGET', meta, 'epoch', 'seq', 'rev', 'last_id')
 if not head[1] or redis.call('HEXISTS', members, user) == 0 then
   return redis.error_reply('NOT_MEMBER You do not have permission to join this chat.')
@@ -44,8 +49,9 @@ redis.call('ZSCORE', reads, user)
 redis.call('XLEN', messages)
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local small = redis.call('HLEN', members) <= SMALL_ROOM
 local readers, seen = {user}, {[user] = true}
-if redis.call('HLEN', members) <= SMALL_ROOM then
+if small then
   local leases = redis.call('HGETALL', viewers)
   for i = 2, #leases, 2 do
     local lease_end_ms, viewer = leases[i]:match('^(%d+):(.*)$')
@@ -84,6 +90,6 @@ local event = {
   sender = user, content = content, readCount = #readers,
 }
 if client_id ~= '' then event.clientMessageId = client_id end
-if redis.call('HLEN', members) <= SMALL_ROOM then event.readBy = readers end
+if small then event.readBy = readers end
 redis.call('SPUBLISH', events, cjson.encode(event))
 return {id, seq, 0}

@@ -44,8 +44,10 @@ impl ErrorCode {
     /// `None` means that nobody foresaw it: a fault of ours, or a script that failed half-way.
     pub fn from_redis(word: &str) -> Option<Self> {
         Some(match word {
+            "MESSAGE_TOO_LARGE" => Self::MessageTooLarge,
             "NOT_MEMBER" => Self::NotMember,
             "MESSAGE_NOT_FOUND" => Self::MessageNotFound,
+            "TOO_MANY_PARTICIPANTS" => Self::TooManyParticipants,
             "HISTORY_RESET" => Self::HistoryReset,
             "REJECTED" => Self::Rejected,
             "READONLY" | "OOM" | "MISCONF" | "LOADING" | "BUSY" | "NOREPLICAS" | "CLUSTERDOWN"

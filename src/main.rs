@@ -4,34 +4,57 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use chat_server::cli::scripts::ScriptsCommand;
 use chat_server::cli::{self, Cli, Command};
 use chat_server::config::{self, Config};
+use chat_server::scripts::commands;
 use clap::Parser;
 
 /// The exit code for a configuration that cannot be used (EX_USAGE of sysexits.h).
 const BAD_CONFIGURATION: u8 = 64;
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command.unwrap_or(Command::Serve);
-    if let Command::Config { example: true } = command {
-        print(config::example::example_text().trim_end().to_owned());
-        return ExitCode::SUCCESS;
-    }
-    let config = match config::load() {
-        Ok(config) => config,
-        Err(errors) => {
-            eprintln!("error: {errors}");
-            return ExitCode::from(BAD_CONFIGURATION);
+    match Cli::parse().command.unwrap_or(Command::Serve) {
+        Command::Serve => configured(|config| finish(serve(config))),
+        Command::Token(args) => {
+            configured(|config| finish(cli::run_token(&config, &args).map(print)))
         }
-    };
-    match command {
-        Command::Serve => finish(serve(config)),
-        Command::Token(args) => finish(cli::run_token(&config, &args).map(print)),
-        Command::Config { .. } => {
-            print(cli::run_config(&config));
+        Command::Scripts(command) => run_scripts(command),
+        Command::Config { example: true } => {
+            print(config::example::example_text().trim_end().to_owned());
             ExitCode::SUCCESS
         }
+        Command::Config { example: false } => configured(|config| {
+            print(cli::run_config(&config));
+            ExitCode::SUCCESS
+        }),
     }
+}
+
+fn configured(run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match config::load() {
+        Ok(config) => run(config),
+        Err(errors) => refuse(&errors),
+    }
+}
+
+fn run_scripts(command: ScriptsCommand) -> ExitCode {
+    let config = match config::load_for_operator() {
+        Ok(config) => config,
+        Err(errors) => return refuse(&errors),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => finish(runtime.block_on(commands::run(command, config))),
+        Err(error) => finish(Err(error)),
+    }
+}
+
+fn refuse(errors: &config::ConfigErrors) -> ExitCode {
+    eprintln!("error: {errors}");
+    ExitCode::from(BAD_CONFIGURATION)
 }
 
 fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {

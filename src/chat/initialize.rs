@@ -8,7 +8,6 @@ use crate::hub::snapshot::Snapshot;
 use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{RoomId, UserId};
-use crate::protocol::request::too_many_participants;
 use crate::store::calls::{Initialized, NewRoom};
 
 /// The room that a client asks for.
@@ -103,9 +102,6 @@ fn members(session: &Session, participants: Vec<UserId>) -> Result<Vec<UserId>, 
         return Err(ChatError::invalid_payload(
             "\"participants\" must name at least one other user",
         ));
-    }
-    if members.len() > session.chat.limits.participants_max {
-        return Err(too_many_participants(session.chat.limits));
     }
     Ok(members)
 }

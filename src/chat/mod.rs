@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use crate::auth::Verifier;
 use crate::hub::Hub;
-use crate::protocol::request::PayloadLimits;
 use crate::store::Store;
 
 /// What every session of a server shares.
@@ -23,7 +22,6 @@ pub struct Chat {
     pub store: Store,
     pub hub: Arc<Hub>,
     pub verifier: Verifier,
-    pub limits: PayloadLimits,
     /// Whether clients may delete everything: in development, on loopback.
     pub reset_allowed: bool,
 }

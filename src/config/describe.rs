@@ -1,6 +1,7 @@
 //! The effective settings as text. Secrets never get into it, nor into `Debug` output.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::settings as s;
@@ -27,6 +28,8 @@ impl Config {
             (s::DEV_OPEN.name, flag(self.dev_open)),
         ];
         values.extend(describe_redis(&self.redis));
+        let lua_dir = self.lua_dir.as_deref();
+        values.push((s::LUA_DIR.name, folder(lua_dir)));
         values.extend(describe_auth(&self.auth));
         values.extend(describe_limits(&self.limits));
         values.extend(describe_chat(&self.chat));
@@ -42,21 +45,25 @@ fn describe_origins(origins: &AllowedOrigins) -> String {
     }
 }
 
+fn folder(path: Option<&Path>) -> String {
+    path.map(|path| path.display().to_string())
+        .unwrap_or_default()
+}
+
 fn describe_redis(redis: &RedisConfig) -> Values {
     let url = redis
         .url
         .as_deref()
         .map(redis_url::masked)
         .unwrap_or_default();
-    let runtime_dir = redis
-        .runtime_dir
-        .as_deref()
-        .map(|dir| dir.display().to_string());
     vec![
         (s::REDIS_URL.name, url),
         (s::KEY_PREFIX.name, redis.key_prefix.clone()),
         (s::REDIS_DATA_DIR.name, redis.data_dir.display().to_string()),
-        (s::REDIS_RUNTIME_DIR.name, runtime_dir.unwrap_or_default()),
+        (
+            s::REDIS_RUNTIME_DIR.name,
+            folder(redis.runtime_dir.as_deref()),
+        ),
         (s::REDIS_CALL_TIMEOUT_MS.name, millis(redis.call_timeout)),
     ]
 }

@@ -41,6 +41,8 @@ pub struct Config {
     pub origins: AllowedOrigins,
     /// How Redis is reached or run.
     pub redis: RedisConfig,
+    /// The folder of the scripts to run; `None` for the applied or the embedded set.
+    pub lua_dir: Option<PathBuf>,
     /// How tokens are checked.
     pub auth: AuthConfig,
     /// What clients may use up.
@@ -49,6 +51,19 @@ pub struct Config {
     pub chat: ChatConfig,
     /// How long things may take.
     pub timing: Timing,
+}
+
+/// The part of the configuration that `chat-server scripts` needs: no token settings.
+#[derive(Debug, Clone)]
+pub struct OperatorConfig {
+    /// How Redis is reached.
+    pub redis: RedisConfig,
+    /// The folder of the scripts that a server with these settings runs.
+    pub lua_dir: Option<PathBuf>,
+    /// What scripts are told of payloads.
+    pub limits: Limits,
+    /// How chats behave.
+    pub chat: ChatConfig,
 }
 
 /// Where the server runs.
@@ -187,6 +202,40 @@ pub fn load() -> Result<Config, ConfigErrors> {
     load_from(&open_sources())
 }
 
+/// Reads what `chat-server scripts` needs, from where [`load`] reads it.
+///
+/// # Errors
+/// Bad values among them, and a file that cannot be read or parsed.
+pub fn load_for_operator() -> Result<OperatorConfig, ConfigErrors> {
+    let sources = open_sources();
+    let lookup = |name: &str| sources.get(name);
+    let mut reader = Reader::new(&lookup);
+    reader.problems = sources.problems.clone();
+    read_environment(&mut reader);
+    let config = OperatorConfig {
+        redis: read_redis(&mut reader),
+        lua_dir: read_lua_dir(&mut reader),
+        limits: read_limits(&mut reader),
+        chat: read_chat(&mut reader),
+    };
+    let problems = reader.problems;
+    if problems.is_empty() {
+        return Ok(config);
+    }
+    Err(ConfigErrors {
+        problems,
+        origin: origin(&sources),
+    })
+}
+
+/// Who uses this process: `USER` or `LOGNAME`.
+#[must_use]
+pub fn user_name() -> Option<String> {
+    ["USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+}
+
 /// What is logged, as an `env_logger` filter: `RUST_LOG`, or `info`.
 #[must_use]
 pub fn log_filter() -> String {
@@ -280,6 +329,7 @@ impl Config {
             dev_open: reader.flag(&s::DEV_OPEN),
             origins: read_origins(&mut reader, environment),
             redis: read_redis(&mut reader),
+            lua_dir: read_lua_dir(&mut reader),
             auth: read_auth(&mut reader, environment),
             limits: read_limits(&mut reader),
             chat: read_chat(&mut reader),
@@ -346,6 +396,10 @@ fn read_redis(reader: &mut Reader<'_>) -> RedisConfig {
         runtime_dir: reader.text(&s::REDIS_RUNTIME_DIR).map(PathBuf::from),
         call_timeout: reader.millis(&s::REDIS_CALL_TIMEOUT_MS),
     }
+}
+
+fn read_lua_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    reader.text(&s::LUA_DIR).map(PathBuf::from)
 }
 
 fn key_prefix(text: &str) -> Option<String> {

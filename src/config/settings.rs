@@ -102,6 +102,10 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     Group {
+        title: "Scripts",
+        settings: &[LUA_DIR],
+    },
+    Group {
         title: "Tokens",
         settings: &[
             JWT_SECRET,
@@ -258,6 +262,15 @@ pub(super) const REDIS_CALL_TIMEOUT_MS: Setting = number(
     2000,
     (50, 60_000),
     "How long one call to Redis may take before the client is told TIMEOUT.",
+);
+
+pub(super) const LUA_DIR: Setting = text(
+    "LUA_DIR",
+    "",
+    "a folder",
+    "A folder with the Lua scripts to run, for this server alone; one that is missing there\n\
+     is the binary's own. Read again on SIGHUP, in development also when a file changes.\n\
+     Unset: the set that was last applied with chat-server scripts apply, or the binary's own.",
 );
 
 pub(super) const JWT_SECRET: Setting = text(

@@ -85,7 +85,7 @@ async fn run(
     let (mut sink, mut stream) = socket.split();
     let heard = AtomicBool::new(true);
     let end = tokio::select! {
-        end = read(gateway, &mut stream, conversation, &heard) => end,
+        end = read(&mut stream, conversation, &heard) => end,
         end = write(&gateway.timing, &mut sink, device, &heard) => end,
     };
     if let (End::Close(code, reason), Ok(socket)) = (&end, sink.reunite(stream)) {
@@ -96,7 +96,6 @@ async fn run(
 }
 
 async fn read(
-    gateway: &Gateway,
     stream: &mut SplitStream<Socket>,
     conversation: &mut Conversation,
     heard: &AtomicBool,
@@ -107,9 +106,7 @@ async fn read(
         heard.store(true, Ordering::Relaxed);
         match message {
             Some(Ok(Message::Text(text))) => {
-                conversation
-                    .answer(parse_frame(&text, gateway.chat.limits))
-                    .await;
+                conversation.answer(parse_frame(&text)).await;
             }
             Some(Ok(Message::Binary(_))) => {
                 return End::Close(1003, "only text frames are accepted");

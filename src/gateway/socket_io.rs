@@ -233,7 +233,7 @@ async fn serve(gateway: Arc<Gateway>, socket: Peer, auth: Auth, packets: Packets
         return socket.close(HANG_UP);
     }
     match admit(&gateway, &socket, &auth) {
-        Ok(admitted) => converse(&gateway, &socket, admitted, packets).await,
+        Ok(admitted) => converse(&socket, admitted, packets).await,
         Err(error) => turn_away(&socket, &error).await,
     }
 }
@@ -279,7 +279,7 @@ async fn wait_until_gone(socket: &Peer) {
     let _ = tokio::time::timeout(GOODBYE, socket.data.gone.cancelled()).await;
 }
 
-async fn converse(gateway: &Gateway, socket: &Peer, admitted: Admitted, packets: Packets) {
+async fn converse(socket: &Peer, admitted: Admitted, packets: Packets) {
     let mut conversation = Conversation::new(admitted.session);
     let device = conversation.device();
     // Set once: a transport joins once.
@@ -288,7 +288,7 @@ async fn converse(gateway: &Gateway, socket: &Peer, admitted: Admitted, packets:
     log::debug!("user {user} connected over Socket.IO, device {}", device.id);
     let close = tokio::select! {
         () = socket.data.gone.cancelled() => None,
-        never = read(gateway, &mut conversation, packets) => match never {},
+        never = read(&mut conversation, packets) => match never {},
         close = write(socket, &device) => close,
     };
     log::debug!("user {user} disconnected, device {}: {close:?}", device.id);
@@ -324,18 +324,14 @@ async fn say_goodbye(socket: &Peer, device: &Device, close: Close) -> Result<(),
 }
 
 /// Never ends: whatever ends the session closes its device, which the writer sees.
-async fn read(
-    gateway: &Gateway,
-    conversation: &mut Conversation,
-    mut packets: Packets,
-) -> Infallible {
+async fn read(conversation: &mut Conversation, mut packets: Packets) -> Infallible {
     conversation.start().await;
     loop {
         let Some(packet) = conversation.next(packets.next()).await else {
             return std::future::pending().await;
         };
         let request = match Packet::parse(&packet) {
-            Packet::Event { id, args } => request(id, args, gateway.chat.limits),
+            Packet::Event { id, args } => request(id, args),
             Packet::Binary { id } => binary(id),
             _ => continue,
         };

@@ -67,7 +67,10 @@ impl Hub {
                         frame,
                     });
                 }
-                (ListMode::Delta, None) => self.new_entries.add((user.clone(), gained.room)),
+                (ListMode::Delta, None) => {
+                    device.await_entry(gained.room);
+                    self.new_entries.add((user.clone(), gained.room));
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 //! asked for until it is complete the device holds its room events back; then each is put before or after the
 //! snapshot, by whether the snapshot has it already. So a snapshot never hides a later event nor repeats an earlier one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -96,6 +96,8 @@ struct Lane {
     bytes: usize,
     hold: Option<Hold>,
     holds_begun: u64,
+    /// Rooms that the device was not told of yet: their entries are still to be read.
+    unknown: HashSet<RoomId>,
     close: Option<Close>,
 }
 
@@ -169,10 +171,18 @@ impl Device {
         self.wake(&lane);
     }
 
+    /// The room's entry is about to be read for this device: until it is there, no event of the room is sent.
+    pub(super) fn await_entry(&self, room: RoomId) {
+        self.lock().unknown.insert(room);
+    }
+
     /// Queues an event of a room, or holds it back.
     pub fn send_room_event(&self, event: &RoomFrame) {
         let mut lane = self.lock();
+        let unknown = lane.unknown.contains(&event.room);
         match &mut lane.hold {
+            // An entry that is read after the event covers it.
+            None if unknown => {}
             None => lane.push(event.frame.clone(), self.limits),
             Some(hold) => {
                 hold.bytes += event.frame.len();
@@ -305,13 +315,17 @@ impl Device {
 
     /// Ends whatever hold there is: what it waits for will not come.
     pub(super) fn end_any_hold(&self) {
-        self.release(&mut self.lock());
+        let mut lane = self.lock();
+        lane.unknown.clear();
+        self.release(&mut lane);
     }
 
     fn release(&self, lane: &mut Lane) {
         let Some(hold) = lane.hold.take() else { return };
         lane.bytes = lane.bytes.saturating_sub(hold.bytes);
-        let done = hold.queue_into(|frame| lane.push(frame, self.limits));
+        let mut unknown = std::mem::take(&mut lane.unknown);
+        let done = hold.queue_into(&mut unknown, |frame| lane.push(frame, self.limits));
+        lane.unknown = unknown;
         if let Some(done) = done {
             // Whoever waited may have gone: the frames are queued all the same.
             let _ = done.send(());
@@ -375,7 +389,13 @@ impl Lane {
 
 impl Hold {
     /// Gives out events and sections in their order; the pending snapshot's `done` comes back.
-    fn queue_into(self, mut push: impl FnMut(Frame)) -> Option<oneshot::Sender<()>> {
+    ///
+    /// A room that a section covers is no longer unknown.
+    fn queue_into(
+        self,
+        unknown: &mut HashSet<RoomId>,
+        mut push: impl FnMut(Frame),
+    ) -> Option<oneshot::Sender<()>> {
         let Self {
             first,
             mut events,
@@ -388,7 +408,8 @@ impl Hold {
         for section in sections {
             let mut later = VecDeque::new();
             for event in events {
-                match (event.is_covered_by(&section.cuts), first) {
+                let unseen = first || unknown.contains(&event.room);
+                match (event.is_covered_by(&section.cuts), unseen) {
                     (true, true) => {}
                     (true, false) => push(event.frame),
                     (false, _) => later.push_back(event),
@@ -396,8 +417,12 @@ impl Hold {
             }
             events = later;
             section.frames.into_iter().for_each(&mut push);
+            unknown.retain(|room| !section.cuts.contains_key(room));
         }
-        events.into_iter().for_each(|event| push(event.frame));
+        events
+            .into_iter()
+            .filter(|event| !unknown.contains(&event.room))
+            .for_each(|event| push(event.frame));
         done
     }
 }

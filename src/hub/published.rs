@@ -34,7 +34,7 @@ pub struct RoomGained {
     pub room: RoomId,
     pub position: Position,
     pub facts: RoomFacts,
-    /// The room was made with this event: nothing has happened in it yet.
+    /// The room was made with this event and nothing has happened in it yet: all there is to tell is here.
     pub fresh: bool,
 }
 

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use super::Hub;
 use super::device::{Close, Cuts, Device, ListMode, QueueLimits, Section};
-use super::published::{Change, RoomEvent};
+use super::published::{Change, RoomEvent, RoomGained};
 use super::snapshot::{Snapshot, Stale};
 use crate::protocol::event::Message;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
 use crate::store::calls::Missed;
 use crate::store::keys::Topic;
-use crate::store::reply::{Marks, Page, Position};
+use crate::store::reply::{Marks, Page, Position, RoomFacts};
 
 const LIMITS: QueueLimits = QueueLimits {
     max_frames: 50,
@@ -342,4 +342,57 @@ async fn who_watches_for_an_overflow_does_not_miss_what_is_queued_meanwhile() {
             .is_ok()
     );
     assert_eq!(got(&device), ["meanwhile"]);
+}
+
+#[tokio::test]
+async fn a_room_s_messages_wait_for_its_entry() {
+    // Given Bob, to whom a room is told in which there is a message already
+    let room = Room::new();
+    let bob = room.hub.register(user("bob"), ListMode::Delta, 10).unwrap();
+    let first = Section {
+        cuts: Arc::default(),
+        frames: Vec::new(),
+    };
+    let mut list = Snapshot::first(&room.hub, &bob);
+    list.finish(vec![first]).await.unwrap();
+    let facts = RoomFacts {
+        is_group: true,
+        name: String::new(),
+        member_count: 3,
+        members: Vec::new(),
+    };
+    let gained = RoomGained {
+        room: room.id,
+        position: at(1, 1),
+        facts,
+        fresh: false,
+    };
+    room.hub.room_gained(&user("bob"), &gained);
+    let nothing = Page {
+        position: at(1, 1),
+        has_more: false,
+        messages: Vec::new(),
+        small: true,
+        marks: Marks::default(),
+    };
+    room.hub.repair(room.id, &at(1, 1), Missed::Page(nothing));
+
+    // When more come, before his entry is asked for, while it is read and after
+    room.hub.room_event(room.id, sent(room.id, 2, 2));
+    let mut entry = Snapshot::begin(&room.hub, &bob).await;
+    room.hub.room_event(room.id, sent(room.id, 3, 3));
+    room.hub.room_event(room.id, sent(room.id, 4, 4));
+    entry
+        .finish(vec![section(room.id, at(3, 3), "entry")])
+        .await
+        .unwrap();
+    room.hub.room_event(room.id, sent(room.id, 5, 5));
+
+    // Then he gets the entry first, and after it what it does not cover
+    assert_eq!(got(&bob), ["entry", "m4", "m5"]);
+
+    // But a room that was told to him before is one he knows
+    room.hub.room_gained(&user("bob"), &gained);
+    room.hub.room_event(room.id, sent(room.id, 6, 6));
+    assert_eq!(got(&bob), ["m6"]);
 }

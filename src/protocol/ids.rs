@@ -20,6 +20,11 @@ impl UserId {
         (fits && !text.chars().any(char::is_control)).then(|| Self(text.into()))
     }
 
+    /// The id of a user who is nobody else.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().to_string().into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -106,6 +111,12 @@ pub struct DeviceId(Uuid);
 impl DeviceId {
     pub fn random() -> Self {
         Self(Uuid::new_v4())
+    }
+
+    /// `None` where the text is not 32 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let simple = Uuid::try_parse(text).ok().filter(|_| text.len() == 32)?;
+        Some(Self(simple))
     }
 }
 

@@ -1,4 +1,7 @@
 //! What a client asks for: frames and payloads, checked for shape before anything else happens.
+//!
+//! How long a content and how large a room may be are rules, and those are the scripts'. What bounds both before a
+//! script is called is the size of a frame.
 
 use std::collections::HashSet;
 
@@ -17,14 +20,6 @@ pub const PAGE_MAX: u32 = 100;
 
 const ID_MAX_CHARS: usize = 64;
 const NAME_MAX_CHARS: usize = 128;
-
-/// The limits on payloads that are settings.
-#[derive(Debug, Clone, Copy)]
-pub struct PayloadLimits {
-    pub content_max_bytes: usize,
-    /// People in a room, the caller among them.
-    pub participants_max: usize,
-}
 
 /// A client event with its payload.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,7 +97,7 @@ struct RawFrame<'a> {
 }
 
 /// Reads one text frame: `{"event": string, "data"?: any, "id"?: string or integer}`.
-pub fn parse_frame(text: &str, limits: PayloadLimits) -> Request {
+pub fn parse_frame(text: &str) -> Request {
     let frame = match serde_json::from_str::<RawFrame>(text) {
         Ok(frame) => frame,
         Err(error) => {
@@ -138,7 +133,7 @@ pub fn parse_frame(text: &str, limits: PayloadLimits) -> Request {
             body: Err(error),
         };
     };
-    let body = parse_event(&event, frame.data, limits);
+    let body = parse_event(&event, frame.data);
     Request {
         id,
         event: Some(event),
@@ -159,14 +154,10 @@ fn frame_error(text: &str, error: &serde_json::Error) -> ChatError {
 }
 
 /// Reads an event's payload; the same for both doors. Unknown fields are ignored, `null` counts as absent.
-pub fn parse_event(
-    event: &str,
-    data: Option<&RawValue>,
-    limits: PayloadLimits,
-) -> Result<ClientEvent, ChatError> {
+pub fn parse_event(event: &str, data: Option<&RawValue>) -> Result<ClientEvent, ChatError> {
     let fields = || Fields::parse(data);
     Ok(match event {
-        "initializeChat" => initialize_chat(&fields()?, limits)?,
+        "initializeChat" => initialize_chat(&fields()?)?,
         "getChatList" => ClientEvent::GetChatList,
         "enterChat" => {
             let fields = fields()?;
@@ -176,7 +167,7 @@ pub fn parse_event(
             }
         }
         "leaveChat" => ClientEvent::LeaveChat,
-        "sendMessage" => send_message(&fields()?, limits)?,
+        "sendMessage" => send_message(&fields()?)?,
         "markAsRead" => {
             let fields = fields()?;
             let message = fields
@@ -202,7 +193,7 @@ pub fn parse_event(
     })
 }
 
-fn initialize_chat(fields: &Fields, limits: PayloadLimits) -> Result<ClientEvent, ChatError> {
+fn initialize_chat(fields: &Fields) -> Result<ClientEvent, ChatError> {
     let wrong = || {
         ChatError::invalid_payload(
             "\"participants\" must be an array of user ids: strings of 1 to 128 bytes without control characters",
@@ -217,9 +208,6 @@ fn initialize_chat(fields: &Fields, limits: PayloadLimits) -> Result<ClientEvent
         if seen.insert(user.clone()) {
             participants.push(user);
         }
-    }
-    if participants.len() > limits.participants_max {
-        return Err(too_many_participants(limits));
     }
     let name = string("name", fields.name)?;
     if name
@@ -237,27 +225,10 @@ fn initialize_chat(fields: &Fields, limits: PayloadLimits) -> Result<ClientEvent
     })
 }
 
-/// The error for a room of more people than the limit.
-pub fn too_many_participants(limits: PayloadLimits) -> ChatError {
-    let max = limits.participants_max;
-    ChatError::new(
-        ErrorCode::TooManyParticipants,
-        format!("a chat has at most {max} participants, you among them"),
-    )
-}
-
-fn send_message(fields: &Fields, limits: PayloadLimits) -> Result<ClientEvent, ChatError> {
+fn send_message(fields: &Fields) -> Result<ClientEvent, ChatError> {
     let content = string("content", fields.content)?.ok_or_else(|| missing("content"))?;
     if content.is_empty() {
         return Err(ChatError::invalid_payload("\"content\" must not be empty"));
-    }
-    if content.len() > limits.content_max_bytes {
-        let max = limits.content_max_bytes;
-        let text = format!(
-            "\"content\" has {} bytes; at most {max} are accepted",
-            content.len()
-        );
-        return Err(ChatError::new(ErrorCode::MessageTooLarge, text));
     }
     let client_message_id = client_id("clientMessageId", fields.client_message_id)?;
     Ok(ClientEvent::SendMessage {

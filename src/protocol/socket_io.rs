@@ -5,7 +5,7 @@
 use serde_json::value::RawValue;
 
 use super::frame::RequestId;
-use super::request::{PayloadLimits, Request, parse_event};
+use super::request::{Request, parse_event};
 use crate::error::{ChatError, ErrorCode};
 
 /// What a client sends.
@@ -82,7 +82,7 @@ fn split_id(text: &str) -> (Option<u64>, &str) {
 }
 
 /// Reads an event's arguments, `[name, data?]`, as a request. Further arguments are ignored.
-pub fn request(id: Option<u64>, args: &str, limits: PayloadLimits) -> Request {
+pub fn request(id: Option<u64>, args: &str) -> Request {
     let id = id.map(RequestId::SocketIo);
     let wrong = |code, text: &str| Err(ChatError::new(code, text));
     let Ok(args) = serde_json::from_str::<Vec<&RawValue>>(args) else {
@@ -107,7 +107,7 @@ pub fn request(id: Option<u64>, args: &str, limits: PayloadLimits) -> Request {
         };
     };
     let data = args.get(1).copied().filter(|data| data.get() != "null");
-    let body = parse_event(&event, data, limits);
+    let body = parse_event(&event, data);
     Request {
         id,
         event: Some(event),

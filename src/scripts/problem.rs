@@ -35,3 +35,9 @@ impl fmt::Display for Problem {
         write!(f, "{}:{}: {}", self.file, self.line, self.reason)
     }
 }
+
+/// Problems as text, a line for each.
+pub fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}

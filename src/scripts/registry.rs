@@ -33,7 +33,7 @@ pub struct Contract {
 }
 
 impl Script {
-    /// Every script, in the order in which they are loaded; also their index in a [`ScriptSet`].
+    /// Every script, in the order in which they are loaded; also their index in a [`ScriptSet`](super::ScriptSet).
     pub const ALL: [Self; 10] = [
         Self::InitializeChat,
         Self::GetChatList,
@@ -83,11 +83,18 @@ impl Script {
                     "rooms…",
                     "user_events",
                 ],
-                &["room", "kind", "name", "nonce", "member…"],
-                &[],
+                &[
+                    "room",
+                    "kind",
+                    "name",
+                    "nonce",
+                    "participants_max",
+                    "member…",
+                ],
+                &["TOO_MANY_PARTICIPANTS"],
             ),
             Self::GetChatList => (
-                &["rooms", "meta…", "members", "reads", "messages"],
+                &["rooms", "meta…", "members", "reads", "messages", "ext"],
                 &["user", "want_index"],
                 &[],
             ),
@@ -105,8 +112,9 @@ impl Script {
                     "client_id",
                     "history_max",
                     "dedupe_ttl_secs",
+                    "content_max_bytes",
                 ],
-                &["NOT_MEMBER"],
+                &["MESSAGE_TOO_LARGE", "NOT_MEMBER"],
             ),
             Self::MarkAsRead => (
                 &ROOM_KEYS,

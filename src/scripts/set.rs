@@ -9,7 +9,29 @@ use tokio::sync::watch;
 
 use super::registry::Script;
 
-static LUA: Dir = include_dir!("$CARGO_MANIFEST_DIR/lua");
+/// `lua/` as it was when the binary was built.
+pub(super) static LUA: Dir = include_dir!("$CARGO_MANIFEST_DIR/lua");
+
+/// Where a set came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The binary.
+    Embedded,
+    /// A folder; what is missing there is the binary's.
+    Folder(PathBuf),
+    /// The set of this number that was applied to the installation.
+    Applied(u64),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("the embedded set"),
+            Self::Folder(path) => write!(f, "the folder {}", path.display()),
+            Self::Applied(number) => write!(f, "applied set {number}"),
+        }
+    }
+}
 
 /// Where a script's text came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +72,7 @@ impl ScriptText {
 /// One text for each script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptSet {
+    pub origin: Origin,
     texts: Vec<ScriptText>,
 }
 
@@ -70,11 +93,17 @@ impl ScriptSet {
             Ok(ScriptText::new(text, Source::Embedded))
         };
         Ok(Self {
+            origin: Origin::Embedded,
             texts: Script::ALL
                 .into_iter()
                 .map(read)
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// The same texts as a set from elsewhere, to be given texts of its own.
+    pub fn from_origin(self, origin: Origin) -> Self {
+        Self { origin, ..self }
     }
 
     /// The same set with another text for one script.
@@ -86,6 +115,12 @@ impl ScriptSet {
     pub fn get(&self, script: Script) -> &ScriptText {
         // ALL lists the variants in their order; a test holds it to that.
         &self.texts[script as usize]
+    }
+
+    /// The scripts whose texts differ from the other set's.
+    pub fn differing(&self, other: &Self) -> Vec<Script> {
+        let differs = |script: &Script| self.get(*script).text != other.get(*script).text;
+        Script::ALL.into_iter().filter(differs).collect()
     }
 
     /// Every script with its text, in the order of [`Script::ALL`].

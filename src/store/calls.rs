@@ -4,7 +4,7 @@ use redis::{FromRedisValue, ParsingError, Value};
 
 use super::keys::{LIST_KEYS, ROOM_KEYS, Topic};
 use super::reply::{Page, Position, PositionedEntry, RawPage, chat_entry, message_id};
-use super::{Invocation, Store, broken_reply};
+use super::{CallError, Invocation, Store};
 use crate::error::ChatError;
 use crate::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use crate::protocol::request::Cursor;
@@ -22,7 +22,7 @@ pub struct Initialized {
     pub created: bool,
     /// The event that was published to those who gained the room, if any did.
     pub event: Option<String>,
-    /// The caller's entry of a room that was there.
+    /// The caller's entry, unless the event alone tells it: the room is new and nothing has happened in it.
     pub entry: Option<PositionedEntry>,
 }
 
@@ -76,7 +76,7 @@ impl Store {
     /// Makes a room, or finds the one that is there.
     pub async fn initialize_chat(&self, new: NewRoom<'_>) -> Result<Initialized, ChatError> {
         let [caller, ..] = new.members else {
-            return Err(broken_reply("initialize_chat", &"no members".into()));
+            return Err(self.failed(Script::InitializeChat, &CallError::NoMembers));
         };
         let mut keys = self.room_keys(new.room, caller.as_str(), "");
         for member in new.members {
@@ -89,7 +89,8 @@ impl Store {
             .arg(new.room.to_string())
             .arg(kind)
             .arg(new.name)
-            .arg(&nonce[..8]);
+            .arg(&nonce[..8])
+            .arg(self.rules.participants_max);
         for member in new.members {
             invocation = invocation.arg(member.as_str());
         }
@@ -202,7 +203,8 @@ impl Store {
             .arg(content)
             .arg(client_id)
             .arg(self.rules.history_max_messages)
-            .arg(self.rules.dedupe_ttl.as_secs());
+            .arg(self.rules.dedupe_ttl.as_secs())
+            .arg(self.rules.content_max_bytes);
         self.decoded(Script::SendMessage, invocation, |value| {
             let (id, _seq, duplicate): (String, u64, bool) =
                 FromRedisValue::from_redis_value(value)?;
@@ -340,8 +342,15 @@ impl Store {
         invocation: Invocation,
         decode: impl FnOnce(Value) -> Result<T, ParsingError>,
     ) -> Result<T, ChatError> {
-        let value = self.call(script, invocation).await?;
-        decode(value).map_err(|error| broken_reply(script.name(), &error))
+        let reply = self.call(script, invocation).await;
+        reply
+            .and_then(|value| decode(value).map_err(CallError::Unreadable))
+            .map_err(|error| self.failed(script, &error))
+    }
+
+    fn failed(&self, script: Script, error: &CallError) -> ChatError {
+        (self.on_failure)(script, error);
+        error.into()
     }
 
     fn in_room(&self, room: RoomId, user: &UserId) -> Invocation {

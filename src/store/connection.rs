@@ -64,7 +64,8 @@ impl Connector {
         &self.display
     }
 
-    async fn open(
+    /// A new connection. `on_push` gets what Redis sends unasked; `broken` is told when the connection ends.
+    pub async fn open(
         &self,
         on_push: impl Fn(PushInfo) + Send + Sync + 'static,
         broken: Arc<Notify>,
@@ -92,8 +93,8 @@ pub type Current = watch::Receiver<Option<MultiplexedConnection>>;
 
 /// Keeps one connection open until `cancel`.
 ///
-/// `prepare` runs on each new connection before others may use it. `on_push` gets what Redis sends unasked; it must
-/// not block. Errors only if the very first Redis that answers is refused; later refusals are logged and tried again.
+/// `prepare` runs on each new connection before others may use it; it bounds its own time. `on_push` gets what Redis
+/// sends unasked; it must not block. Errors only if the very first Redis that answers is refused; later refusals are logged and tried again.
 pub async fn keep_open<Prepare, Push>(
     connector: Connector,
     name: &'static str,
@@ -113,9 +114,7 @@ where
         let broken = Arc::new(Notify::new());
         let attempt = async {
             let mut connection = connector.open(on_push.clone(), broken.clone()).await?;
-            tokio::time::timeout(CONNECT_TIMEOUT, prepare(&mut connection))
-                .await
-                .map_err(timed_out)??;
+            prepare(&mut connection).await?;
             Ok::<_, ConnectError>(connection)
         };
         let outcome = tokio::select! {
@@ -152,8 +151,4 @@ where
             }
         }
     }
-}
-
-fn timed_out(_: tokio::time::error::Elapsed) -> ConnectError {
-    RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)).into()
 }

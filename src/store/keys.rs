@@ -18,7 +18,7 @@ pub const ROOM_KEYS: [&str; 8] = [
     "meta", "members", "reads", "messages", "viewers", "ext", "sent", "events",
 ];
 /// The keys of one room that `get_chat_list` reads.
-pub const LIST_KEYS: [&str; 4] = ["meta", "members", "reads", "messages"];
+pub const LIST_KEYS: [&str; 5] = ["meta", "members", "reads", "messages", "ext"];
 
 /// A channel of Redis pub/sub.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,7 +27,7 @@ pub enum Topic {
     Room(RoomId),
     /// What concerns one user: rooms gained.
     User(UserId),
-    /// What concerns all servers: a reset.
+    /// What concerns all servers: a reset, a question about scripts.
     Control,
 }
 
@@ -67,7 +67,26 @@ impl Keys {
         )
     }
 
-    /// What every key of this installation looks like, as a pattern for SCAN.
+    /// `chat:scripts`: the sets of scripts that were applied. Not among the keys that a reset deletes.
+    pub fn scripts(&self) -> String {
+        format!("{}:scripts", self.prefix)
+    }
+
+    /// `chat:scripts:answers:<nonce>`: a channel on which servers answer to one who asks about scripts.
+    pub fn answers(&self, nonce: &str) -> String {
+        format!("{}{nonce}", self.answers_prefix())
+    }
+
+    /// Whether the channel is one for answers.
+    pub fn is_answers(&self, channel: &str) -> bool {
+        channel.starts_with(&self.answers_prefix())
+    }
+
+    fn answers_prefix(&self) -> String {
+        format!("{}:scripts:answers:", self.prefix)
+    }
+
+    /// What every key of chats of this installation looks like, as a pattern for SCAN.
     pub fn all_keys_pattern(&self) -> String {
         format!("{}:{{*", self.prefix)
     }

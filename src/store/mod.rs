@@ -1,5 +1,6 @@
 //! Redis: connections, key names, scripts, typed calls, subscriptions, and the embedded server.
 
+mod call_error;
 pub mod calls;
 pub mod connection;
 pub mod embedded;
@@ -7,15 +8,19 @@ pub mod keys;
 pub mod reply;
 pub mod server_check;
 pub mod subscriber;
+pub mod tally;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ParsingError, RedisError, RedisResult, Value};
+use redis::{Cmd, RedisResult, Value};
 
+pub(crate) use self::call_error::CallError;
 use self::connection::{ConnectError, Current};
 use self::keys::Keys;
-use crate::error::{ChatError, ErrorCode};
+use self::tally::Tallies;
+use crate::config::{ChatConfig, Limits};
 use crate::scripts::set::InEffect;
 use crate::scripts::{Script, ScriptSet, ScriptText};
 
@@ -28,7 +33,26 @@ pub struct Rules {
     pub dedupe_ttl: Duration,
     /// How long a device counts as a viewer unless renewed.
     pub viewer_lease: Duration,
+    /// Bytes of a message's content, at most.
+    pub content_max_bytes: usize,
+    /// People in a room, at most, the one who makes it among them.
+    pub participants_max: usize,
 }
+
+impl Rules {
+    pub fn new(chat: &ChatConfig, limits: &Limits) -> Self {
+        Self {
+            history_max_messages: chat.history_max_messages,
+            dedupe_ttl: chat.dedupe_ttl,
+            viewer_lease: chat.viewer_lease,
+            content_max_bytes: limits.max_content_bytes,
+            participants_max: limits.max_participants,
+        }
+    }
+}
+
+/// Is told of each call that failed, before the caller is.
+type OnFailure = Arc<dyn Fn(Script, &CallError) + Send + Sync>;
 
 /// Calls scripts, each in one round trip.
 pub struct Store {
@@ -37,6 +61,8 @@ pub struct Store {
     commands: Current,
     timeout: Duration,
     rules: Rules,
+    tallies: Arc<Tallies>,
+    on_failure: OnFailure,
 }
 
 impl Store {
@@ -54,7 +80,23 @@ impl Store {
             commands,
             timeout,
             rules,
+            tallies: Arc::default(),
+            on_failure: Arc::new(call_error::log_failure),
         }
+    }
+
+    /// What is counted of this store's calls.
+    pub fn tallies(&self) -> Arc<Tallies> {
+        self.tallies.clone()
+    }
+
+    /// Tells `on_failure` of failed calls in place of the log: for a trial, where they are what is looked for.
+    pub(crate) fn telling(
+        mut self,
+        on_failure: impl Fn(Script, &CallError) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_failure = Arc::new(on_failure);
+        self
     }
 
     pub fn keys(&self) -> &Keys {
@@ -71,9 +113,9 @@ impl Store {
     }
 
     /// Calls a script, loading it if Redis has lost it.
-    async fn call(&self, script: Script, invocation: Invocation) -> Result<Value, ChatError> {
+    async fn call(&self, script: Script, invocation: Invocation) -> Result<Value, CallError> {
         let Some(mut connection) = self.commands.borrow().clone() else {
-            return Err(unavailable());
+            return Err(CallError::Down);
         };
         // Taken once: a set that comes meanwhile is for the next call.
         let scripts = self.scripts.borrow().clone();
@@ -87,10 +129,12 @@ impl Store {
                 outcome => outcome,
             }
         };
-        match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => Err(translate(script, &error)),
-            Err(_) => Err(timed_out()),
+        let started = Instant::now();
+        let outcome = tokio::time::timeout(self.timeout, exchange).await;
+        self.tallies.count(script, started.elapsed());
+        match outcome {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(CallError::TimedOut),
         }
     }
 }
@@ -165,51 +209,4 @@ impl Invocation {
             .arg(self.args);
         cmd
     }
-}
-
-/// The one place where a failed call becomes what the client is told.
-fn translate(script: Script, error: &RedisError) -> ChatError {
-    if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() {
-        return timed_out();
-    }
-    match error.code().and_then(ErrorCode::from_redis) {
-        Some(ErrorCode::Unavailable) => {
-            log::warn!("Redis refused {}: {error}", script.name());
-            unavailable()
-        }
-        Some(code) => ChatError::new(code, error.detail().unwrap_or_default()),
-        None => {
-            log::error!("{}.lua failed: {error}", script.name());
-            internal()
-        }
-    }
-}
-
-/// A script returned what its header does not say.
-fn broken_reply(script: &str, error: &ParsingError) -> ChatError {
-    log::error!("{script}.lua returned what the server cannot read: {error}");
-    internal()
-}
-
-fn internal() -> ChatError {
-    ChatError::new(
-        ErrorCode::Internal,
-        "the server failed to do this; its log says why",
-    )
-}
-
-/// Nothing was stored.
-fn unavailable() -> ChatError {
-    ChatError::new(
-        ErrorCode::Unavailable,
-        "the chat store cannot be used right now: nothing was stored, try again soon",
-    )
-}
-
-/// The command may have run.
-fn timed_out() -> ChatError {
-    ChatError::new(
-        ErrorCode::Timeout,
-        "the chat store did not answer in time: whether it was done is not known (a message can be sent again with the same clientMessageId)",
-    )
 }

@@ -1,5 +1,7 @@
 //! Which Redis servers are taken: new enough, and one that keeps what it is given.
 
+use std::time::Duration;
+
 use redis::aio::MultiplexedConnection;
 
 use super::connection::ConnectError;
@@ -75,12 +77,19 @@ impl ServerInfo {
     }
 }
 
+/// How long INFO may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
 /// Asks the server what it is, and refuses one that would lose chats.
 pub async fn check_server(
     connection: &mut MultiplexedConnection,
     production: bool,
 ) -> Result<ServerInfo, ConnectError> {
-    let text: String = redis::cmd("INFO").query_async(connection).await?;
+    let info = redis::cmd("INFO");
+    let text = tokio::time::timeout(ANSWER_WITHIN, info.query_async::<String>(connection));
+    let text = text
+        .await
+        .map_err(|_| ConnectError::NotYet("it does not answer in time"))??;
     let info = ServerInfo::parse(&text);
     info.check(production)?;
     Ok(info)

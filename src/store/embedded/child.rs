@@ -41,7 +41,7 @@ const ROUTINE: [&str; 8] = [
 ];
 
 /// The server program in the folders of `path`, the value of PATH.
-pub(super) fn find_program(path: Option<&OsStr>) -> Option<PathBuf> {
+pub fn find_program(path: Option<&OsStr>) -> Option<PathBuf> {
     let dirs: Vec<PathBuf> = std::env::split_paths(path?)
         .filter(|dir| dir.is_absolute())
         .collect();

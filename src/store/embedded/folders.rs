@@ -15,7 +15,7 @@ use crate::config;
 
 /// A socket's path is cut off, silently, at the 108 bytes (macOS: 104) of `sun_path`, a NUL among
 /// them.
-pub(super) const MAX_SOCKET_PATH_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+pub(crate) const MAX_SOCKET_PATH_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 const SOCKET: &str = "redis.sock";
 const LOCK: &str = "chat-server.lock";
 
@@ -42,6 +42,14 @@ pub(super) struct DataLock {
     file: File,
     path: PathBuf,
     last_socket: Option<PathBuf>,
+}
+
+/// The socket that the lock file of a data folder names, if something is there.
+pub(super) fn recorded_socket(data_dir: &Path) -> Option<PathBuf> {
+    let text = fs::read(data_dir.join(LOCK)).ok()?;
+    let socket = text.splitn(2, |byte| *byte == b'\n').nth(1)?;
+    let socket = PathBuf::from(OsStr::from_bytes(socket));
+    socket.exists().then_some(socket)
 }
 
 impl DataLock {

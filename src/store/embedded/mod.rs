@@ -19,7 +19,7 @@ mod orphan;
 mod tests;
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -29,8 +29,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config;
 
 use child::RedisChild;
+pub use child::find_program;
 use control::Control;
 pub use error::EmbeddedError;
+pub(crate) use folders::MAX_SOCKET_PATH_BYTES;
 use folders::{DataLock, RuntimeDir};
 
 /// The wait before the first restart of a child that died; it doubles up to `MAX_BACKOFF`.
@@ -126,6 +128,13 @@ impl EmbeddedRedis {
             log::error!("the supervisor of the embedded Redis failed: {error}");
         }
     }
+}
+
+/// The address of the Redis that a running server keeps on this data folder; `None` where none does.
+#[must_use]
+pub fn running_url(data_dir: &Path) -> Option<String> {
+    let socket = folders::recorded_socket(data_dir)?;
+    Some(Control::new(&socket).url("resp3"))
 }
 
 /// What a start of the child takes, and the locks that must outlive it.

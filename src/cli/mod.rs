@@ -1,4 +1,7 @@
 //! The command line: what can be asked for, and the two commands that only print.
+//! What `scripts` does is in [`crate::scripts::commands`].
+
+pub mod scripts;
 
 use std::time::Duration;
 
@@ -22,6 +25,7 @@ Examples:
   APP_ENV=dev chat-server                 run the server for development
   APP_ENV=dev chat-server token alice     print a token to connect as alice
   chat-server config                      show the settings in effect
+  chat-server scripts list                show which scripts run, and how long they take
 
 Exit codes: 0 after a clean shutdown, 1 after a failure, 2 if the command line is wrong,
 64 if a setting is."
@@ -47,6 +51,9 @@ Examples:
   chat-server token alice --ttl 15m
   chat-server token 42 --claims '{\"role\": \"admin\"}'")]
     Token(TokenArgs),
+    /// Look at, check, exchange and try the Lua scripts that hold the chat rules
+    #[command(subcommand)]
+    Scripts(scripts::ScriptsCommand),
     /// Print the settings in effect; secrets are not shown
     Config {
         /// Print all settings with their defaults instead: the text of .env.example

@@ -1,32 +1,34 @@
 //! Puts the parts together, runs them, and takes them apart in order.
 
+mod background;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::PushInfo;
-use redis::aio::MultiplexedConnection;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::background::Background;
 use crate::auth::{AuthSetupError, Verifier};
 use crate::chat::Chat;
 use crate::config::Config;
 use crate::gateway::{Gateway, accept};
 use crate::hub::Hub;
 use crate::hub::device::QueueLimits;
-use crate::hub::published::{RoomEvent, RoomGained};
-use crate::protocol::request::PayloadLimits;
-use crate::scripts::{MissingScript, Script, ScriptSet};
-use crate::store::connection::{ConnectError, Connector, Current, keep_open};
+use crate::scripts::keeper::{self, Keeper};
+use crate::scripts::set::InEffect;
+use crate::scripts::verify::Refusal;
+use crate::scripts::wire::ServerFacts;
+use crate::scripts::{CONTRACT, MissingScript, Script, ScriptSet};
+use crate::store::connection::{ConnectError, Connector, Current};
 use crate::store::embedded::{EmbeddedError, EmbeddedOptions, EmbeddedRedis};
-use crate::store::keys::{Keys, Topic};
-use crate::store::server_check::{ServerInfo, check_server};
-use crate::store::subscriber::{keep_subscribed, published};
-use crate::store::{Rules, Store, load_scripts};
+use crate::store::keys::Keys;
+use crate::store::server_check::ServerInfo;
+use crate::store::{Rules, Store};
 use crate::upkeep;
 
 /// How long the start line waits for Redis before it says that there is none.
@@ -51,7 +53,9 @@ pub enum ServeError {
     #[error("this Redis is not used: {0}")]
     RedisRefused(#[from] ConnectError),
     #[error(transparent)]
-    Scripts(#[from] MissingScript),
+    Embedding(#[from] MissingScript),
+    #[error("the scripts of LUA_DIR are not run:\n{0}")]
+    Scripts(#[from] Refusal),
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
 }
@@ -96,33 +100,48 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let verifier = Verifier::new(&config.auth)?;
     let connector = Connector::new(redis_url).map_err(ServeError::RedisUrl)?;
-    let scripts = Arc::new(ScriptSet::embedded()?);
+    let embedded = ScriptSet::embedded()?;
+    let first = keeper::first_set(config.lua_dir.clone(), &embedded).await?;
+    let (set_scripts, scripts) = keeper::in_effect(first.set);
     let keys = Keys::new(&config.redis.key_prefix);
     let hub = Arc::new(new_hub(config));
+    let local = listener
+        .local_addr()
+        .unwrap_or_else(|_| SocketAddr::new(config.host, config.port));
 
     let mut background = Background::default();
     let production = !config.environment.is_development();
-    let (commands, info) = background.keep_commands(&connector, scripts.clone(), production);
-    let subscriber = background.keep_subscriber(&connector, &keys, &hub);
+    let (orders, inbox) = keeper::inbox();
+    let (commands, info) = background.keep_commands(&connector, orders.clone(), production);
+    let subscriber = background.keep_subscriber(&connector, &keys, &hub, &orders);
+    let commands_up = commands.clone();
     let store = Store::new(
-        keys,
-        crate::scripts::set::fixed((*scripts).clone()),
-        commands,
+        keys.clone(),
+        scripts.clone(),
+        commands.clone(),
         config.redis.call_timeout,
-        rules(config),
+        Rules::new(&config.chat, &config.limits),
     );
+    let parts = keeper::Parts {
+        embedded,
+        lua_dir: config.lua_dir.clone(),
+        keys,
+        commands,
+        in_effect: set_scripts,
+        tallies: store.tallies(),
+        server: server_facts(local),
+    };
+    let keeper = Keeper::new(parts, first.note);
+    background.keep_scripts(keeper, inbox, &orders, config)?;
     let chat = Arc::new(new_chat(config, store, hub.clone(), verifier));
     background.spawn(upkeep::run(chat.clone(), background.cancel.clone()));
     let gateway = Arc::new(new_gateway(config, chat, subscriber));
 
-    let local = listener
-        .local_addr()
-        .unwrap_or_else(|_| SocketAddr::new(config.host, config.port));
     let acceptor = tokio::spawn(accept::accept(gateway.clone(), listener));
     let outcome = tokio::select! {
         () = stop => Ok(()),
         refused = background.refused() => Err(refused.into()),
-        () = async { announce(config, local, &connector, info).await; std::future::pending().await } => Ok(()),
+        () = async { announce(config, local, &connector, info, commands_up, &scripts).await; std::future::pending().await } => Ok(()),
     };
     close_connections(&gateway, &hub, config.timing.shutdown_deadline).await;
     background.end().await;
@@ -156,26 +175,24 @@ fn new_hub(config: &Config) -> Hub {
     Hub::new(limits, config.chat.list_refresh_interval)
 }
 
-fn rules(config: &Config) -> Rules {
-    Rules {
-        history_max_messages: config.chat.history_max_messages,
-        dedupe_ttl: config.chat.dedupe_ttl,
-        viewer_lease: config.chat.viewer_lease,
+/// How this server names itself to others.
+fn server_facts(address: SocketAddr) -> ServerFacts {
+    ServerFacts {
+        host: gethostname::gethostname().to_string_lossy().into_owned(),
+        address: address.to_string(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        contract: CONTRACT,
     }
 }
 
 fn new_chat(config: &Config, store: Store, hub: Arc<Hub>, verifier: Verifier) -> Chat {
-    let limits = PayloadLimits {
-        content_max_bytes: config.limits.max_content_bytes,
-        participants_max: config.limits.max_participants,
-    };
     let private = config.host.is_loopback() || config.dev_open;
     let reset_allowed = config.environment.is_development() && private;
     Chat {
         store,
         hub,
         verifier,
-        limits,
         reset_allowed,
     }
 }
@@ -194,118 +211,30 @@ fn new_gateway(config: &Config, chat: Arc<Chat>, subscriber: Current) -> Gateway
     }
 }
 
-/// The tasks that serve no single connection.
-#[derive(Default)]
-struct Background {
-    tasks: JoinSet<Result<(), ConnectError>>,
-    cancel: CancellationToken,
-}
-
-impl Background {
-    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(async {
-            task.await;
-            Ok(())
-        });
-    }
-
-    /// The connection for commands, on a Redis that was checked and has the scripts; and what that Redis is.
-    fn keep_commands(
-        &mut self,
-        connector: &Connector,
-        scripts: Arc<ScriptSet>,
-        production: bool,
-    ) -> (Current, watch::Receiver<Option<ServerInfo>>) {
-        let (set, current) = watch::channel(None);
-        let (set_info, info) = watch::channel(None);
-        let prepare = async move |connection: &mut MultiplexedConnection| {
-            let info = check_server(connection, production).await?;
-            load_scripts(connection, &scripts).await?;
-            log::debug!(
-                "Redis {}: {} scripts loaded",
-                info.version,
-                Script::ALL.len()
-            );
-            set_info.send_replace(Some(info));
-            Ok(())
-        };
-        let cancel = self.cancel.clone();
-        self.tasks.spawn(keep_open(
-            connector.clone(),
-            "commands",
-            set,
-            prepare,
-            |_| (),
-            cancel,
-        ));
-        (current, info)
-    }
-
-    /// The connection that listens, on which the hub hears what it wants to.
-    fn keep_subscriber(&mut self, connector: &Connector, keys: &Keys, hub: &Arc<Hub>) -> Current {
-        let (set, current) = watch::channel(None);
-        let prepare = async |_: &mut MultiplexedConnection| Ok(());
-        let on_push = {
-            let (keys, hub) = (keys.clone(), hub.clone());
-            move |push| deliver(&keys, &hub, push)
-        };
-        let cancel = self.cancel.clone();
-        self.tasks.spawn(keep_open(
-            connector.clone(),
-            "subscriptions",
-            set,
-            prepare,
-            on_push,
-            cancel,
-        ));
-        let (keys, hub, cancel) = (keys.clone(), hub.clone(), self.cancel.clone());
-        let heard_on = current.clone();
-        self.spawn(async move {
-            let interest = hub.interest.clone();
-            keep_subscribed(keys, interest, heard_on, |topic| hub.heard(topic), cancel).await;
-        });
-        current
-    }
-
-    /// Resolves when a task says that this Redis cannot be used at all.
-    async fn refused(&mut self) -> ConnectError {
-        while let Some(ended) = self.tasks.join_next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return error,
-                Err(panic) => {
-                    return ConnectError::Refused(format!("a task of the server failed: {panic}"));
-                }
-            }
-        }
-        std::future::pending().await
-    }
-
-    async fn end(mut self) {
-        self.cancel.cancel();
-        while self.tasks.join_next().await.is_some() {}
-    }
-}
-
 /// The start line: version, address, environment, Redis and scripts.
 async fn announce(
     config: &Config,
     address: SocketAddr,
     connector: &Connector,
     mut info: watch::Receiver<Option<ServerInfo>>,
+    mut commands: Current,
+    scripts: &InEffect,
 ) {
-    let known = tokio::time::timeout(START_PATIENCE, info.wait_for(Option::is_some)).await;
-    let redis = match known {
-        Ok(Ok(info)) => info.as_ref().map(|info| {
-            format!(
-                "Redis {}, {} scripts loaded",
-                info.version,
-                Script::ALL.len()
-            )
-        }),
+    let answered = tokio::time::timeout(START_PATIENCE, info.wait_for(Option::is_some)).await;
+    let version = match answered {
+        Ok(Ok(info)) => info.as_ref().map(|info| info.version.clone()),
         _ => None,
     };
-    let redis = redis.unwrap_or_else(|| format!("no Redis at {} yet", connector.address()));
+    let redis = match version {
+        Some(version) => {
+            // A Redis that answers is used as soon as its scripts are checked and loaded.
+            let _ = commands.wait_for(Option::is_some).await;
+            let origin = &scripts.borrow().origin;
+            let count = Script::ALL.len();
+            format!("Redis {version}, {count} scripts loaded: {origin}")
+        }
+        None => format!("no Redis at {} yet", connector.address()),
+    };
     let version = env!("CARGO_PKG_VERSION");
     log::info!(
         "chat-server {version} listening on {address}, {}, {redis}",
@@ -313,28 +242,8 @@ async fn announce(
     );
 }
 
-/// Hands what Redis published to the hub. Runs on the connection's own task: it must not block.
-fn deliver(keys: &Keys, hub: &Hub, push: PushInfo) {
-    let Some((topic, payload)) = published(keys, push) else {
-        return;
-    };
-    match &topic {
-        Topic::Room(room) => match RoomEvent::parse(*room, &payload) {
-            Some(event) => hub.room_event(*room, event),
-            None => log::warn!("an event of room {room} could not be read"),
-        },
-        Topic::User(user) => match RoomGained::parse(&payload) {
-            Some(gained) => hub.room_gained(user, &gained),
-            None => log::warn!("an event of a user's channel could not be read"),
-        },
-        // The one event there is: all chats were deleted.
-        Topic::Control => hub.reset(),
-    }
-}
-
 /// Resolves at SIGTERM or Ctrl-C.
 fn stop_signal() -> Result<impl Future<Output = ()>, ServeError> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
     Ok(async move {

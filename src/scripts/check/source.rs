@@ -1,0 +1,220 @@
+//! A script's body as the checks look at it: all its expressions, what each local is ever given, what runs in which
+//! order. Names are resolved, so that no check is fooled by two locals of one name.
+
+/// An index into [`Source::exprs`].
+pub(super) type ExprId = usize;
+/// An index into [`Source::locals`].
+pub(super) type LocalId = usize;
+/// An index into [`Source::functions`].
+pub(super) type FunctionId = usize;
+
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    pub(super) exprs: Vec<Expr>,
+    pub(super) locals: Vec<Local>,
+    pub(super) functions: Vec<Function>,
+    pub(super) loops: Vec<CountedLoop>,
+    pub(super) fills: Vec<Fill>,
+    /// What the script does outside its functions.
+    pub(super) steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+pub(super) struct Expr {
+    /// From 1.
+    pub(super) line: usize,
+    /// As the script has it, on one line.
+    pub(super) text: String,
+    pub(super) kind: Kind,
+    pub(super) role: Role,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// What is between the quotes, escapes as they are written.
+    String(String),
+    Number(f64),
+    Nil,
+    Local(LocalId),
+    Global(String),
+    /// `base[key]`; `base.key` has a string as its key.
+    Field(ExprId, ExprId),
+    Call {
+        callee: ExprId,
+        args: Vec<ExprId>,
+    },
+    Function(FunctionId),
+    /// Keys are missing where values are only listed.
+    Table(Vec<(Option<ExprId>, ExprId)>),
+    Length(ExprId),
+    /// `… and this`.
+    And(ExprId),
+    Or(ExprId, ExprId),
+    /// `this .. …`.
+    Concat(ExprId),
+    Add(ExprId, ExprId),
+    /// `object:name(…)`, `...`, and whatever no check looks into.
+    Other,
+}
+
+/// What an expression is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Value,
+    /// `x` in `x[…]`.
+    Base,
+    /// `x` in `x(…)`.
+    Callee,
+    /// `x` in `#x`.
+    Counted,
+    Argument {
+        call: ExprId,
+        /// From 0.
+        place: usize,
+    },
+    /// What is assigned to.
+    Target,
+}
+
+#[derive(Debug)]
+pub(super) struct Local {
+    pub(super) name: String,
+    pub(super) line: usize,
+    /// The function that it stands in; none for the script itself.
+    pub(super) function: Option<FunctionId>,
+    /// Every value that it is ever given; the first where it is declared.
+    pub(super) given: Vec<Given>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Given {
+    Nil,
+    Value(ExprId),
+    /// The values of a list, one after the other: `for _, x in ipairs(list)`.
+    Each(ExprId),
+    Parameter {
+        function: FunctionId,
+        /// From 0.
+        place: usize,
+    },
+    /// A loop's counter, one of several results, what cannot be told.
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Function {
+    pub(super) steps: Vec<Step>,
+}
+
+/// `for counter = start, end, step do`.
+#[derive(Debug)]
+pub(super) struct CountedLoop {
+    pub(super) line: usize,
+    pub(super) counter: LocalId,
+    pub(super) start: ExprId,
+    pub(super) end: ExprId,
+    pub(super) step: Option<ExprId>,
+}
+
+/// `base[…] = value`. No value: one that cannot be told.
+#[derive(Debug)]
+pub(super) struct Fill {
+    pub(super) base: ExprId,
+    pub(super) value: Option<ExprId>,
+}
+
+/// What happens when the script runs, in its order.
+#[derive(Debug)]
+pub(super) enum Step {
+    Evaluate(ExprId),
+    /// One of these.
+    Branch(Vec<Vec<Step>>),
+    Loop(Vec<Step>),
+    Return,
+    Break,
+}
+
+impl Source {
+    pub(super) fn kind(&self, id: ExprId) -> &Kind {
+        &self.exprs[id].kind
+    }
+
+    pub(super) fn line(&self, id: ExprId) -> usize {
+        self.exprs[id].line
+    }
+
+    pub(super) fn text(&self, id: ExprId) -> &str {
+        &self.exprs[id].text
+    }
+
+    pub(super) fn is_global(&self, id: ExprId, name: &str) -> bool {
+        matches!(self.kind(id), Kind::Global(found) if found == name)
+    }
+
+    pub(super) fn string(&self, id: ExprId) -> Option<&str> {
+        match self.kind(id) {
+            Kind::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The name behind the dot in `library.name`.
+    pub(super) fn member(&self, id: ExprId, library: &str) -> Option<&str> {
+        match *self.kind(id) {
+            Kind::Field(base, key) if self.is_global(base, library) => self.string(key),
+            _ => None,
+        }
+    }
+
+    /// Every call: its id, what is called, with what.
+    pub(super) fn calls(&self) -> impl Iterator<Item = (ExprId, ExprId, &[ExprId])> {
+        let calls = self.exprs.iter().enumerate();
+        calls.filter_map(|(id, expr)| match &expr.kind {
+            Kind::Call { callee, args } => Some((id, *callee, args.as_slice())),
+            _ => None,
+        })
+    }
+
+    /// What `name(x, …)` is called with, if the expression is a call of this global function.
+    pub(super) fn args_of(&self, id: ExprId, name: &str) -> Option<&[ExprId]> {
+        match self.kind(id) {
+            Kind::Call { callee, args } if self.is_global(*callee, name) => Some(args),
+            _ => None,
+        }
+    }
+
+    /// Its number, also through a local that is never given another value.
+    pub(super) fn constant(&self, id: ExprId) -> Option<usize> {
+        match self.kind(id) {
+            // Only whole numbers are places.
+            Kind::Number(number) if number.fract() == 0.0 && *number >= 0.0 => {
+                Some(*number as usize)
+            }
+            Kind::Local(local) => match self.locals[*local].given[..] {
+                [Given::Value(value)] => self.constant(value),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The function that a local is the name of: it is never given anything else.
+    pub(super) fn function_of(&self, id: ExprId) -> Option<FunctionId> {
+        let Kind::Local(local) = *self.kind(id) else {
+            return None;
+        };
+        let mut functions = self.locals[local]
+            .given
+            .iter()
+            .filter_map(|given| match given {
+                Given::Nil => None,
+                Given::Value(value) => Some(match self.kind(*value) {
+                    Kind::Function(function) => Some(*function),
+                    _ => None,
+                }),
+                _ => Some(None),
+            });
+        let function = functions.next().flatten();
+        function.filter(|_| functions.next().is_none())
+    }
+}

@@ -1,0 +1,5 @@
+//! One mistake each.
+
+mod calls;
+mod header;
+mod names;

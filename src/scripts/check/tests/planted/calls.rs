@@ -1,0 +1,269 @@
+//! What is wrong with commands and refusals.
+
+use crate::scripts::Script::*;
+use crate::scripts::check::tests::Where::{self, *};
+use crate::scripts::check::tests::{Changed, each_is_found, only_this_is_found};
+
+const XLEN: &str = "redis.call('XLEN', messages)";
+const HSET: &str = "redis.call('HSET', meta, 'seq', seq, 'rev', rev, 'last_id', id)";
+const ERRORS: &str = "-- Errors    ";
+const NOT_MEMBER: &str = "error_reply('NOT_MEMBER ";
+const CHECKED: &str = "if client_id ~= '' then\n  local first";
+
+#[test]
+fn errors() {
+    only_this_is_found(&[
+        (
+            EnterChat,
+            "Errors    NOT_MEMBER",
+            "Errors    none",
+            At(NOT_MEMBER),
+            "NOT_MEMBER is not in the header's Errors",
+        ),
+        (
+            SendMessage,
+            ERRORS,
+            "-- Errors    REJECTED | ",
+            Here(0),
+            "Errors names REJECTED, which the body never raises",
+        ),
+    ]);
+    each_is_found(&[
+        (
+            SendMessage,
+            NOT_MEMBER,
+            "error_reply('NO_MEMBER ",
+            Here(0),
+            "does not know the code NO_MEMBER",
+        ),
+        (
+            SendMessage,
+            NOT_MEMBER,
+            "error_reply('NO_MEMBER ",
+            At("-- Errors "),
+            "which the body never raises",
+        ),
+        (
+            SendMessage,
+            NOT_MEMBER,
+            "error_reply(user .. 'NOT_MEMBER ",
+            Here(0),
+            "does not begin with a code",
+        ),
+        (
+            SendMessage,
+            NOT_MEMBER,
+            "error_reply('not a member ",
+            Here(0),
+            "does not begin with a code",
+        ),
+        (
+            SendMessage,
+            NOT_MEMBER,
+            "error_reply('NOT_MEMBER')--",
+            Here(0),
+            "does not begin with a code",
+        ),
+        (
+            SendMessage,
+            NOT_MEMBER,
+            "error_reply('OOM ",
+            Here(0),
+            "OOM is Redis's own word",
+        ),
+        (
+            SendMessage,
+            NOT_MEMBER,
+            "error_reply('HISTORY_RESET ",
+            Here(0),
+            "send_message may not refuse with HISTORY_RESET, only with `MESSAGE_TOO_LARGE`, `NOT_MEMBER`, `REJECTED`",
+        ),
+        (
+            SendMessage,
+            "redis.error_reply('NOT_MEMBER You do not have permission to join this chat.')",
+            "{err = 'REJECTED No.'}",
+            Here(0),
+            "REJECTED is not in the header's Errors",
+        ),
+        (
+            SendMessage,
+            ERRORS,
+            "-- Errors    not_member | ",
+            Here(0),
+            "`not_member` is no code",
+        ),
+    ]);
+}
+
+#[test]
+fn commands() {
+    only_this_is_found(&[
+        (
+            SendMessage,
+            XLEN,
+            "redis.call('KEYS', '*')",
+            Here(0),
+            "KEYS may not be called: it reaches beyond KEYS",
+        ),
+        (
+            SendMessage,
+            XLEN,
+            "redis.call('SCAN', '0')",
+            Here(0),
+            "it reaches beyond KEYS",
+        ),
+        (
+            SendMessage,
+            XLEN,
+            "redis.call('FLUSHALL')",
+            Here(0),
+            "it reaches beyond KEYS",
+        ),
+        (
+            SendMessage,
+            XLEN,
+            "redis.pcall('bLPop', messages, 0)",
+            Here(0),
+            "bLPop may not be called: it blocks",
+        ),
+        (
+            SendMessage,
+            XLEN,
+            "redis.call('CONFIG', 'GET', '*')",
+            Here(0),
+            "it is administration",
+        ),
+        (
+            SendMessage,
+            XLEN,
+            "redis.call('NO_SUCH', messages)",
+            Here(0),
+            "it is not on the list",
+        ),
+        (
+            SendMessage,
+            "redis.call('SPUBLISH', events, cjson.encode(event))",
+            "redis.call('SPUBLISH', events, cjson.encode(event))\nredis.call('PUBLISH', events, '')",
+            Here(1),
+            "publish with SPUBLISH",
+        ),
+        (
+            SendMessage,
+            XLEN,
+            "redis.call(user, messages)",
+            Here(0),
+            "does not name its command in quotes",
+        ),
+        (
+            SendMessage,
+            XLEN,
+            "redis.call('X' .. 'LEN', messages)",
+            Here(0),
+            "does not name its command in quotes",
+        ),
+        (
+            SendMessage,
+            XLEN,
+            "redis.call(\n  -- all of it\n  'FLUSHDB'\n)",
+            Here(0),
+            "FLUSHDB may not be called",
+        ),
+        (
+            SendMessage,
+            XLEN,
+            "--[[ two\nlines ]] redis.call(\"FLUSHDB\")",
+            Here(1),
+            "FLUSHDB may not be called",
+        ),
+        (
+            SendMessage,
+            XLEN,
+            "redis.call [[FLUSHDB]]",
+            Here(0),
+            "FLUSHDB may not be called",
+        ),
+    ]);
+}
+
+/// Each: what is replaced, by what, the refusal's line, that of the write before it. It is all that is found.
+fn come_too_late(planted: &[(&str, &str, Where, Where)]) {
+    for (from, to, refusal, write) in planted {
+        let changed = Changed::new(SendMessage, from, to);
+        let write = changed.line(*write);
+        let reason =
+            format!("this refusal comes after the write at line {write}: Redis does not roll back");
+        let found = changed.found();
+        let said: Vec<_> = found.iter().map(|it| (it.line, &it.reason)).collect();
+        assert_eq!(said, [(changed.line(*refusal), &reason)], "{to}");
+    }
+}
+
+#[test]
+fn a_refusal_after_a_write() {
+    let write = At("redis.call('XADD'");
+    come_too_late(&[
+        (
+            HSET,
+            "if seq > 5 then return redis.error_reply('NOT_MEMBER No.') end",
+            Here(0),
+            write,
+        ),
+        (
+            HSET,
+            "local function full()\n  return redis.error_reply('NOT_MEMBER No.')\nend\nif full() then return full() end",
+            Here(1),
+            write,
+        ),
+        (
+            HSET,
+            "for i = 1, 2 do\n  if seq > i then\n    return redis.error_reply('NOT_MEMBER No.')\n  end\nend",
+            Here(2),
+            write,
+        ),
+        (
+            HSET,
+            "if seq > 5 then return {err = 'NOT_MEMBER No.'} end",
+            Here(0),
+            write,
+        ),
+    ]);
+}
+
+#[test]
+fn a_write_before_a_check() {
+    come_too_late(&[
+        (
+            CHECKED,
+            "redis.call('HSET', ext, 'tried', 1)\nif not user then return redis.error_reply('NOT_MEMBER No.') end\nif client_id ~= '' then\n  local first",
+            Here(1),
+            Here(0),
+        ),
+        (
+            "if not head[1] or",
+            "local function note()\n  redis.call('HSET', ext, 'tried', 1)\nend\nnote()\nif not head[1] or",
+            At(NOT_MEMBER),
+            Here(1),
+        ),
+        // Handed on, it may be called.
+        (
+            "if not head[1] or",
+            "local function note()\n  redis.call('HSET', ext, 'tried', 1)\nend\npcall(note)\nif not head[1] or",
+            At(NOT_MEMBER),
+            Here(1),
+        ),
+        // What is published is out.
+        (
+            "if not head[1] or",
+            "redis.call('SPUBLISH', events, '')\nif not head[1] or",
+            At(NOT_MEMBER),
+            Here(0),
+        ),
+        // The second time round.
+        (
+            CHECKED,
+            "for i = 1, 2 do\n  if user then return redis.error_reply('NOT_MEMBER No.') end\n  redis.call('HSET', ext, 'tried', i)\nend\nif client_id ~= '' then\n  local first",
+            Here(1),
+            Here(2),
+        ),
+    ]);
+}

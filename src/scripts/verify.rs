@@ -1,0 +1,90 @@
+//! Everything that a set must pass before it goes live: the same for start-up, reload, `check` and `apply`.
+
+use std::path::Path;
+
+use super::behaviour::{self, BehaviourError, Report};
+use super::check::check_set;
+use super::folder::FolderError;
+use super::problem::{self, Problem};
+use super::set::ScriptSet;
+
+/// Whether a set is also run against a scratch Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// It must be: no `redis-server` at hand is an error.
+    Required,
+    /// Where there is a `redis-server`.
+    WherePossible,
+    /// It is not.
+    Skipped,
+}
+
+/// What was found of a set that may go live.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It reads well and does what the server relies on.
+    Behaves(Report),
+    /// It reads well. What it does was not tried, for this reason.
+    Reads(String),
+}
+
+/// Why a set may not go live.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("{}", problem::lines(.0))]
+    Problems(Vec<Problem>),
+    #[error(transparent)]
+    Folder(FolderError),
+    #[error(
+        "there is no redis-server in PATH to try the scripts on: install one, or say --no-behaviour"
+    )]
+    NoProgram,
+    #[error("the scripts could not be tried: {0}")]
+    Scratch(String),
+}
+
+impl From<FolderError> for Refusal {
+    fn from(error: FolderError) -> Self {
+        match error {
+            FolderError::Problems(problems) => Self::Problems(problems),
+            other => Self::Folder(other),
+        }
+    }
+}
+
+/// Reads the scripts, then runs them.
+///
+/// # Errors
+/// All that is wrong with how they read; or the first thing that is wrong with what they do.
+pub async fn verify(set: &ScriptSet, behaviour: Behaviour) -> Result<Verdict, Refusal> {
+    let problems = read(set).await?;
+    if !problems.is_empty() {
+        return Err(Refusal::Problems(problems));
+    }
+    if behaviour == Behaviour::Skipped {
+        return Ok(Verdict::Reads("it was asked not to be".to_owned()));
+    }
+    match behaviour::scratch_program() {
+        Some(program) => run(set, &program, behaviour).await,
+        None if behaviour == Behaviour::Required => Err(Refusal::NoProgram),
+        None => Ok(Verdict::Reads("no redis-server is in PATH".to_owned())),
+    }
+}
+
+/// Reading takes tens of milliseconds of a thread.
+async fn read(set: &ScriptSet) -> Result<Vec<Problem>, Refusal> {
+    let set = set.clone();
+    let problems = tokio::task::spawn_blocking(move || check_set(&set)).await;
+    problems.map_err(|panic| Refusal::Scratch(panic.to_string()))
+}
+
+async fn run(set: &ScriptSet, program: &Path, behaviour: Behaviour) -> Result<Verdict, Refusal> {
+    match behaviour::run(set, program).await {
+        Ok(report) => Ok(Verdict::Behaves(report)),
+        Err(BehaviourError::Broken(problem)) => Err(Refusal::Problems(vec![problem])),
+        Err(BehaviourError::Scratch(reason)) if behaviour == Behaviour::Required => {
+            Err(Refusal::Scratch(reason.to_string()))
+        }
+        Err(BehaviourError::Scratch(reason)) => Ok(Verdict::Reads(reason.to_string())),
+    }
+}

@@ -1,0 +1,177 @@
+//! The tasks that serve no single connection, and how they are joined at the end.
+
+use std::sync::Arc;
+
+use redis::PushInfo;
+use redis::aio::MultiplexedConnection;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::ServeError;
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::hub::published::{RoomEvent, RoomGained};
+use crate::scripts::keeper::{Keeper, Order, Orders};
+use crate::scripts::watch::FolderWatch;
+use crate::scripts::wire::Announcement;
+use crate::store::connection::{ConnectError, Connector, Current, keep_open};
+use crate::store::keys::{Keys, Topic};
+use crate::store::server_check::{ServerInfo, check_server};
+use crate::store::subscriber::{keep_subscribed, published};
+
+/// The tasks that serve no single connection.
+#[derive(Default)]
+pub(super) struct Background {
+    tasks: JoinSet<Result<(), ConnectError>>,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Background {
+    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async {
+            task.await;
+            Ok(())
+        });
+    }
+
+    /// The connection for commands, on a Redis that was checked and has the scripts; and what that Redis is.
+    pub(super) fn keep_commands(
+        &mut self,
+        connector: &Connector,
+        orders: Orders,
+        production: bool,
+    ) -> (Current, watch::Receiver<Option<ServerInfo>>) {
+        let (set, current) = watch::channel(None);
+        let (set_info, info) = watch::channel(None);
+        let prepare = async move |connection: &mut MultiplexedConnection| {
+            let info = check_server(connection, production).await?;
+            set_info.send_replace(Some(info));
+            orders.prepare(connection).await?;
+            Ok(())
+        };
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(keep_open(
+            connector.clone(),
+            "commands",
+            set,
+            prepare,
+            |_| (),
+            cancel,
+        ));
+        (current, info)
+    }
+
+    /// The connection that listens, on which the hub hears what it wants to.
+    pub(super) fn keep_subscriber(
+        &mut self,
+        connector: &Connector,
+        keys: &Keys,
+        hub: &Arc<Hub>,
+        orders: &Orders,
+    ) -> Current {
+        let (set, current) = watch::channel(None);
+        let prepare = async |_: &mut MultiplexedConnection| Ok(());
+        let on_push = {
+            let (keys, hub, orders) = (keys.clone(), hub.clone(), orders.clone());
+            move |push| deliver(&keys, &hub, &orders, push)
+        };
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(keep_open(
+            connector.clone(),
+            "subscriptions",
+            set,
+            prepare,
+            on_push,
+            cancel,
+        ));
+        let (keys, hub, cancel) = (keys.clone(), hub.clone(), self.cancel.clone());
+        let (heard_on, orders) = (current.clone(), orders.clone());
+        self.spawn(async move {
+            let interest = hub.interest.clone();
+            let on_heard = |topic: &Topic| {
+                hub.heard(topic);
+                if *topic == Topic::Control {
+                    orders.give(Order::LookAgain);
+                }
+            };
+            keep_subscribed(keys, interest, heard_on, on_heard, cancel).await;
+        });
+        current
+    }
+
+    /// The task that exchanges the scripts, and what makes it read them again: SIGHUP, in development a changed file.
+    pub(super) fn keep_scripts(
+        &mut self,
+        keeper: Keeper,
+        inbox: mpsc::Receiver<Order>,
+        orders: &Orders,
+        config: &Config,
+    ) -> Result<(), ServeError> {
+        let mut hang_up = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
+        let (orders, cancel) = (orders.clone(), self.cancel.clone());
+        self.spawn(async move {
+            while let Some(Some(())) = cancel.run_until_cancelled(hang_up.recv()).await {
+                orders.give(Order::Reload);
+            }
+        });
+        let watched = config.lua_dir.as_deref();
+        let watched = watched.filter(|_| config.environment.is_development());
+        let folder_watch = watched.and_then(|dir| {
+            FolderWatch::new(dir)
+                .inspect_err(|error| {
+                    log::warn!(
+                        "changes in {} are not noticed, SIGHUP reloads: {error}",
+                        dir.display()
+                    );
+                })
+                .ok()
+        });
+        self.spawn(keeper.run(inbox, folder_watch, self.cancel.clone()));
+        Ok(())
+    }
+
+    /// Resolves when a task says that this Redis cannot be used at all.
+    pub(super) async fn refused(&mut self) -> ConnectError {
+        while let Some(ended) = self.tasks.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(panic) => {
+                    return ConnectError::Refused(format!("a task of the server failed: {panic}"));
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    pub(super) async fn end(mut self) {
+        self.cancel.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Hands what Redis published to the hub. Runs on the connection's own task: it must not block.
+fn deliver(keys: &Keys, hub: &Hub, orders: &Orders, push: PushInfo) {
+    let Some((topic, payload)) = published(keys, push) else {
+        return;
+    };
+    match &topic {
+        Topic::Room(room) => match RoomEvent::parse(*room, &payload) {
+            Some(event) => hub.room_event(*room, event),
+            None => log::warn!("an event of room {room} could not be read"),
+        },
+        Topic::User(user) => match RoomGained::parse(&payload) {
+            Some(gained) => hub.room_gained(user, &gained),
+            None => log::warn!("an event of a user's channel could not be read"),
+        },
+        Topic::Control => match serde_json::from_slice(&payload) {
+            Ok(Announcement::Reset) => hub.reset(),
+            Ok(Announcement::Scripts(question)) => orders.give(Order::Answer(question)),
+            Err(error) => {
+                log::warn!("what was announced to all servers is not understood: {error}")
+            }
+        },
+    }
+}

@@ -1,0 +1,78 @@
+//! Why a call of a script failed, and what the log and the client are told of it.
+
+use redis::{ParsingError, RedisError};
+
+use crate::error::{ChatError, ErrorCode};
+use crate::scripts::Script;
+
+/// Why a call of a script brought no result, in the words of who knows.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("there is no connection to Redis")]
+    Down,
+    #[error("Redis did not answer in time")]
+    TimedOut,
+    /// Redis refused, the script refused or failed, or the connection broke.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// The script returned what its header does not say.
+    #[error("it returned what the server cannot read: {0}")]
+    Unreadable(ParsingError),
+    /// A fault of the caller's.
+    #[error("a room has at least one member")]
+    NoMembers,
+}
+
+/// Tells the operator of a failure that is no refusal by a rule.
+pub(super) fn log_failure(script: Script, error: &CallError) {
+    let name = script.name();
+    match (error, ErrorCode::from(error)) {
+        (CallError::Redis(error), ErrorCode::Unavailable) => {
+            log::warn!("Redis refused {name}: {error}");
+        }
+        (error, ErrorCode::Internal) => log::error!("{name}.lua failed: {error}"),
+        _ => {}
+    }
+}
+
+impl From<&CallError> for ErrorCode {
+    fn from(error: &CallError) -> Self {
+        match error {
+            CallError::Down => Self::Unavailable,
+            CallError::TimedOut => Self::Timeout,
+            CallError::Redis(error) => of_redis(error),
+            CallError::Unreadable(_) | CallError::NoMembers => Self::Internal,
+        }
+    }
+}
+
+fn of_redis(error: &RedisError) -> ErrorCode {
+    if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() {
+        return ErrorCode::Timeout;
+    }
+    let code = error.code().and_then(ErrorCode::from_redis);
+    code.unwrap_or(ErrorCode::Internal)
+}
+
+/// The one place where a failed call becomes what the client is told.
+impl From<&CallError> for ChatError {
+    fn from(error: &CallError) -> Self {
+        let code = ErrorCode::from(error);
+        let text = match (code, error) {
+            (ErrorCode::Internal, _) => "the server failed to do this; its log says why",
+            // Nothing was stored.
+            (ErrorCode::Unavailable, _) => {
+                "the chat store cannot be used right now: nothing was stored, try again soon"
+            }
+            // A rule's own words.
+            (code, CallError::Redis(error)) if code != ErrorCode::Timeout => {
+                error.detail().unwrap_or_default()
+            }
+            // The command may have run.
+            _ => {
+                "the chat store did not answer in time: whether it was done is not known (a message can be sent again with the same clientMessageId)"
+            }
+        };
+        Self::new(code, text)
+    }
+}
