@@ -3,15 +3,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod auth;
+mod bad_edits;
 mod counting;
+mod edits;
 mod embedded;
+mod exchange;
 mod lifecycle;
 mod model;
 mod races;
 mod reset;
 mod retention;
 mod rooms;
+mod scripts;
 mod stories;
 mod support;
 mod tls;
 mod validation;
+#[path = "../shared/worked_edits.rs"]
+mod worked_edits;

@@ -11,7 +11,7 @@ use regex::Regex;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::header::{Source, read, root};
+use crate::files::{header, read, root};
 use crate::support::{PATIENCE, Redis, World, users};
 
 /// A terminal on a Redis: `redis-cli` reaches that one, fails where Redis does, and prints as it does to people
@@ -83,8 +83,7 @@ impl<'a> Terminal<'a> {
 }
 
 fn try_line(script: Script) -> String {
-    let text = read(&format!("{}.lua", script.name()));
-    Source::parse(&text).unwrap().try_line
+    header(script).try_line.text
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use chat_server::store::calls::{Missed, NewRoom};
 use chat_server::store::reply::Position;
 use serde_json::json;
 
-use crate::header::{Source, read};
+use crate::files::header;
 use crate::support::{World, crowd, refusal, user, users};
 
 #[tokio::test]
@@ -89,7 +89,7 @@ fn writing_calls(
         call(
             Script::InitializeChat,
             &making,
-            &[&room, "direct", "", "n1", "bob", "alice"],
+            &[&room, "direct", "", "n1", "5", "bob", "alice"],
         ),
         call(
             Script::EnterChat,
@@ -100,7 +100,7 @@ fn writing_calls(
         call(
             Script::SendMessage,
             &keys,
-            &["bob", "Hello", "m-1", "100", "86400"],
+            &["bob", "Hello", "m-1", "100", "86400", "16384"],
         ),
         call(Script::MarkAsRead, &keys, &["bob", id]),
         call(Script::RenewViewers, &keys, &["15000", "bobs-phone", "bob"]),
@@ -158,7 +158,7 @@ async fn a_key_of_a_wrong_type_leaves_nothing_half_written() {
             world.eval(script, &keys, &args).await.unwrap();
             assert_ne!(world.redis.dump().await, snapshot, "{script:?}");
 
-            let header = Source::parse(&read(&format!("{}.lua", script.name()))).unwrap();
+            let header = header(script);
             let mut kinds: Vec<&str> = header.keys.fixed.iter().map(|k| k.kind.as_str()).collect();
             while kinds.len() < keys.len() {
                 kinds.extend(header.keys.repeated.iter().map(|k| k.kind.as_str()));

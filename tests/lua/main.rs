@@ -2,12 +2,16 @@
 //! as `lua/README.md` shows. On real `redis-server` processes, without a chat server.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod behaviour;
 mod by_hand;
 mod contract;
+mod edits;
 mod faults;
-mod header;
+mod files;
 mod messages;
 mod readme;
 mod rooms;
 mod support;
 mod viewing;
+#[path = "../shared/worked_edits.rs"]
+mod worked_edits;

@@ -7,7 +7,7 @@ use chat_server::store::calls::Missed;
 use chat_server::store::reply::Position;
 use serde_json::json;
 
-use crate::support::{World, contents, refusal, user, users};
+use crate::support::{CONTENT_MAX_BYTES, World, contents, refusal, user, users};
 
 #[tokio::test]
 async fn a_message_is_stored_counted_and_told() {
@@ -548,4 +548,26 @@ async fn a_gap_older_than_the_retention_is_a_reset() {
         .await
         .unwrap();
     assert!(matches!(missed, Missed::Reset(now) if now == head));
+}
+
+#[tokio::test]
+async fn content_of_a_byte_too_many_is_refused() {
+    // Given a room, and what is just not too large
+    let world = World::start().await;
+    let [alice, bob, mallory] = users(["alice", "bob", "mallory"]);
+    let room = world.direct(&alice, &bob).await;
+    let largest = "é".repeat(CONTENT_MAX_BYTES / 2);
+    world.say(room, &alice, &largest).await;
+    let before = world.redis.dump().await;
+
+    // When it has one byte more, then whoever sends it learns what is accepted, and nothing is written
+    let longer = format!("{largest}x");
+    for user in [&alice, &mallory] {
+        let sent = world.store.send_message(room, user, &longer, None);
+        let error = sent.await.err().unwrap();
+        assert_eq!(error.code, ErrorCode::MessageTooLarge);
+        let expected = "\"content\" has 524289 bytes; at most 524288 are accepted";
+        assert_eq!(error.message, expected);
+    }
+    assert_eq!(world.redis.dump().await, before);
 }

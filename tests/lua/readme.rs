@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chat_server::error::ErrorCode;
 use chat_server::protocol::ids::{RoomId, UserId};
+use chat_server::scripts::check::header::Header;
+use chat_server::scripts::wire::{Announcement, Question, Want};
 use chat_server::scripts::{Script, ScriptSet};
 use chat_server::store::keys::{Keys, ROOM_KEYS, Topic};
 use regex::Regex;
 use serde_json::Value as Json;
 
 use crate::by_hand::masked;
-use crate::header::{Source, read};
+use crate::files::{header, read};
 use crate::support::{World, users};
 
 /// The cells of the table under a heading, without its head; code marks taken off.
@@ -36,12 +38,9 @@ fn section<'a>(readme: &'a str, heading: &str) -> &'a str {
     &rest[..rest.find("\n## ").unwrap_or(rest.len())]
 }
 
-fn sources() -> Vec<(Script, Source)> {
-    let source = |script: Script| {
-        let text = read(&format!("{}.lua", script.name()));
-        (script, Source::parse(&text).unwrap())
-    };
-    Script::ALL.into_iter().map(source).collect()
+fn headers() -> Vec<(Script, Header)> {
+    let with_header = |script: Script| (script, header(script));
+    Script::ALL.into_iter().map(with_header).collect()
 }
 
 #[test]
@@ -52,7 +51,7 @@ fn the_table_of_scripts_names_each_once() {
         .map(|row| row[0].clone())
         .collect();
     listed.sort();
-    let mut scripts: Vec<String> = sources()
+    let mut scripts: Vec<String> = headers()
         .iter()
         .map(|(script, _)| format!("[{0}.lua]({0}.lua)", script.name()))
         .collect();
@@ -64,8 +63,8 @@ fn the_table_of_scripts_names_each_once() {
 fn the_table_of_keys_is_that_of_the_headers() {
     // Given every key and channel that a header names, with its type
     let mut in_headers = BTreeMap::new();
-    for (_, source) in sources() {
-        for key in source.keys.all() {
+    for (_, header) in headers() {
+        for key in header.keys.all() {
             in_headers.insert(key.text.clone(), key.kind.clone());
         }
     }
@@ -118,8 +117,8 @@ fn the_examples_of_encoded_ids_are_right() {
 fn the_table_of_errors_is_that_of_the_headers() {
     let readme = read("README.md");
     let mut raised: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (script, source) in sources() {
-        for code in source.errors {
+    for (script, header) in headers() {
+        for code in header.errors.codes {
             raised
                 .entry(code)
                 .or_default()
@@ -187,9 +186,13 @@ async fn each_example_of_an_event_is_as_published() {
         .captures_iter(&readme)
         .map(|block| serde_json::from_str(&masked(&block[1])).unwrap())
         .collect();
-    let published: Vec<Json> = world
-        .events()
-        .await
+    let mut published = world.events().await;
+    let question = Question {
+        want: Want::Settle,
+        reply_to: world.keys.answers("0123456789abcdef0123456789abcdef"),
+    };
+    published.push(serde_json::to_value(Announcement::Scripts(question)).unwrap());
+    let published: Vec<Json> = published
         .iter()
         .map(|event| serde_json::from_str(&masked(&event.to_string())).unwrap())
         .collect();
@@ -219,7 +222,7 @@ async fn the_example_of_a_rule_works() {
     let send = async || {
         let mut call = redis::cmd("EVAL");
         call.arg(&changed).arg(keys.len()).arg(&keys);
-        call.arg(["alice", "Hello", "", "0", "86400"].as_slice());
+        call.arg(["alice", "Hello", "", "0", "86400", "16384"].as_slice());
         call.query_async::<redis::Value>(&mut world.redis.admin())
             .await
     };

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use chat_server::error::ErrorCode;
 use chat_server::protocol::ids::RoomId;
 use chat_server::store::calls::NewRoom;
 use serde_json::json;
 
-use crate::support::{World, crowd, user, users};
+use crate::support::{PARTICIPANTS_MAX, World, crowd, user, users};
 
 #[tokio::test]
 async fn two_people_have_one_room_however_often_it_is_made() {
@@ -271,4 +272,27 @@ async fn a_preview_is_cut_at_a_character() {
         let last = page.messages.last().unwrap();
         assert!(last.content == content && !last.truncated);
     }
+}
+
+#[tokio::test]
+async fn a_room_of_one_too_many_is_not_made() {
+    // Given one user more than may be in a room
+    let world = World::start().await;
+    let members = crowd(PARTICIPANTS_MAX + 1);
+
+    // When they want a group, then they are told how many may be, and nothing is written
+    let new = NewRoom {
+        room: RoomId::random(),
+        is_group: true,
+        name: "",
+        members: &members,
+    };
+    let error = world.store.initialize_chat(new).await.err().unwrap();
+    assert_eq!(error.code, ErrorCode::TooManyParticipants);
+    let expected = "a chat has at most 1000 participants, you among them";
+    assert_eq!(error.message, expected);
+    assert!(world.redis.dump().await.is_empty());
+
+    // And without that one it works
+    world.group(&members[1..]).await;
 }

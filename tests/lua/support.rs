@@ -29,6 +29,10 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long any wait lasts before it fails the test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The settings that the rules are given.
+pub(crate) const CONTENT_MAX_BYTES: usize = 512 * 1024;
+pub(crate) const PARTICIPANTS_MAX: usize = 1000;
+
 /// A running `redis-server` on a unix socket in a temporary folder, killed on drop.
 pub(crate) struct Redis {
     pub(crate) dir: TempDir,
@@ -145,14 +149,20 @@ impl World {
 
     /// With a retention of so many messages.
     pub(crate) async fn keeping(history_max_messages: u64) -> Self {
+        Self::with(ScriptSet::embedded().unwrap(), history_max_messages).await
+    }
+
+    /// With these scripts and a retention of so many messages.
+    pub(crate) async fn with(scripts: ScriptSet, history_max_messages: u64) -> Self {
         let redis = Redis::start().await;
         let rules = Rules {
             history_max_messages,
             dedupe_ttl: Duration::from_secs(24 * 60 * 60),
             viewer_lease: Duration::from_secs(60),
+            content_max_bytes: CONTENT_MAX_BYTES,
+            participants_max: PARTICIPANTS_MAX,
         };
         let (_, current) = watch::channel(Some(redis.admin.clone()));
-        let scripts = ScriptSet::embedded().unwrap();
         load_scripts(&mut redis.admin(), &scripts).await.unwrap();
         let keys = Keys::new("chat");
         let store = Store::new(

@@ -8,6 +8,7 @@ pub(crate) mod http;
 pub(crate) mod mirror;
 pub(crate) mod raw;
 pub(crate) mod redis;
+pub(crate) mod rules;
 pub(crate) mod server;
 pub(crate) mod token;
 

@@ -85,6 +85,11 @@ impl Server {
         signal(self.pid, "TERM");
     }
 
+    /// Sends SIGHUP: read the scripts again.
+    pub(crate) fn hang_up(&self) {
+        signal(self.pid, "HUP");
+    }
+
     /// Waits for the end, which must be a good one.
     pub(crate) async fn assert_exits_cleanly(&mut self) {
         let status = self.exited().await;

@@ -1,0 +1,487 @@
+//! Which scripts run, and how they are exchanged on live servers.
+
+use std::fs;
+
+use crate::support::rules::{Rules, list, scripts, scripts_do};
+use crate::support::server::Log;
+use crate::support::{Client, Redis, Server, Value, eventually, json};
+
+/// The content of a message that is sent now, as it is stored.
+async fn stored(device: &mut Client, room: &str) -> String {
+    device.say(room, "hello").await;
+    let history = device.history(room).await;
+    let last = history.last().expect("a message");
+    last["content"].as_str().expect("a text").to_owned()
+}
+
+async fn logged(log: &Log, what: &str) {
+    eventually(&format!("the log says `{what}`\n{log}"), async || {
+        log.text().contains(what)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_applied_set_reaches_every_server_and_those_that_start_later() {
+    // Given two servers with their own scripts
+    let redis = Redis::start().await;
+    let servers = [Server::start(&redis).await, Server::start(&redis).await];
+    let mut alice = Client::connect_delta(&servers[0], "alice").await;
+    let mut bob = Client::connect_delta(&servers[1], "bob").await;
+    let room = alice.open_room(&["bob"]).await;
+    assert_eq!(stored(&mut alice, &room).await, "hello");
+
+    // When another set is applied
+    let rules = Rules::export().await;
+    rules.tag("1:");
+    let applied = rules
+        .apply(&redis, &["--note", "tags", "--by", "dora"])
+        .await;
+    assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+    assert!(
+        applied.stdout.contains("2 of 2 servers run it"),
+        "{}",
+        applied.stdout
+    );
+
+    // Then it holds on both, with every connection kept
+    assert_eq!(stored(&mut alice, &room).await, "1:hello");
+    assert_eq!(stored(&mut bob, &room).await, "1:hello");
+
+    // And on a server that starts later, and on one that comes back
+    let later = Server::start(&redis).await;
+    logged(&later.log, "10 scripts loaded: applied set 1").await;
+    let mut carol = Client::connect_delta(&later, "bob").await;
+    assert_eq!(stored(&mut carol, &room).await, "1:hello");
+
+    // And the history tells who did it
+    let history = scripts_do(&redis, &["history"]).await;
+    assert!(history.starts_with("*   1  20"), "{history}");
+    assert!(
+        history
+            .trim_end()
+            .ends_with("dora  changed: send_message  tags"),
+        "{history}"
+    );
+}
+
+#[tokio::test]
+async fn rollback_goes_back_step_by_step() {
+    let redis = Redis::start().await;
+    let server = Server::start(&redis).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+
+    // Given nothing was ever applied, there is nothing to go back from
+    let refused = scripts(&redis, &["rollback"]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("there is no applied set"),
+        "{}",
+        refused.stderr
+    );
+
+    // And given three sets
+    for tag in ["1:", "2:", "3:"] {
+        let rules = Rules::export().await;
+        rules.tag(tag);
+        let applied = rules.apply(&redis, &["--no-behaviour"]).await;
+        assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+    }
+    assert_eq!(stored(&mut alice, &room).await, "3:hello");
+
+    // When one goes back, then it is to the set before, to the one named, to the binary's own
+    scripts_do(&redis, &["rollback"]).await;
+    assert_eq!(stored(&mut alice, &room).await, "2:hello");
+    scripts_do(&redis, &["rollback"]).await;
+    assert_eq!(stored(&mut alice, &room).await, "1:hello");
+    let refused = scripts(&redis, &["rollback"]).await;
+    assert!(
+        refused.stderr.contains("rollback embedded"),
+        "{}",
+        refused.stderr
+    );
+    scripts_do(&redis, &["rollback", "3"]).await;
+    assert_eq!(stored(&mut alice, &room).await, "3:hello");
+    scripts_do(&redis, &["rollback", "embedded"]).await;
+    assert_eq!(stored(&mut alice, &room).await, "hello");
+    let history = scripts_do(&redis, &["history"]).await;
+    assert!(
+        history.ends_with("* the servers' own scripts are current\n"),
+        "{history}"
+    );
+    let refused = scripts(&redis, &["rollback", "9"]).await;
+    assert!(
+        refused.stderr.contains("set 9 is not kept"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[tokio::test]
+async fn the_last_ten_sets_are_kept_and_numbers_are_never_used_again() {
+    let redis = Redis::start().await;
+    let rules = Rules::export().await;
+    for _ in 1..=12 {
+        let applied = rules.apply(&redis, &["--no-behaviour"]).await;
+        assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+        assert!(
+            applied.stdout.contains("no server is running"),
+            "{}",
+            applied.stdout
+        );
+    }
+    let history = scripts_do(&redis, &["history", "--json"]).await;
+    let history: Value = serde_json::from_str(&history).expect("JSON");
+    assert_eq!(history["current"], 12);
+    let numbers: Vec<u64> = history["sets"]
+        .as_array()
+        .expect("sets")
+        .iter()
+        .map(|set| set["number"].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(numbers, (3..=12).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_dev_reset_leaves_applied_sets_alone() {
+    let redis = Redis::start().await;
+    let server = Server::start(&redis).await;
+    let rules = Rules::export().await;
+    rules.tag("1:");
+    rules.apply(&redis, &["--no-behaviour"]).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+
+    alice.done("resetRedisForDevelopment", Value::Null).await;
+
+    let room = alice.open_room(&["bob"]).await;
+    assert_eq!(stored(&mut alice, &room).await, "1:hello");
+    let later = Server::start(&redis).await;
+    logged(&later.log, "applied set 1").await;
+}
+
+#[tokio::test]
+async fn a_set_of_another_contract_is_not_run_and_said_so() {
+    // Given an installation whose current set belongs to a newer server
+    let redis = Redis::start().await;
+    let rules = Rules::export().await;
+    rules.tag("1:");
+    rules.apply(&redis, &["--no-behaviour"]).await;
+    let set: String = redis.run("HGET chat:scripts set:1").await;
+    let mut set: Value = serde_json::from_str(&set).expect("JSON");
+    set["contract"] = json!(999);
+    let store = async |set: &Value| {
+        let mut hset = redis::cmd("HSET");
+        hset.arg("chat:scripts").arg("set:1").arg(set.to_string());
+        hset.exec_async(&mut redis.admin()).await.expect("HSET");
+    };
+    store(&set).await;
+
+    // When a server of this version starts, then it runs its own scripts, and says why
+    let server = Server::start(&redis).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    assert_eq!(stored(&mut alice, &room).await, "hello");
+    logged(&server.log, "set 1 is for contract 999").await;
+    let told = list_of_servers(&redis).await;
+    assert_eq!(told[0]["set"], "the embedded set");
+    let refused = told[0]["refused"].as_str().expect("a reason");
+    assert!(refused.contains("contract 999"), "{refused}");
+
+    // And a set that somebody changed in Redis is not run either
+    set["contract"] = json!(1);
+    set["scripts"]["send_message"]["text"] = json!("#!lua\nreturn 1");
+    store(&set).await;
+    let other = Server::start(&redis).await;
+    logged(&other.log, "send_message.lua has not its SHA1").await;
+    let mut bob = Client::connect_delta(&other, "bob").await;
+    assert_eq!(stored(&mut bob, &room).await, "hello");
+}
+
+async fn list_of_servers(redis: &Redis) -> Vec<Value> {
+    let list = list(redis).await;
+    list["servers"].as_array().expect("servers").clone()
+}
+
+#[tokio::test]
+async fn lua_dir_is_run_and_the_embedded_stand_in_for_what_is_missing() {
+    let redis = Redis::start().await;
+    let rules = Rules::export().await;
+    rules.tag("dir:");
+    fs::remove_file(rules.file("leave_chat")).expect("remove");
+    fs::remove_file(rules.file("sync_room")).expect("remove");
+    let server = Server::on(&redis)
+        .env("LUA_DIR", &rules.path().display().to_string())
+        .start()
+        .await;
+    let log = server.log.text();
+    assert!(log.contains("embedded are leave_chat, sync_room"), "{log}");
+    let place = format!("10 scripts loaded: the folder {}", rules.path().display());
+    assert!(log.contains(&place), "{log}");
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    assert_eq!(stored(&mut alice, &room).await, "dir:hello");
+
+    // An applied set is for servers without a folder of their own
+    let other = Rules::export().await;
+    other.tag("applied:");
+    let applied = other.apply(&redis, &["--no-behaviour"]).await;
+    assert_eq!(applied.code, Some(1));
+    assert!(
+        applied.stdout.contains("LUA_DIR is set"),
+        "{}",
+        applied.stdout
+    );
+    assert_eq!(stored(&mut alice, &room).await, "dir:hello");
+}
+
+#[tokio::test]
+async fn a_server_does_not_start_with_a_bad_lua_dir() {
+    let redis = Redis::start().await;
+    let rules = Rules::export().await;
+    let line = rules.edit(
+        "enter_chat",
+        "local count, bytes = 0, 0",
+        "local count, = 0",
+    );
+    let path = rules.path().display().to_string();
+    let exit = Server::on(&redis).env("LUA_DIR", &path).run().await;
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    let place = format!("{path}/enter_chat.lua:{line}: ");
+    assert!(exit.stderr.contains(&place), "{}", exit.stderr);
+
+    let absent = Server::on(&redis)
+        .env("LUA_DIR", "/nowhere/rules")
+        .run()
+        .await;
+    assert_eq!(absent.code, Some(1));
+    assert!(
+        absent.stderr.contains("/nowhere/rules: No such file"),
+        "{}",
+        absent.stderr
+    );
+}
+
+#[tokio::test]
+async fn sighup_reads_lua_dir_again_all_or_nothing() {
+    // Given a production server, which does not watch its folder
+    let redis = Redis::start().await;
+    let rules = Rules::export().await;
+    let server = Server::on(&redis)
+        .env("APP_ENV", "production")
+        .env("LUA_DIR", &rules.path().display().to_string())
+        .start()
+        .await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+
+    // When a file is edited and the server told, then it holds
+    rules.tag("2:");
+    server.hang_up();
+    logged(&server.log, "is in effect, changed: send_message").await;
+    assert_eq!(stored(&mut alice, &room).await, "2:hello");
+
+    // When another edit is bad, then the old one stays, and the log has the place
+    rules.edit("send_message", "'2:'", "'3:'");
+    let line = rules.edit("mark_as_read", "rev = rev + 1", "rev = rev + + 1");
+    server.hang_up();
+    let place = format!("{}:{line}: ", rules.file("mark_as_read").display());
+    logged(&server.log, &place).await;
+    logged(&server.log, "the old ones stay in effect").await;
+    assert_eq!(stored(&mut alice, &room).await, "2:hello");
+    let told = list_of_servers(&redis).await;
+    let note = told[0]["note"].as_str().expect("a note");
+    assert!(
+        note.contains("the folder as it is now was refused"),
+        "{note}"
+    );
+}
+
+#[tokio::test]
+async fn in_development_a_changed_file_is_noticed() {
+    let redis = Redis::start().await;
+    let rules = Rules::export().await;
+    let server = Server::on(&redis)
+        .env("LUA_DIR", &rules.path().display().to_string())
+        .start()
+        .await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+
+    rules.tag("saved:");
+    logged(&server.log, "is in effect, changed: send_message").await;
+    assert_eq!(stored(&mut alice, &room).await, "saved:hello");
+}
+
+#[tokio::test]
+async fn list_tells_what_every_server_does_and_where_they_differ() {
+    let redis = Redis::start().await;
+    let rules = Rules::export().await;
+    rules.tag("x:");
+    let own = Server::start(&redis).await;
+    let other = Server::on(&redis)
+        .env("LUA_DIR", &rules.path().display().to_string())
+        .start()
+        .await;
+    let mut alice = Client::connect_delta(&own, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    for _ in 0..3 {
+        alice.say(&room, "hello").await;
+    }
+
+    let told = list(&redis).await;
+    assert_eq!(told["set"], "the embedded set");
+    let loaded = told["scripts"].as_array().expect("scripts");
+    assert_eq!(loaded.len(), 10);
+    assert!(
+        loaded.iter().all(|script| script["loaded"] == true),
+        "{told}"
+    );
+    let diverging = told["diverging"].as_array().expect("a list");
+    assert_eq!(diverging.len(), 1, "{told}");
+    assert_eq!(diverging[0]["script"], "send_message");
+    let of = |server: &Server| {
+        let address = server.address.to_string();
+        let servers = told["servers"].as_array().expect("servers");
+        let found = servers
+            .iter()
+            .find(|told| told["server"]["address"] == *address);
+        let scripts = found.expect("the server")["scripts"].as_array();
+        let mut scripts = scripts.expect("scripts").iter();
+        scripts
+            .find(|script| script["name"] == "send_message")
+            .cloned()
+            .expect("it")
+    };
+    // The fence of `open_room` is a message too.
+    assert_eq!(of(&own)["calls"], 4);
+    let (average, worst) = (of(&own)["averageUs"].as_u64(), of(&own)["worstUs"].as_u64());
+    assert!(average > Some(0) && average <= worst, "{told}");
+    assert_eq!(of(&other)["calls"], 0);
+
+    let text = scripts_do(&redis, &["list"]).await;
+    assert_eq!(text.matches('≠').count(), 2, "{text}");
+    assert!(text.contains("1 of 2 servers run other scripts"), "{text}");
+}
+
+#[tokio::test]
+async fn show_and_diff_print_what_runs() {
+    let redis = Redis::start().await;
+    let rules = Rules::export().await;
+    rules.tag("9:");
+    rules.apply(&redis, &["--no-behaviour"]).await;
+    let text = fs::read_to_string(rules.file("send_message")).expect("a script");
+    assert_eq!(scripts_do(&redis, &["show", "send_message"]).await, text);
+    assert_eq!(
+        scripts_do(&redis, &["show", "send_message.lua", "--set", "1"]).await,
+        text
+    );
+    let own = scripts_do(&redis, &["show", "send_message", "--embedded"]).await;
+    assert_ne!(own, text);
+    let diff = scripts_do(&redis, &["diff"]).await;
+    assert!(
+        diff.starts_with("--- a/send_message.lua\n+++ b/send_message.lua\n@@"),
+        "{diff}"
+    );
+    assert!(diff.contains("or '9:' .. content\n"), "{diff}");
+    assert_eq!(scripts_do(&redis, &["diff", "--embedded"]).await, "");
+}
+
+#[tokio::test]
+async fn run_calls_a_script_with_real_keys() {
+    let redis = Redis::start().await;
+    let server = Server::start(&redis).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let run = async |arguments: &[&str]| -> Value {
+        let mut all = vec!["run"];
+        all.extend(arguments);
+        let printed = scripts_do(&redis, &all).await;
+        serde_json::from_str(&printed).expect("JSON")
+    };
+
+    // What is written by hand reaches connected devices
+    let made = run(&[
+        "initialize_chat",
+        "--user",
+        "bob",
+        "--with",
+        "alice",
+        "--yes",
+    ])
+    .await;
+    assert_eq!(made["created"], true);
+    let room = made["room"].as_str().expect("a room").to_owned();
+    alice
+        .until("chatEntry", |entry| entry["roomId"] == *room)
+        .await;
+    let room_arguments = ["--room", &room, "--user", "bob"];
+    let with_room = |first: &'static str, more: &[&'static str]| -> Vec<String> {
+        let all = std::iter::once(&first).chain(&room_arguments).chain(more);
+        all.map(|word| (*word).to_owned()).collect()
+    };
+    let run_in_room = async |first: &'static str, more: &[&'static str]| {
+        let words = with_room(first, more);
+        run(&words.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    let sent = run_in_room("send_message", &["--content", "by hand", "--yes"]).await;
+    assert_eq!(sent["seq"], 1);
+    let got = alice.until("newMessage", |_| true).await;
+    assert_eq!(
+        (&got["content"], &got["id"]),
+        (&json!("by hand"), &sent["id"])
+    );
+
+    // Reads need no consent
+    let page = run_in_room("get_history", &["--limit", "5"]).await;
+    assert_eq!(page["messages"][0]["content"], "by hand");
+    let chats = run(&["get_chat_list", "--user", "alice"]).await;
+    assert_eq!(chats["entries"][0]["entry"]["unreadCnt"], 1);
+    let epoch = page["position"]["epoch"].as_str().expect("an epoch");
+    let missed = run(&["sync_room", "--room", &room, "--epoch", epoch, "--rev", "1"]).await;
+    assert_eq!(missed["messages"][0]["content"], "by hand");
+
+    // Writes do, and what is missing is named
+    let refused = scripts(&redis, &["run", "send_message", "--room", &room]).await;
+    assert!(refused.stderr.contains("say --yes"), "{}", refused.stderr);
+    let refused = scripts(&redis, &["run", "send_message", "--room", &room, "--yes"]).await;
+    assert!(
+        refused.stderr.contains("send_message needs --content"),
+        "{}",
+        refused.stderr
+    );
+    let stranger = ["run", "get_history", "--room", &room, "--user", "mallory"];
+    let refused = scripts(&redis, &stranger).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("NotMember"), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn check_prints_a_line_for_each_script_or_json() {
+    let redis = Redis::start().await;
+    let ok = scripts_do(&redis, &["check"]).await;
+    assert_eq!(
+        ok.lines().filter(|line| line.starts_with("ok  ")).count(),
+        10,
+        "{ok}"
+    );
+    assert!(ok.contains("cases on a scratch Redis"), "{ok}");
+
+    let rules = Rules::export().await;
+    let line = rules.edit("send_message", "'XLEN'", "'FLUSHALL'");
+    let path = rules.path().display().to_string();
+    let bad = scripts(&redis, &["check", &path]).await;
+    assert_eq!(bad.code, Some(1), "{}", bad.stdout);
+    let place = format!("{path}/send_message.lua:{line}: ");
+    assert!(bad.stdout.contains(&place), "{}", bad.stdout);
+    assert_eq!(bad.stdout.matches("ok  ").count(), 9, "{}", bad.stdout);
+
+    let bad = scripts(&redis, &["check", &path, "--json"]).await;
+    assert_eq!(bad.code, Some(1));
+    let told: Value = serde_json::from_str(&bad.stdout).expect("JSON");
+    assert_eq!(told["ok"], false);
+    assert_eq!(told["problems"][0]["line"], line);
+    let unsound = told["scripts"].as_array().expect("scripts").iter();
+    let unsound: Vec<&Value> = unsound.filter(|script| script["ok"] == false).collect();
+    assert_eq!(unsound.len(), 1);
+    assert_eq!(unsound[0]["name"], "send_message");
+}

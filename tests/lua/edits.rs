@@ -1,0 +1,337 @@
+//! The worked edits of `lua/README.md`: each is applied to the delivered scripts, and does what it says.
+
+use std::process::Command;
+
+use chat_server::error::{ChatError, ErrorCode};
+use chat_server::protocol::ids::{RoomId, UserId};
+use chat_server::scripts::behaviour;
+use chat_server::scripts::check::check_set;
+use chat_server::scripts::set::Source;
+use chat_server::scripts::{Script, ScriptSet, ScriptText};
+use chat_server::store::calls::{Missed, NewRoom};
+use chat_server::store::reply::PositionedEntry;
+use serde_json::json;
+
+use crate::files::{read, root};
+use crate::support::{World, contents, crowd, users};
+use crate::worked_edits::{ARCHIVES, NO_READ_MARKERS, SLOW_MODE, WELCOME, WORD_FILTER, edited};
+
+const ALL: [&str; 5] = [WORD_FILTER, SLOW_MODE, WELCOME, NO_READ_MARKERS, ARCHIVES];
+
+/// The delivered scripts with one edit.
+fn set_with(title: &str) -> ScriptSet {
+    let delivered = ScriptSet::embedded().unwrap();
+    edited(title)
+        .into_iter()
+        .fold(delivered, |set, (file, text)| {
+            let script = Script::of_name(file.strip_suffix(".lua").unwrap()).unwrap();
+            set.with(script, ScriptText::new(text, Source::File(file.into())))
+        })
+}
+
+async fn world_with(title: &str) -> World {
+    World::with(set_with(title), 0).await
+}
+
+/// What the user is told: the code, and the sentence after it.
+fn refused<T>(outcome: Result<T, ChatError>) -> (ErrorCode, String) {
+    let error = outcome.err().expect("a refusal");
+    (error.code, error.message)
+}
+
+async fn entry(world: &World, user: &UserId, room: RoomId) -> PositionedEntry {
+    let list = world.store.get_chat_list(user, &[room], false).await;
+    list.unwrap().entries.remove(0).unwrap()
+}
+
+async fn set_ext(world: &World, room: RoomId, field: &str, value: &str) {
+    let ext = world.key(room, "ext");
+    let _: u64 = world.redis.run(&["HSET", &ext, field, value]).await;
+}
+
+#[test]
+fn the_readme_has_no_other_edits() {
+    assert_eq!(read("README.md").matches("```diff\n").count(), ALL.len());
+}
+
+#[test]
+fn each_edit_leaves_good_lua() {
+    for title in ALL {
+        // Given an edit, when luacheck reads what it makes of the scripts, then it has nothing to say
+        let folder = tempfile::tempdir().unwrap();
+        for (file, text) in edited(title) {
+            let lines = text.lines().count();
+            assert!(lines < 120, "{title}: {file} has {lines} lines");
+            std::fs::write(folder.path().join(file), text).unwrap();
+        }
+        let luacheck = Command::new("luacheck")
+            .arg("--config")
+            .arg(root().join(".luacheckrc"))
+            .arg(folder.path())
+            .output()
+            .expect("luacheck must be in PATH");
+        let said = String::from_utf8_lossy(&luacheck.stdout);
+        assert!(luacheck.status.success(), "{title}:\n{said}");
+    }
+}
+
+#[test]
+fn the_checks_find_nothing_wrong_with_an_edit() {
+    for title in ALL {
+        let problems = check_set(&set_with(title));
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert!(lines.is_empty(), "{title}:\n{}", lines.join("\n"));
+    }
+}
+
+#[tokio::test]
+async fn each_edit_keeps_what_the_server_relies_on() {
+    let program = behaviour::scratch_program().expect("redis-server must be in PATH");
+    for title in ALL {
+        let outcome = behaviour::run(&set_with(title), &program).await;
+        let report = outcome.unwrap_or_else(|error| panic!("{title}: {error}"));
+        // The cases do nothing that an edit has a rule against.
+        assert_eq!(report.rejected, [], "{title}");
+    }
+}
+
+#[tokio::test]
+async fn the_word_filter_refuses_whole_words() {
+    // Given a room with a message from before the filter's time
+    let mut world = world_with(WORD_FILTER).await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    world.follow_room(room).await;
+    let store = &world.store;
+    let first = store.send_message(room, &alice, "Hello", Some("m-1")).await;
+    world.published().await;
+    let before = world.redis.dump().await;
+
+    // When a message has an unwanted word, then it is refused with the rule's own sentence, and nothing is written
+    let store = &world.store;
+    for content in ["Casino", "the CASINO!", "a lottery-ticket"] {
+        assert_eq!(
+            refused(store.send_message(room, &alice, content, None).await),
+            (
+                ErrorCode::Rejected,
+                "No advertising in this chat, please.".into()
+            ),
+            "{content}"
+        );
+    }
+    assert_eq!(world.redis.dump().await, before);
+
+    // And what was stored is still found, whatever the word list says now
+    let again = store.send_message(room, &alice, "Casino", Some("m-1"));
+    let again = again.await.unwrap();
+    assert_eq!((again.id, again.duplicate), (first.unwrap().id, true));
+    assert_eq!(world.published().await, []);
+
+    // And parts of other words are no matter
+    world.say(room, &alice, "casinos, élotteryé").await;
+}
+
+#[tokio::test]
+async fn slow_mode_lets_each_user_send_one_message_in_five_seconds() {
+    // Given Alice and Bob's room in slow mode, and Alice has sent a message
+    let world = world_with(SLOW_MODE).await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    set_ext(&world, room, "slow_secs", "5").await;
+    let store = &world.store;
+    let first = store.send_message(room, &alice, "One", Some("m-1")).await;
+    let before = world.redis.dump().await;
+
+    // Then her next one is refused, and nothing is written
+    let (code, text) = refused(store.send_message(room, &alice, "Two", Some("m-2")).await);
+    assert_eq!(code, ErrorCode::Rejected);
+    assert!(text.starts_with("This chat is in slow mode"), "{text}");
+    assert_eq!(world.redis.dump().await, before);
+
+    // But the first one again is a duplicate, and Bob has a turn of his own
+    let again = store.send_message(room, &alice, "One", Some("m-1")).await;
+    assert_eq!(again.unwrap().id, first.unwrap().id);
+    world.say(room, &bob, "Hello").await;
+
+    // When five seconds have passed, then she can send
+    let ext = world.key(room, "ext");
+    let sent_ms: u64 = world.redis.run(&["HGET", &ext, "slow:alice"]).await;
+    set_ext(&world, room, "slow:alice", &(sent_ms - 5000).to_string()).await;
+    world.say(room, &alice, "Two").await;
+
+    // And rooms that it is not on in know nothing of it
+    let _: u64 = world.redis.run(&["HDEL", &ext, "slow_secs"]).await;
+    world.say(room, &alice, "Three").await;
+    world.say(room, &alice, "Four").await;
+}
+
+#[tokio::test]
+async fn a_group_begins_with_a_welcome() {
+    // Given Alice, Bob and Carol
+    let mut world = world_with(WELCOME).await;
+    let members = users(["alice", "bob", "carol"]);
+    let [alice, bob, _] = &members;
+    world.follow_user(bob).await;
+
+    // When Alice makes a group
+    let room = RoomId::random();
+    let new = || NewRoom {
+        room,
+        is_group: true,
+        name: "Book club",
+        members: &members,
+    };
+    let made = world.store.initialize_chat(new()).await.unwrap();
+
+    // Then her entry has the welcome as her own message, read
+    assert!(made.created);
+    let entry_of_alice = made.entry.unwrap();
+    let last = entry_of_alice.entry.last_message.unwrap();
+    assert_eq!((last.content.as_str(), last.seq), ("Welcome!", 1));
+    assert_eq!(
+        (last.sender_id, last.read_by),
+        ("alice".into(), vec!["alice".into()])
+    );
+    assert_eq!(entry_of_alice.entry.unread_cnt, 0);
+
+    // And the event sends the others to read theirs, where it is unread
+    let events = world.events().await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(
+        (&events[0]["fresh"], &events[0]["seq"], &events[0]["rev"]),
+        (&json!(false), &json!(1), &json!(1))
+    );
+    assert_eq!(events[0]["lastId"], last.id.to_string());
+    let entry_of_bob = entry(&world, bob, room).await;
+    assert_eq!(entry_of_bob.position, entry_of_alice.position);
+    assert_eq!(entry_of_bob.entry.unread_cnt, 1);
+
+    // And a server that begins with the event has missed nothing, and goes on from there
+    let missed = world.store.sync_room(room, &entry_of_bob.position).await;
+    assert!(matches!(missed.unwrap(), Missed::Page(page) if page.messages.is_empty()));
+    assert_eq!(world.say(room, bob, "Hello").await.seq, 2);
+    let page = world.latest(room, alice).await;
+    assert_eq!(contents(&page), ["Welcome!", "Hello"]);
+
+    // When the group is asked for again, then it is there, without another welcome
+    let found = world.store.initialize_chat(new()).await.unwrap();
+    assert!(!found.created && found.event.is_none());
+    assert_eq!(found.entry.unwrap().position.seq, 2);
+
+    // And two people's room begins empty, as ever
+    let direct = world.direct(alice, bob).await;
+    assert!(
+        entry(&world, bob, direct)
+            .await
+            .entry
+            .last_message
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn without_read_markers_nobody_learns_who_has_read() {
+    for size in [2, 101] {
+        // Given a room without read markers, and Bob views it on his phone
+        let mut world = world_with(NO_READ_MARKERS).await;
+        let [alice, bob] = users(["alice", "bob"]);
+        let mut members = vec![alice.clone(), bob.clone()];
+        members.extend(crowd(size - 2));
+        let room = world.group(&members).await;
+        set_ext(&world, room, "receipts", "off").await;
+        world.say(room, &alice, "One").await;
+        world.follow_room(room).await;
+        let phone = world.enter(room, &bob).await;
+        let id = world.say(room, &alice, "Two").await;
+        let viewers = [(phone, bob.clone())];
+        world.store.renew_viewers(room, &viewers).await.unwrap();
+        world.say(room, &alice, "Three").await;
+        world.store.leave_chat(room, &bob, phone).await.unwrap();
+        let last = world.say(room, &alice, "Four").await;
+        let marked = world.store.mark_as_read(room, &bob, last).await;
+
+        // Then his own count is right, and only he is told of his marker, each time that it moves
+        assert_eq!(marked.unwrap().read_seq, 4);
+        assert_eq!(entry(&world, &bob, room).await.entry.unread_cnt, 0);
+        let (reads, messages): (Vec<_>, Vec<_>) = world
+            .events()
+            .await
+            .into_iter()
+            .partition(|event| event["event"] == "read");
+        let told: Vec<_> = reads.iter().map(|e| (&e["to"], &e["readSeq"])).collect();
+        let to = json!("user");
+        assert_eq!(
+            told,
+            [
+                (&to, &json!(1)),
+                (&to, &json!(2)),
+                (&to, &json!(3)),
+                (&to, &json!(4))
+            ]
+        );
+        for message in messages {
+            assert_eq!(message["readCount"], 1, "{message}");
+            assert!(message.get("readBy").is_none(), "{message}");
+        }
+
+        // And no page and no entry tells of him
+        let device = chat_server::protocol::ids::DeviceId::random();
+        let entered = world.store.enter_chat(room, &alice, device, 50).await;
+        let mut told = entered.unwrap().page.messages;
+        told.extend(world.latest(room, &alice).await.messages);
+        let mut from = world.latest(room, &alice).await.position;
+        (from.rev, from.last_id) = (from.rev - 1, id);
+        match world.store.sync_room(room, &from).await.unwrap() {
+            Missed::Page(page) => told.extend(page.messages),
+            _ => panic!("no page"),
+        }
+        let again = NewRoom {
+            room,
+            is_group: true,
+            name: "",
+            members: &members,
+        };
+        let found = world.store.initialize_chat(again).await.unwrap();
+        told.extend(found.entry.unwrap().entry.last_message);
+        told.extend(entry(&world, &alice, room).await.entry.last_message);
+        assert_eq!(told.len(), 4 + 4 + 2 + 1 + 1);
+        for message in told {
+            assert_eq!((message.read_by, message.read_count), (vec![], 1));
+        }
+
+        // When they are on again, then all see the markers as they are
+        set_ext(&world, room, "receipts", "on").await;
+        let last = entry(&world, &alice, room).await.entry.last_message;
+        assert_eq!(last.unwrap().read_count, 2);
+    }
+}
+
+#[tokio::test]
+async fn an_archive_keeps_more() {
+    // Given a server that keeps 100 messages, an archive, and a group that is none
+    let world = World::with(set_with(ARCHIVES), 100).await;
+    let members = users(["alice", "bob", "carol"]);
+    let group = async |name| {
+        let room = RoomId::random();
+        let new = NewRoom {
+            room,
+            is_group: true,
+            name,
+            members: &members,
+        };
+        world.store.initialize_chat(new).await.unwrap();
+        for number in 0..350 {
+            world.say(room, &members[0], &number.to_string()).await;
+        }
+        let kept: u64 = world
+            .redis
+            .run(&["XLEN", &world.key(room, "messages")])
+            .await;
+        kept
+    };
+
+    // When 350 messages are sent in each, then the archive has them all
+    assert_eq!(group("archive of 2025").await, 350);
+    let kept = group("not an archive").await;
+    assert!((100..=200).contains(&kept), "{kept}");
+}
