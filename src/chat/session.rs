@@ -74,12 +74,17 @@ impl Session {
         };
         let error = outcome.err()?;
         let code = error.code;
+        self.refuse(id.as_ref(), event.as_deref(), error);
+        Some(code)
+    }
+
+    /// Answers a request with an error.
+    pub fn refuse(&self, id: Option<&RequestId>, event: Option<&str>, error: ChatError) {
         let error = match event {
-            Some(event) if event.len() <= 64 => error.of_event(&event),
+            Some(event) if event.len() <= 64 => error.of_event(event),
             _ => error,
         };
-        self.device.send(Frame::error(id.as_ref(), &error));
-        Some(code)
+        self.device.send(Frame::error(id, &error));
     }
 
     async fn perform(

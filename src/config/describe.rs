@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::settings as s;
 use super::{
-    AllowedOrigins, AuthConfig, ChatConfig, Config, ConfigErrors, Environment, KeySource, Limits,
-    Problem, RedisConfig, Timing, redis_url,
+    AllowedOrigins, AuthConfig, ChatConfig, Config, ConfigErrors, Durability, Environment,
+    KeySource, Limits, Problem, RedisConfig, Timing, redis_url,
 };
 
 /// Stands for a secret.
@@ -65,7 +65,19 @@ fn describe_redis(redis: &RedisConfig) -> Values {
             folder(redis.runtime_dir.as_deref()),
         ),
         (s::REDIS_CALL_TIMEOUT_MS.name, millis(redis.call_timeout)),
+        (s::REDIS_CALLS_AT_ONCE.name, redis.calls_at_once.to_string()),
+        (s::DURABILITY.name, redis.durability.to_string()),
     ]
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Fsync => f.write_str("fsync"),
+            Self::Replicas(number) => write!(f, "replicas:{number}"),
+        }
+    }
 }
 
 fn describe_auth(auth: &AuthConfig) -> Values {
@@ -97,6 +109,9 @@ fn describe_limits(limits: &Limits) -> Values {
         (s::MAX_PARTICIPANTS, limits.max_participants),
         (s::QUEUE_MAX_FRAMES, limits.queue_max_frames),
         (s::QUEUE_MAX_BYTES, limits.queue_max_bytes),
+        (s::MAX_REQUESTS_PER_SEC, limits.max_requests_per_sec),
+        (s::MAX_REQUEST_BURST, limits.max_request_burst),
+        (s::MAX_REQUESTS_WAITING, limits.max_requests_waiting),
     ]
     .map(|(setting, value)| (setting.name, value.to_string()))
     .to_vec()
@@ -164,6 +179,8 @@ impl fmt::Debug for RedisConfig {
             .field("data_dir", &self.data_dir)
             .field("runtime_dir", &self.runtime_dir)
             .field("call_timeout", &self.call_timeout)
+            .field("calls_at_once", &self.calls_at_once)
+            .field("durability", &self.durability)
             .finish()
     }
 }

@@ -97,6 +97,21 @@ pub struct RedisConfig {
     pub runtime_dir: Option<PathBuf>,
     /// How long one call may take.
     pub call_timeout: Duration,
+    /// Calls under way at once.
+    pub calls_at_once: usize,
+    /// What an ack promises.
+    pub durability: Durability,
+}
+
+/// What the ack of a write promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Redis has it in memory.
+    Memory,
+    /// It is on disk.
+    Fsync,
+    /// So many replicas have it too.
+    Replicas(u32),
 }
 
 /// How tokens are checked.
@@ -144,6 +159,12 @@ pub struct Limits {
     pub queue_max_frames: usize,
     /// Bytes that may wait for one device.
     pub queue_max_bytes: usize,
+    /// Requests of one device in a second, on the long run; 0 for any number.
+    pub max_requests_per_sec: usize,
+    /// Requests of one device at once, after a quiet time.
+    pub max_request_burst: usize,
+    /// Requests of one Socket.IO device that may wait for the ones before them.
+    pub max_requests_waiting: usize,
 }
 
 /// How chats behave.
@@ -395,6 +416,23 @@ fn read_redis(reader: &mut Reader<'_>) -> RedisConfig {
             .unwrap_or_default(),
         runtime_dir: reader.text(&s::REDIS_RUNTIME_DIR).map(PathBuf::from),
         call_timeout: reader.millis(&s::REDIS_CALL_TIMEOUT_MS),
+        calls_at_once: reader.count(&s::REDIS_CALLS_AT_ONCE),
+        durability: reader
+            .parsed(&s::DURABILITY, durability)
+            .unwrap_or(Durability::Memory),
+    }
+}
+
+fn durability(text: &str) -> Option<Durability> {
+    match text {
+        "memory" => Some(Durability::Memory),
+        "fsync" => Some(Durability::Fsync),
+        _ => {
+            let replicas = text.strip_prefix("replicas:")?.parse().ok()?;
+            (1..=9)
+                .contains(&replicas)
+                .then_some(Durability::Replicas(replicas))
+        }
     }
 }
 
@@ -504,6 +542,9 @@ fn read_limits(reader: &mut Reader<'_>) -> Limits {
         max_participants: reader.count(&s::MAX_PARTICIPANTS),
         queue_max_frames: reader.count(&s::QUEUE_MAX_FRAMES),
         queue_max_bytes: reader.count(&s::QUEUE_MAX_BYTES),
+        max_requests_per_sec: reader.count(&s::MAX_REQUESTS_PER_SEC),
+        max_request_burst: reader.count(&s::MAX_REQUEST_BURST),
+        max_requests_waiting: reader.count(&s::MAX_REQUESTS_WAITING),
     };
     let (content, frame) = (limits.max_content_bytes, limits.max_frame_bytes);
     // A refused frame limit reads as 0; it is reported already.

@@ -99,6 +99,8 @@ pub const GROUPS: &[Group] = &[
             REDIS_DATA_DIR,
             REDIS_RUNTIME_DIR,
             REDIS_CALL_TIMEOUT_MS,
+            REDIS_CALLS_AT_ONCE,
+            DURABILITY,
         ],
     },
     Group {
@@ -128,6 +130,9 @@ pub const GROUPS: &[Group] = &[
             MAX_PARTICIPANTS,
             QUEUE_MAX_FRAMES,
             QUEUE_MAX_BYTES,
+            MAX_REQUESTS_PER_SEC,
+            MAX_REQUEST_BURST,
+            MAX_REQUESTS_WAITING,
         ],
     },
     Group {
@@ -264,6 +269,25 @@ pub(super) const REDIS_CALL_TIMEOUT_MS: Setting = number(
     "How long one call to Redis may take before the client is told TIMEOUT.",
 );
 
+pub(super) const REDIS_CALLS_AT_ONCE: Setting = number(
+    "REDIS_CALLS_AT_ONCE",
+    "calls",
+    4096,
+    (1, 1_000_000),
+    "Calls to Redis under way at once, in all. More of them wait their turn, within\n\
+     REDIS_CALL_TIMEOUT_MS; those that do not get it are answered UNAVAILABLE.",
+);
+
+pub(super) const DURABILITY: Setting = text(
+    "DURABILITY",
+    "memory",
+    "memory, fsync or replicas:N with N from 1 to 9",
+    "What the ack of a message, a room or a read mark promises. memory: Redis has it in\n\
+     memory, and on disk when its own settings say. fsync: it is on disk; Redis must run\n\
+     with appendfsync always, or be 7.2 or newer with appendonly yes. replicas:N: N\n\
+     replicas have it too; TIMEOUT where they do not confirm in time.",
+);
+
 pub(super) const LUA_DIR: Setting = text(
     "LUA_DIR",
     "",
@@ -373,6 +397,30 @@ pub(super) const QUEUE_MAX_BYTES: Setting = number(
     1_048_576,
     (65_536, 1_073_741_824),
     "Bytes that may wait for one slow device before it is closed (4408).",
+);
+
+pub(super) const MAX_REQUESTS_PER_SEC: Setting = number(
+    "MAX_REQUESTS_PER_SEC",
+    "requests/s",
+    100,
+    (0, 1_000_000),
+    "Requests of one device in a second, on the long run. Beyond: RATE_LIMITED, and the\n\
+     request is not done. 0 sets no limit.",
+);
+pub(super) const MAX_REQUEST_BURST: Setting = number(
+    "MAX_REQUEST_BURST",
+    "requests",
+    500,
+    (1, 1_000_000),
+    "Requests of one device at once, after a quiet time, before MAX_REQUESTS_PER_SEC holds.",
+);
+pub(super) const MAX_REQUESTS_WAITING: Setting = number(
+    "MAX_REQUESTS_WAITING",
+    "requests",
+    256,
+    (1, 1_000_000),
+    "Requests of one Socket.IO device that may wait for the ones before them. Beyond:\n\
+     RATE_LIMITED. (A /ws device waits itself: its next request is not read before.)",
 );
 
 pub(super) const HISTORY_MAX_MESSAGES: Setting = number(

@@ -6,23 +6,27 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::bad_requests::BadRequests;
+use super::rate::RateLimit;
 use crate::chat::session::Session;
+use crate::config::Limits;
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::device::{Close, Device};
 use crate::protocol::frame::Frame;
 use crate::protocol::request::Request;
 
-/// A session and its bad requests.
+/// A session, its bad requests and its rate.
 pub struct Conversation {
     session: Session,
     bad_requests: BadRequests,
+    rate: RateLimit,
 }
 
 impl Conversation {
-    pub fn new(session: Session) -> Self {
+    pub fn new(session: Session, limits: &Limits) -> Self {
         Self {
             session,
             bad_requests: BadRequests::default(),
+            rate: RateLimit::new(limits, Instant::now()),
         }
     }
 
@@ -54,6 +58,13 @@ impl Conversation {
 
     /// Answers a request. If it was one bad request too many, closes the device and never resolves.
     pub async fn answer(&mut self, request: Request) {
+        if !self.rate.take(Instant::now()) {
+            let text = "too many requests in a short time: this one was not done, send more slowly";
+            let error = ChatError::new(ErrorCode::RateLimited, text);
+            return self
+                .session
+                .refuse(request.id.as_ref(), request.event.as_deref(), error);
+        }
         // Boxed: an idle connection must not carry room for its largest request.
         let code = Box::pin(self.session.handle(request)).await;
         if code.is_some_and(ErrorCode::is_bad_request) && self.bad_requests.add(Instant::now()) {

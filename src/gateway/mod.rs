@@ -6,6 +6,7 @@ pub mod bad_requests;
 pub mod conversation;
 pub mod heartbeat;
 pub mod origin;
+pub mod rate;
 pub mod reply;
 pub mod routes;
 pub mod socket;

@@ -49,7 +49,7 @@ impl From<Close> for End {
 
 /// Serves one device from the switch of protocols to its end.
 pub async fn serve(gateway: Arc<Gateway>, admitted: Admitted, on_upgrade: OnUpgrade) {
-    let mut conversation = Conversation::new(admitted.session);
+    let mut conversation = Conversation::new(admitted.session, &gateway.limits);
     let device = conversation.device();
     let user = device.user.as_str().escape_debug();
     if let Some(socket) = open(&gateway, on_upgrade).await {

@@ -157,7 +157,7 @@ impl EngineIoHandler for Door {
 
 impl Door {
     fn join(&self, auth: Option<&str>, socket: Peer) {
-        let (sender, packets) = mpsc::channel(self.gateway.limits.queue_max_frames.max(1));
+        let (sender, packets) = mpsc::channel(self.gateway.limits.max_requests_waiting);
         let bytes = Arc::new(AtomicUsize::new(0));
         let inbox = Inbox {
             sender,
@@ -233,7 +233,7 @@ async fn serve(gateway: Arc<Gateway>, socket: Peer, auth: Auth, packets: Packets
         return socket.close(HANG_UP);
     }
     match admit(&gateway, &socket, &auth) {
-        Ok(admitted) => converse(&socket, admitted, packets).await,
+        Ok(admitted) => converse(&gateway, &socket, admitted, packets).await,
         Err(error) => turn_away(&socket, &error).await,
     }
 }
@@ -279,8 +279,8 @@ async fn wait_until_gone(socket: &Peer) {
     let _ = tokio::time::timeout(GOODBYE, socket.data.gone.cancelled()).await;
 }
 
-async fn converse(socket: &Peer, admitted: Admitted, packets: Packets) {
-    let mut conversation = Conversation::new(admitted.session);
+async fn converse(gateway: &Gateway, socket: &Peer, admitted: Admitted, packets: Packets) {
+    let mut conversation = Conversation::new(admitted.session, &gateway.limits);
     let device = conversation.device();
     // Set once: a transport joins once.
     let _ = socket.data.device.set(device.clone());

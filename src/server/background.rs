@@ -1,11 +1,12 @@
 //! The tasks that serve no single connection, and how they are joined at the end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::PushInfo;
 use redis::aio::MultiplexedConnection;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -16,10 +17,32 @@ use crate::hub::published::{RoomEvent, RoomGained};
 use crate::scripts::keeper::{Keeper, Order, Orders};
 use crate::scripts::watch::FolderWatch;
 use crate::scripts::wire::Announcement;
-use crate::store::connection::{ConnectError, Connector, Current, keep_open};
+use crate::store::confirm::{Confirmations, Wanted, confirm};
+use crate::store::connection::{ConnectError, Connector, Current, Keeping, Pulse, keep_open};
+use crate::store::former::Former;
 use crate::store::keys::{Keys, Topic};
-use crate::store::server_check::{ServerInfo, check_server};
+use crate::store::server_check::{ServerInfo, check_durability, check_server};
 use crate::store::subscriber::{keep_subscribed, published};
+
+/// Requests must not wait long for a Redis that hangs.
+const COMMANDS_PULSE: Pulse = Pulse {
+    every: Duration::from_millis(500),
+    late: Duration::from_secs(1),
+    dead: Duration::from_secs(15),
+};
+/// What Redis has published meanwhile still comes when it goes on: making the connection anew would cost repairs.
+const SUBSCRIPTIONS_PULSE: Pulse = Pulse {
+    every: Duration::from_secs(5),
+    late: Duration::from_secs(15),
+    dead: Duration::from_secs(15),
+};
+
+/// On this connection a question waits behind WAIT, as long as a call may take.
+const CONFIRMATIONS_PULSE: Pulse = Pulse {
+    every: Duration::from_secs(5),
+    late: Duration::from_secs(150),
+    dead: Duration::from_secs(150),
+};
 
 /// The tasks that serve no single connection.
 #[derive(Default)]
@@ -41,26 +64,65 @@ impl Background {
         &mut self,
         connector: &Connector,
         orders: Orders,
-        production: bool,
+        distrusted: Arc<Notify>,
+        config: &Config,
+        confirmations: Option<Confirmations>,
     ) -> (Current, watch::Receiver<Option<ServerInfo>>) {
         let (set, current) = watch::channel(None);
         let (set_info, info) = watch::channel(None);
+        let former = Former::default();
+        let production = !config.environment.is_development();
+        let durability = config.redis.durability;
         let prepare = async move |connection: &mut MultiplexedConnection| {
             let info = check_server(connection, production).await?;
+            let needed = check_durability(connection, &info, durability).await?;
+            if let Some(confirmations) = &confirmations {
+                confirmations.set_needed(needed);
+            }
+            former.succeed(connection, &info).await?;
             set_info.send_replace(Some(info));
             orders.prepare(connection).await?;
             Ok(())
         };
-        let cancel = self.cancel.clone();
-        self.tasks.spawn(keep_open(
-            connector.clone(),
-            "commands",
-            set,
+        let keeping = Keeping {
+            name: "commands",
+            pulse: COMMANDS_PULSE,
             prepare,
-            |_| (),
-            cancel,
-        ));
+            on_push: |_| (),
+            distrusted,
+        };
+        let cancel = self.cancel.clone();
+        self.tasks
+            .spawn(keep_open(connector.clone(), keeping, set, cancel));
         (current, info)
+    }
+
+    /// The connection and the task that confirm writes, where the setting promises more than Redis's reply.
+    pub(super) fn keep_confirmations(
+        &mut self,
+        connector: &Connector,
+        keys: &Keys,
+        config: &Config,
+    ) -> Option<Confirmations> {
+        let wanted = Wanted::of(config.redis.durability)?;
+        let (confirmations, requests) = Confirmations::new();
+        let (set, current) = watch::channel(None);
+        let production = !config.environment.is_development();
+        let keeping = Keeping {
+            name: "confirmations",
+            pulse: CONFIRMATIONS_PULSE,
+            prepare: async move |connection: &mut MultiplexedConnection| {
+                check_server(connection, production).await.map(drop)
+            },
+            on_push: |_| (),
+            distrusted: Arc::default(),
+        };
+        let (connector, cancel) = (connector.clone(), self.cancel.clone());
+        self.tasks
+            .spawn(keep_open(connector, keeping, set, cancel.clone()));
+        let (marker, patience) = (keys.confirm(), config.redis.call_timeout);
+        self.spawn(confirm(requests, wanted, marker, current, patience, cancel));
+        Some(confirmations)
     }
 
     /// The connection that listens, on which the hub hears what it wants to.
@@ -77,15 +139,16 @@ impl Background {
             let (keys, hub, orders) = (keys.clone(), hub.clone(), orders.clone());
             move |push| deliver(&keys, &hub, &orders, push)
         };
-        let cancel = self.cancel.clone();
-        self.tasks.spawn(keep_open(
-            connector.clone(),
-            "subscriptions",
-            set,
+        let keeping = Keeping {
+            name: "subscriptions",
+            pulse: SUBSCRIPTIONS_PULSE,
             prepare,
             on_push,
-            cancel,
-        ));
+            distrusted: Arc::default(),
+        };
+        let cancel = self.cancel.clone();
+        self.tasks
+            .spawn(keep_open(connector.clone(), keeping, set, cancel));
         let (keys, hub, cancel) = (keys.clone(), hub.clone(), self.cancel.clone());
         let (heard_on, orders) = (current.clone(), orders.clone());
         self.spawn(async move {

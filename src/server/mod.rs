@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::background::Background;
 use crate::auth::{AuthSetupError, Verifier};
 use crate::chat::Chat;
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::gateway::{Gateway, accept};
 use crate::hub::Hub;
 use crate::hub::device::QueueLimits;
@@ -28,7 +28,7 @@ use crate::store::connection::{ConnectError, Connector, Current};
 use crate::store::embedded::{EmbeddedError, EmbeddedOptions, EmbeddedRedis};
 use crate::store::keys::Keys;
 use crate::store::server_check::ServerInfo;
-use crate::store::{Rules, Store};
+use crate::store::{Bounds, Rules, Store};
 use crate::upkeep;
 
 /// How long the start line waits for Redis before it says that there is none.
@@ -87,6 +87,7 @@ async fn start_embedded(config: &Config) -> Result<EmbeddedRedis, EmbeddedError>
     let options = EmbeddedOptions {
         data_dir: config.redis.data_dir.clone(),
         runtime_dir: config.redis.runtime_dir.clone(),
+        sync_each_write: config.redis.durability == Durability::Fsync,
     };
     EmbeddedRedis::start(options).await
 }
@@ -110,18 +111,26 @@ pub async fn run(
         .unwrap_or_else(|_| SocketAddr::new(config.host, config.port));
 
     let mut background = Background::default();
-    let production = !config.environment.is_development();
     let (orders, inbox) = keeper::inbox();
-    let (commands, info) = background.keep_commands(&connector, orders.clone(), production);
+    let distrusted = Arc::new(Notify::new());
+    let confirmations = background.keep_confirmations(&connector, &keys, config);
+    let (commands, info) = background.keep_commands(
+        &connector,
+        orders.clone(),
+        distrusted.clone(),
+        config,
+        confirmations.clone(),
+    );
     let subscriber = background.keep_subscriber(&connector, &keys, &hub, &orders);
     let commands_up = commands.clone();
     let store = Store::new(
         keys.clone(),
         scripts.clone(),
         commands.clone(),
-        config.redis.call_timeout,
+        bounds(config),
         Rules::new(&config.chat, &config.limits),
     );
+    let store = store.reporting_to(distrusted).confirming(confirmations);
     let parts = keeper::Parts {
         embedded,
         lua_dir: config.lua_dir.clone(),
@@ -173,6 +182,14 @@ fn new_hub(config: &Config) -> Hub {
         max_bytes: config.limits.queue_max_bytes,
     };
     Hub::new(limits, config.chat.list_refresh_interval)
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        timeout: config.redis.call_timeout,
+        calls_at_once: config.redis.calls_at_once,
+        repeats: true,
+    }
 }
 
 /// How this server names itself to others.

@@ -8,10 +8,17 @@ use crate::scripts::Script;
 /// Why a call of a script brought no result, in the words of who knows.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
+    /// Nothing was written.
     #[error("there is no connection to Redis")]
     Down,
+    /// Nothing was written.
+    #[error("too many calls of Redis were waiting")]
+    Crowded,
     #[error("Redis did not answer in time")]
     TimedOut,
+    /// It ran, but is not as safe as an ack promises.
+    #[error("neither disk nor replicas have confirmed it in time")]
+    Unconfirmed,
     /// Redis refused, the script refused or failed, or the connection broke.
     #[error(transparent)]
     Redis(#[from] RedisError),
@@ -38,16 +45,41 @@ pub(super) fn log_failure(script: Script, error: &CallError) {
 impl From<&CallError> for ErrorCode {
     fn from(error: &CallError) -> Self {
         match error {
-            CallError::Down => Self::Unavailable,
-            CallError::TimedOut => Self::Timeout,
+            CallError::Down | CallError::Crowded => Self::Unavailable,
+            CallError::TimedOut | CallError::Unconfirmed => Self::Timeout,
             CallError::Redis(error) => of_redis(error),
             CallError::Unreadable(_) | CallError::NoMembers => Self::Internal,
         }
     }
 }
 
+impl CallError {
+    /// Whether the call may have run.
+    pub(super) fn is_of_unknown_outcome(&self) -> bool {
+        match self {
+            Self::TimedOut => true,
+            Self::Redis(error) => is_lost(error),
+            Self::Down
+            | Self::Crowded
+            | Self::Unconfirmed
+            | Self::Unreadable(_)
+            | Self::NoMembers => false,
+        }
+    }
+
+    /// Whether this Redis takes no writes because another one is the master.
+    pub(super) fn is_from_replica(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.code() == Some("READONLY"))
+    }
+}
+
+/// The connection broke before there was an answer.
+fn is_lost(error: &RedisError) -> bool {
+    error.is_timeout() || error.is_io_error() || error.is_connection_dropped()
+}
+
 fn of_redis(error: &RedisError) -> ErrorCode {
-    if error.is_timeout() || error.is_io_error() || error.is_connection_dropped() {
+    if is_lost(error) {
         return ErrorCode::Timeout;
     }
     let code = error.code().and_then(ErrorCode::from_redis);

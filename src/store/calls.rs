@@ -2,6 +2,7 @@
 
 use redis::{FromRedisValue, ParsingError, Value};
 
+use super::exchange::Repeat;
 use super::keys::{LIST_KEYS, ROOM_KEYS, Topic};
 use super::reply::{Page, Position, PositionedEntry, RawPage, chat_entry, message_id};
 use super::{CallError, Invocation, Store};
@@ -94,16 +95,21 @@ impl Store {
         for member in new.members {
             invocation = invocation.arg(member.as_str());
         }
-        self.decoded(Script::InitializeChat, invocation, |value| {
-            let (created, event, entry): (bool, String, Value) =
-                FromRedisValue::from_redis_value(value)?;
-            let event = Some(event).filter(|event| !event.is_empty());
-            Ok(Initialized {
-                created,
-                event,
-                entry: chat_entry(caller, new.room, &entry)?,
-            })
-        })
+        self.decoded(
+            Script::InitializeChat,
+            Repeat::Harmless,
+            invocation,
+            |value| {
+                let (created, event, entry): (bool, String, Value) =
+                    FromRedisValue::from_redis_value(value)?;
+                let event = Some(event).filter(|event| !event.is_empty());
+                Ok(Initialized {
+                    created,
+                    event,
+                    entry: chat_entry(caller, new.room, &entry)?,
+                })
+            },
+        )
         .await
     }
 
@@ -122,7 +128,7 @@ impl Store {
         let invocation = Invocation::new(keys)
             .arg(user.as_str())
             .arg(u8::from(want_index));
-        self.decoded(Script::GetChatList, invocation, |value| {
+        self.decoded(Script::GetChatList, Repeat::Harmless, invocation, |value| {
             let (index, entries): (Vec<String>, Vec<Value>) =
                 FromRedisValue::from_redis_value(value)?;
             let entries = rooms
@@ -155,7 +161,7 @@ impl Store {
             .arg(millis(self.rules.viewer_lease))
             .arg(limit)
             .arg(PAGE_MAX_BYTES);
-        self.decoded(Script::EnterChat, invocation, |value| {
+        self.decoded(Script::EnterChat, Repeat::Harmless, invocation, |value| {
             let (epoch, rev, rev_after, seq, last_id, small, has_more, messages, marks) =
                 FromRedisValue::from_redis_value(value)?;
             let page = RawPage {
@@ -185,7 +191,7 @@ impl Store {
             .in_room(room, user)
             .arg(user.as_str())
             .arg(device.to_string());
-        self.decoded(Script::LeaveChat, invocation, |_| Ok(()))
+        self.decoded(Script::LeaveChat, Repeat::Harmless, invocation, |_| Ok(()))
             .await
     }
 
@@ -198,6 +204,11 @@ impl Store {
         client_message_id: Option<&str>,
     ) -> Result<Sent, ChatError> {
         let client_id = client_message_id.unwrap_or_default();
+        // Sent again with its own id it is found, not stored twice.
+        let repeat = match client_message_id {
+            Some(_) => Repeat::Harmless,
+            None => Repeat::Never,
+        };
         let invocation = Invocation::new(self.room_keys(room, user.as_str(), client_id))
             .arg(user.as_str())
             .arg(content)
@@ -205,7 +216,7 @@ impl Store {
             .arg(self.rules.history_max_messages)
             .arg(self.rules.dedupe_ttl.as_secs())
             .arg(self.rules.content_max_bytes);
-        self.decoded(Script::SendMessage, invocation, |value| {
+        self.decoded(Script::SendMessage, repeat, invocation, |value| {
             let (id, _seq, duplicate): (String, u64, bool) =
                 FromRedisValue::from_redis_value(value)?;
             Ok(Sent {
@@ -227,7 +238,7 @@ impl Store {
             .in_room(room, user)
             .arg(user.as_str())
             .arg(message.to_string());
-        self.decoded(Script::MarkAsRead, invocation, |value| {
+        self.decoded(Script::MarkAsRead, Repeat::Harmless, invocation, |value| {
             let (epoch, rev, seq, read_seq, _moved): (String, u64, u64, u64, bool) =
                 FromRedisValue::from_redis_value(value)?;
             let position = Position {
@@ -261,7 +272,7 @@ impl Store {
             .arg(after)
             .arg(limit)
             .arg(PAGE_MAX_BYTES);
-        self.decoded(Script::GetHistory, invocation, |value| {
+        self.decoded(Script::GetHistory, Repeat::Harmless, invocation, |value| {
             let (epoch, rev, seq, last_id, small, has_more, messages, marks) =
                 FromRedisValue::from_redis_value(value)?;
             RawPage {
@@ -290,8 +301,10 @@ impl Store {
         for (device, user) in viewers {
             invocation = invocation.arg(device.to_string()).arg(user.as_str());
         }
-        self.decoded(Script::RenewViewers, invocation, |_| Ok(()))
-            .await
+        self.decoded(Script::RenewViewers, Repeat::Harmless, invocation, |_| {
+            Ok(())
+        })
+        .await
     }
 
     /// What happened in the room after `from`.
@@ -302,7 +315,7 @@ impl Store {
             .arg(from.last_id.to_string())
             .arg(SYNC_PAGE)
             .arg(PAGE_MAX_BYTES);
-        self.decoded(Script::SyncRoom, invocation, |value| {
+        self.decoded(Script::SyncRoom, Repeat::Harmless, invocation, |value| {
             if matches!(&value, Value::Array(fields) if fields.is_empty()) {
                 return Ok(Missed::Gone);
             }
@@ -332,17 +345,23 @@ impl Store {
     pub async fn reset(&self) -> Result<(), ChatError> {
         let invocation = Invocation::new(vec![self.keys.channel(&Topic::Control)])
             .arg(self.keys.all_keys_pattern());
-        self.decoded(Script::ResetRedisForDevelopment, invocation, |_| Ok(()))
-            .await
+        self.decoded(
+            Script::ResetRedisForDevelopment,
+            Repeat::Harmless,
+            invocation,
+            |_| Ok(()),
+        )
+        .await
     }
 
     async fn decoded<T>(
         &self,
         script: Script,
+        repeat: Repeat,
         invocation: Invocation,
         decode: impl FnOnce(Value) -> Result<T, ParsingError>,
     ) -> Result<T, ChatError> {
-        let reply = self.call(script, invocation).await;
+        let reply = self.call(script, repeat, invocation).await;
         reply
             .and_then(|value| decode(value).map_err(CallError::Unreadable))
             .map_err(|error| self.failed(script, &error))

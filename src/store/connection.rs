@@ -13,6 +13,7 @@ use redis::{
     RedisError,
 };
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -91,30 +92,54 @@ impl Connector {
 /// The connection that is up now, if one is.
 pub type Current = watch::Receiver<Option<MultiplexedConnection>>;
 
+/// How it is noticed that Redis no longer answers on a connection that is still open.
+#[derive(Debug, Clone, Copy)]
+pub struct Pulse {
+    /// How often it is asked.
+    pub every: Duration,
+    /// After so long without an answer others get the connection no more, until it answers.
+    pub late: Duration,
+    /// After so long without an answer the connection is given up.
+    pub dead: Duration,
+}
+
+/// What a connection is for, and how it is kept.
+pub struct Keeping<Prepare, Push> {
+    /// For the log.
+    pub name: &'static str,
+    pub pulse: Pulse,
+    /// Runs on each new connection before others may use it; it bounds its own time.
+    pub prepare: Prepare,
+    /// Gets what Redis sends unasked. It must not block.
+    pub on_push: Push,
+    /// Notified if the connection is to be made anew: it leads to the wrong Redis.
+    pub distrusted: Arc<Notify>,
+}
+
 /// Keeps one connection open until `cancel`.
 ///
-/// `prepare` runs on each new connection before others may use it; it bounds its own time. `on_push` gets what Redis
-/// sends unasked; it must not block. Errors only if the very first Redis that answers is refused; later refusals are logged and tried again.
+/// Errors only if the very first Redis that answers is refused; later refusals are logged and tried again.
 pub async fn keep_open<Prepare, Push>(
     connector: Connector,
-    name: &'static str,
+    keeping: Keeping<Prepare, Push>,
     current: watch::Sender<Option<MultiplexedConnection>>,
-    prepare: Prepare,
-    on_push: Push,
     cancel: CancellationToken,
 ) -> Result<(), ConnectError>
 where
     Prepare: AsyncFn(&mut MultiplexedConnection) -> Result<(), ConnectError>,
     Push: Fn(PushInfo) + Clone + Send + Sync + 'static,
 {
+    let name = keeping.name;
     let mut backoff = BACKOFF_FIRST;
     let mut ever_connected = false;
     let mut complained = false;
     loop {
         let broken = Arc::new(Notify::new());
         let attempt = async {
-            let mut connection = connector.open(on_push.clone(), broken.clone()).await?;
-            prepare(&mut connection).await?;
+            let mut connection = connector
+                .open(keeping.on_push.clone(), broken.clone())
+                .await?;
+            (keeping.prepare)(&mut connection).await?;
             Ok::<_, ConnectError>(connection)
         };
         let outcome = tokio::select! {
@@ -127,12 +152,15 @@ where
                     log::info!("Redis at {} is back ({name})", connector.address());
                 }
                 (ever_connected, complained, backoff) = (true, false, BACKOFF_FIRST);
-                current.send_replace(Some(connection));
-                tokio::select! {
+                current.send_replace(Some(connection.clone()));
+                let end = tokio::select! {
                     () = cancel.cancelled() => return Ok(()),
-                    () = broken.notified() => log::warn!("Redis at {} closed the connection ({name})", connector.address()),
-                }
+                    () = broken.notified() => "closed the connection",
+                    () = keeping.distrusted.notified() => "is no master any more",
+                    () = feel_pulse(&connector, &keeping, connection, &current) => "does not answer: the connection is given up",
+                };
                 current.send_replace(None);
+                log::warn!("Redis at {} {end} ({name})", connector.address());
             }
             Err(error @ ConnectError::Refused(_)) if !ever_connected => return Err(error),
             Err(error) => {
@@ -150,5 +178,38 @@ where
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
         }
+    }
+}
+
+/// Asks now and then whether Redis is there. Resolves when it has not answered for too long.
+async fn feel_pulse<Prepare, Push>(
+    connector: &Connector,
+    keeping: &Keeping<Prepare, Push>,
+    mut connection: MultiplexedConnection,
+    current: &watch::Sender<Option<MultiplexedConnection>>,
+) {
+    let (pulse, name) = (keeping.pulse, keeping.name);
+    loop {
+        tokio::time::sleep(pulse.every).await;
+        let asked = Instant::now();
+        let ping = redis::cmd("PING");
+        let mut answer = std::pin::pin!(ping.exec_async(&mut connection));
+        if tokio::time::timeout_at(asked + pulse.late, &mut answer)
+            .await
+            .is_ok()
+        {
+            // An error ends the connection, or is an answer too.
+            continue;
+        }
+        log::warn!("Redis at {} does not answer ({name})", connector.address());
+        let for_others = current.send_replace(None);
+        if tokio::time::timeout_at(asked + pulse.dead, answer)
+            .await
+            .is_err()
+        {
+            return;
+        }
+        log::info!("Redis at {} answers again ({name})", connector.address());
+        current.send_replace(for_others);
     }
 }

@@ -72,6 +72,11 @@ impl Keys {
         format!("{}:scripts", self.prefix)
     }
 
+    /// `chat:confirm`: written before a confirmation is waited for; says nothing.
+    pub fn confirm(&self) -> String {
+        format!("{}:confirm", self.prefix)
+    }
+
     /// `chat:scripts:answers:<nonce>`: a channel on which servers answer to one who asks about scripts.
     pub fn answers(&self, nonce: &str) -> String {
         format!("{}{nonce}", self.answers_prefix())

@@ -2,8 +2,11 @@
 
 mod call_error;
 pub mod calls;
+pub mod confirm;
 pub mod connection;
 pub mod embedded;
+mod exchange;
+pub mod former;
 pub mod keys;
 pub mod reply;
 pub mod server_check;
@@ -11,18 +14,22 @@ pub mod subscriber;
 pub mod tally;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
+use redis::Cmd;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisResult, Value};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 pub(crate) use self::call_error::CallError;
+use self::confirm::Confirmations;
 use self::connection::{ConnectError, Current};
 use self::keys::Keys;
 use self::tally::Tallies;
 use crate::config::{ChatConfig, Limits};
 use crate::scripts::set::InEffect;
-use crate::scripts::{Script, ScriptSet, ScriptText};
+use crate::scripts::{Script, ScriptSet};
 
 /// What the scripts are told with each call; settings.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +58,28 @@ impl Rules {
     }
 }
 
+/// How much calls may take up.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Of each call, from the moment it is made.
+    pub timeout: Duration,
+    /// Calls under way at once; more of them wait.
+    pub calls_at_once: usize,
+    /// Whether a call of unknown outcome is made again where that is harmless.
+    pub repeats: bool,
+}
+
+impl Bounds {
+    /// For one caller alone, who wants to see each call's own outcome.
+    pub fn within(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            calls_at_once: 1,
+            repeats: false,
+        }
+    }
+}
+
 /// Is told of each call that failed, before the caller is.
 type OnFailure = Arc<dyn Fn(Script, &CallError) + Send + Sync>;
 
@@ -59,26 +88,37 @@ pub struct Store {
     keys: Keys,
     scripts: InEffect,
     commands: Current,
-    timeout: Duration,
+    bounds: Bounds,
+    /// For calls at once: whoever finds none waits.
+    places: Semaphore,
+    made: Instant,
+    /// When a call first missed the connection, in milliseconds after `made`; [`exchange::UP`] while it is there.
+    missed_at_ms: AtomicU64,
+    distrusted: Arc<Notify>,
+    confirmations: Option<Confirmations>,
     rules: Rules,
     tallies: Arc<Tallies>,
     on_failure: OnFailure,
 }
 
 impl Store {
-    /// `timeout` bounds each call, from the moment it is made.
     pub fn new(
         keys: Keys,
         scripts: InEffect,
         commands: Current,
-        timeout: Duration,
+        bounds: Bounds,
         rules: Rules,
     ) -> Self {
         Self {
             keys,
             scripts,
             commands,
-            timeout,
+            bounds,
+            places: Semaphore::new(bounds.calls_at_once),
+            made: Instant::now(),
+            missed_at_ms: AtomicU64::new(exchange::UP),
+            distrusted: Arc::default(),
+            confirmations: None,
             rules,
             tallies: Arc::default(),
             on_failure: Arc::new(call_error::log_failure),
@@ -99,6 +139,18 @@ impl Store {
         self
     }
 
+    /// Has writes confirmed before they count as done.
+    pub fn confirming(mut self, confirmations: Option<Confirmations>) -> Self {
+        self.confirmations = confirmations;
+        self
+    }
+
+    /// Notifies `distrusted` when the Redis in use turns out to be the wrong one: a master that became a replica.
+    pub fn reporting_to(mut self, distrusted: Arc<Notify>) -> Self {
+        self.distrusted = distrusted;
+        self
+    }
+
     pub fn keys(&self) -> &Keys {
         &self.keys
     }
@@ -111,57 +163,6 @@ impl Store {
     pub fn is_up(&self) -> bool {
         self.commands.borrow().is_some()
     }
-
-    /// Calls a script, loading it if Redis has lost it.
-    async fn call(&self, script: Script, invocation: Invocation) -> Result<Value, CallError> {
-        let Some(mut connection) = self.commands.borrow().clone() else {
-            return Err(CallError::Down);
-        };
-        // Taken once: a set that comes meanwhile is for the next call.
-        let scripts = self.scripts.borrow().clone();
-        let text = scripts.get(script);
-        let cmd = invocation.into_cmd(&text.sha1);
-        let exchange = async {
-            match cmd.query_async(&mut connection).await {
-                Err(error) if error.code() == Some("NOSCRIPT") => {
-                    load_and_call(&mut connection, text, cmd).await
-                }
-                outcome => outcome,
-            }
-        };
-        let started = Instant::now();
-        let outcome = tokio::time::timeout(self.timeout, exchange).await;
-        self.tallies.count(script, started.elapsed());
-        match outcome {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(CallError::TimedOut),
-        }
-    }
-}
-
-/// Redis has lost the script. Loaded and called in one transaction, it cannot be lost in between.
-async fn load_and_call(
-    connection: &mut MultiplexedConnection,
-    text: &ScriptText,
-    cmd: Cmd,
-) -> RedisResult<Value> {
-    let load = load_cmd(&text.text);
-    let mut transaction = redis::pipe();
-    transaction
-        .atomic()
-        .add_command(load.clone())
-        .add_command(cmd.clone());
-    // Otherwise the crate would keep of a script's error neither code nor text.
-    let outcome = transaction.ignore_errors().query_async(connection).await;
-    let replies: Vec<RedisResult<Value>> = match outcome {
-        // With its memory full Redis takes no command into a transaction, though alone it would take these.
-        Err(error) if error.code() == Some("EXECABORT") => {
-            load.exec_async(connection).await?;
-            return cmd.query_async(connection).await;
-        }
-        outcome => outcome?,
-    };
-    replies.into_iter().next_back().unwrap_or(Ok(Value::Nil))
 }
 
 /// Loads every script of a set, in one round trip.

@@ -1,23 +1,32 @@
 //! Which Redis servers are taken: new enough, and one that keeps what it is given.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 
 use super::connection::ConnectError;
+use crate::config::Durability;
 
 /// The oldest Redis with sharded pub/sub and script flags.
 const OLDEST: (u64, u64) = (7, 0);
+
+/// The oldest with WAITAOF.
+const WAITAOF_SINCE: (u64, u64) = (7, 2);
 
 /// What a Redis server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerInfo {
     /// `7.0.15`, or `8.1.0 (Valkey)`.
     pub version: String,
+    /// Another with each start.
+    pub run_id: String,
     major_minor: (u64, u64),
     eviction_policy: String,
     loading: bool,
     replica: bool,
+    replicas: u64,
 }
 
 impl ServerInfo {
@@ -41,11 +50,30 @@ impl ServerInfo {
         };
         Self {
             version,
+            run_id: field("run_id"),
             major_minor,
             eviction_policy: field("maxmemory_policy"),
             loading: field("loading") == "1",
             replica: field("role") == "slave",
+            replicas: field("connected_slaves").parse().unwrap_or_default(),
         }
+    }
+
+    /// For `fsync`: false where each reply comes after the sync, true where WAITAOF tells.
+    fn needs_waitaof(&self, settings: &HashMap<String, String>) -> Result<bool, ConnectError> {
+        let is = |name: &str, value: &str| settings.get(name).is_some_and(|found| found == value);
+        let appends = is("appendonly", "yes");
+        if appends && is("appendfsync", "always") {
+            return Ok(false);
+        }
+        if appends && self.major_minor >= WAITAOF_SINCE {
+            return Ok(true);
+        }
+        Err(ConnectError::Refused(
+            "DURABILITY is fsync: set appendonly yes and appendfsync always in that Redis \
+             (from 7.2 on appendonly yes is enough)"
+                .to_owned(),
+        ))
     }
 
     fn check(&self, production: bool) -> Result<(), ConnectError> {
@@ -77,7 +105,7 @@ impl ServerInfo {
     }
 }
 
-/// How long INFO may take.
+/// How long Redis may take to say what it is.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Asks the server what it is, and refuses one that would lose chats.
@@ -86,13 +114,41 @@ pub async fn check_server(
     production: bool,
 ) -> Result<ServerInfo, ConnectError> {
     let info = redis::cmd("INFO");
-    let text = tokio::time::timeout(ANSWER_WITHIN, info.query_async::<String>(connection));
-    let text = text
-        .await
-        .map_err(|_| ConnectError::NotYet("it does not answer in time"))??;
+    let text = in_time(info.query_async::<String>(connection)).await?;
     let info = ServerInfo::parse(&text);
     info.check(production)?;
     Ok(info)
+}
+
+/// Whether this server can keep what the setting promises, and whether its replies leave something to wait for.
+pub async fn check_durability(
+    connection: &mut MultiplexedConnection,
+    info: &ServerInfo,
+    durability: Durability,
+) -> Result<bool, ConnectError> {
+    match durability {
+        Durability::Memory => Ok(false),
+        Durability::Replicas(wanted) => {
+            if info.replicas < u64::from(wanted) {
+                log::warn!(
+                    "DURABILITY is {durability}, but Redis has {} replicas: acks wait until there are more",
+                    info.replicas
+                );
+            }
+            Ok(true)
+        }
+        Durability::Fsync => {
+            let mut config = redis::cmd("CONFIG");
+            config.arg("GET").arg("append*");
+            let settings = in_time(config.query_async(connection)).await?;
+            info.needs_waitaof(&settings)
+        }
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = RedisResult<T>>) -> Result<T, ConnectError> {
+    let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await;
+    Ok(answer.map_err(|_| ConnectError::NotYet("it does not answer in time"))??)
 }
 
 #[cfg(test)]
@@ -117,6 +173,23 @@ mod tests {
     fn a_policy_that_drops_chats_is_refused_in_production() {
         assert!(server("7.0.15", "allkeys-lru").check(true).is_err());
         assert!(server("7.0.15", "allkeys-lru").check(false).is_ok());
+    }
+
+    #[test]
+    fn fsync_takes_a_server_that_syncs_each_write_or_tells_of_it() {
+        let settings = |appendonly: &str, appendfsync: &str| {
+            let pairs = [("appendonly", appendonly), ("appendfsync", appendfsync)];
+            let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            HashMap::from(pairs)
+        };
+        let needs = |version: &str, settings| {
+            let server = server(version, "noeviction");
+            server.needs_waitaof(&settings).ok()
+        };
+        assert_eq!(needs("7.0.15", settings("yes", "always")), Some(false));
+        assert_eq!(needs("7.0.15", settings("yes", "everysec")), None);
+        assert_eq!(needs("7.2.0", settings("yes", "everysec")), Some(true));
+        assert_eq!(needs("7.2.0", settings("no", "always")), None);
     }
 
     #[test]

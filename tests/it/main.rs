@@ -8,6 +8,7 @@ mod counting;
 mod edits;
 mod embedded;
 mod exchange;
+mod faults;
 mod lifecycle;
 mod model;
 mod races;

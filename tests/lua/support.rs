@@ -14,7 +14,7 @@ use chat_server::scripts::{Script, ScriptSet};
 use chat_server::store::calls::NewRoom;
 use chat_server::store::keys::{Keys, ROOM_KEYS, Topic};
 use chat_server::store::reply::Page;
-use chat_server::store::{Rules, Store, load_scripts};
+use chat_server::store::{Bounds, Rules, Store, load_scripts};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, FromRedisValue, IntoConnectionInfo, ProtocolVersion, PushInfo,
@@ -169,7 +169,7 @@ impl World {
             keys.clone(),
             fixed(scripts.clone()),
             current,
-            PATIENCE,
+            Bounds::within(PATIENCE),
             rules,
         );
         let (sender, pushes) = mpsc::unbounded_channel();

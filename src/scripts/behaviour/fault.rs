@@ -98,7 +98,11 @@ impl Fault {
                 Some(Self::failed(script, None, reason))
             }
             CallError::Redis(error) if error.code().is_some() => Some(Self::raised(script, error)),
-            CallError::Redis(_) | CallError::Down | CallError::NoMembers => None,
+            CallError::Redis(_)
+            | CallError::Down
+            | CallError::Crowded
+            | CallError::Unconfirmed
+            | CallError::NoMembers => None,
         }
     }
 

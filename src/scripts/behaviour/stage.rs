@@ -22,7 +22,7 @@ use crate::store::calls::NewRoom;
 use crate::store::keys::{Keys, Topic};
 use crate::store::reply::{Position, PositionedEntry};
 use crate::store::subscriber::published;
-use crate::store::{Rules, Store};
+use crate::store::{Bounds, Rules, Store};
 
 /// A script that runs this long is taken for endless and stopped.
 const CALL_MAX: Duration = Duration::from_millis(1500);
@@ -99,9 +99,9 @@ impl Stage {
                 content_max_bytes: 16 * 1024,
                 participants_max: 1000,
             };
-            let patience = CALL_MAX + STOPPED_WITHIN;
+            let bounds = Bounds::within(CALL_MAX + STOPPED_WITHIN);
             let scripts = fixed(set.clone());
-            let store = Store::new(keys.clone(), scripts, current.clone(), patience, rules);
+            let store = Store::new(keys.clone(), scripts, current.clone(), bounds, rules);
             let last_fault = last_fault.clone();
             Arc::new(store.telling(move |script, error| {
                 let fault = Fault::of_call(script, error);

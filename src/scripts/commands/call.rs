@@ -14,7 +14,7 @@ use crate::scripts::registry::Script;
 use crate::scripts::set::fixed;
 use crate::store::calls::{LIST_CHUNK, Missed, NewRoom};
 use crate::store::reply::{Page, Position, PositionedEntry};
-use crate::store::{Rules, Store};
+use crate::store::{Bounds, Rules, Store};
 
 /// Calls a script, after a question if it writes, and prints what it returned.
 pub(super) async fn run(desk: &Desk, args: RunArgs) -> Result<(), CommandError> {
@@ -25,8 +25,8 @@ pub(super) async fn run(desk: &Desk, args: RunArgs) -> Result<(), CommandError> 
     }
     let (_, commands) = watch::channel(Some(connection));
     let rules = Rules::new(&desk.config.chat, &desk.config.limits);
-    let timeout = desk.config.redis.call_timeout;
-    let store = Store::new(desk.keys.clone(), fixed(set), commands, timeout, rules);
+    let bounds = Bounds::within(desk.config.redis.call_timeout);
+    let store = Store::new(desk.keys.clone(), fixed(set), commands, bounds, rules);
     say_json(&call(&store, &args).await?);
     Ok(())
 }

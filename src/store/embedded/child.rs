@@ -57,7 +57,17 @@ fn is_program(file: &Path) -> bool {
 }
 
 /// The command line of the child.
-pub(super) fn command(program: &Path, data_dir: &Path, socket: &Path) -> Command {
+pub(super) fn command(
+    program: &Path,
+    data_dir: &Path,
+    socket: &Path,
+    sync_each_write: bool,
+) -> Command {
+    let sync = if sync_each_write {
+        "always"
+    } else {
+        "everysec"
+    };
     let pid_file = data_dir.join(PID_FILE);
     let mut command = Command::new(program);
     let mut set = |name: &str, value: &dyn AsRef<OsStr>| {
@@ -67,10 +77,10 @@ pub(super) fn command(program: &Path, data_dir: &Path, socket: &Path) -> Command
     set("port", &"0");
     set("unixsocket", &socket);
     set("unixsocketperm", &"700");
-    // Every write goes to the append-only file; a crash of the machine costs at most a second.
+    // Every write goes to the append-only file. Unless each is synced, a crash of the machine costs at most a second.
     set("dir", &data_dir);
     set("appendonly", &"yes");
-    set("appendfsync", &"everysec");
+    set("appendfsync", &sync);
     set("save", &"");
     // Never drop chats to make room.
     set("maxmemory-policy", &"noeviction");

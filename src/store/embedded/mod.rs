@@ -50,6 +50,8 @@ pub struct EmbeddedOptions {
     /// `$XDG_RUNTIME_DIR/chat-server-<hash of the data folder>`, or, where there is no
     /// `XDG_RUNTIME_DIR`, `chat-server-<uid>-<hash>` in the folder for temporary files.
     pub runtime_dir: Option<PathBuf>,
+    /// Each write is on disk before Redis answers; else within a second.
+    pub sync_each_write: bool,
 }
 
 /// A running Redis of our own. Dropped without [`stop`](Self::stop), it kills its child.
@@ -87,6 +89,7 @@ impl EmbeddedRedis {
         let control = Control::new(runtime.socket());
         let plan = Plan {
             program,
+            sync_each_write: options.sync_each_write,
             data_dir,
             runtime,
             control,
@@ -140,6 +143,7 @@ pub fn running_url(data_dir: &Path) -> Option<String> {
 /// What a start of the child takes, and the locks that must outlive it.
 struct Plan {
     program: PathBuf,
+    sync_each_write: bool,
     data_dir: PathBuf,
     runtime: RuntimeDir,
     control: Control,
@@ -148,7 +152,12 @@ struct Plan {
 
 impl Plan {
     fn spawn(&self) -> Result<RedisChild, EmbeddedError> {
-        let command = child::command(&self.program, &self.data_dir, self.runtime.socket());
+        let command = child::command(
+            &self.program,
+            &self.data_dir,
+            self.runtime.socket(),
+            self.sync_each_write,
+        );
         RedisChild::spawn(&self.program, command)
     }
 

@@ -40,6 +40,7 @@ impl Home {
         EmbeddedOptions {
             data_dir: self.data_dir(),
             runtime_dir: Some(self.runtime_dir()),
+            sync_each_write: false,
         }
     }
 
@@ -54,7 +55,7 @@ impl Home {
         fs::set_permissions(runtime_dir, Permissions::from_mode(0o700)).unwrap();
         let program = find_program(std::env::var_os("PATH").as_deref()).unwrap();
         let socket = runtime_dir.join("redis.sock");
-        let orphan = child::command(&program, &data_dir.canonicalize().unwrap(), &socket)
+        let orphan = child::command(&program, &data_dir.canonicalize().unwrap(), &socket, false)
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()

@@ -72,6 +72,8 @@ impl Server {
         .env("PORT", "0")
         .env("JWT_SECRET", token::SECRET)
         .env("RUST_LOG", "info")
+        // Tests send faster than people.
+        .env("MAX_REQUESTS_PER_SEC", "0")
     }
 
     /// Asks it to end as an operator would, and sees that it does so cleanly.
