@@ -1,5 +1,7 @@
 //! The error codes of the wire protocol, and the one table from Redis's and the scripts' codes to them.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::auth::AuthError;
@@ -57,10 +59,17 @@ impl ErrorCode {
     }
 }
 
+/// The word on the wire.
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// An error as a client gets it: `{code, message, event?, roomId?}`.
 #[derive(Debug, Clone, Serialize, thiserror::Error)]
 #[serde(rename_all = "camelCase")]
-#[error("{code:?}: {message}")]
+#[error("{code}: {message}")]
 pub struct ChatError {
     pub code: ErrorCode,
     /// Plain English: what was wrong and what is accepted. Never a secret, a key name or a stack.

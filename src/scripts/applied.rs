@@ -75,7 +75,7 @@ pub enum AppliedError {
     #[error(transparent)]
     Unfit(#[from] Unfit),
     #[error(
-        "there is no set before the current one; `scripts rollback embedded` goes back to the binary's own"
+        "the set before the current one is not kept any more; `scripts rollback embedded` goes back to the binary's own"
     )]
     NothingBefore,
     #[error("the servers run their own scripts: there is no applied set to go back from")]
@@ -225,7 +225,7 @@ pub async fn apply(
 /// Where to go back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The set before the current one.
+    /// The set before the current one; before the first one there were the binary's own scripts.
     Previous,
     /// The set of this number.
     Set(u64),
@@ -245,13 +245,14 @@ pub async fn roll_back(
 ) -> Result<Option<u64>, AppliedError> {
     exchange(connection, keys, async |connection| {
         let number = match target {
-            Target::Embedded => {
-                let mut delete = redis::cmd("HDEL");
-                delete.arg(keys.scripts()).arg("current");
-                return Ok((None, vec![delete]));
-            }
-            Target::Set(number) => number,
+            Target::Embedded => None,
+            Target::Set(number) => Some(number),
             Target::Previous => previous(connection, keys).await?,
+        };
+        let Some(number) = number else {
+            let mut delete = redis::cmd("HDEL");
+            delete.arg(keys.scripts()).arg("current");
+            return Ok((None, vec![delete]));
         };
         read(connection, keys, number).await?.to_set(embedded)?;
         let mut set = redis::cmd("HSET");
@@ -264,12 +265,14 @@ pub async fn roll_back(
 async fn previous(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
-) -> Result<u64, AppliedError> {
+) -> Result<Option<u64>, AppliedError> {
     let current = current(connection, keys).await?;
     let current = current.ok_or(AppliedError::NoneApplied)?;
     let kept = numbers(connection, keys).await?;
-    let before = kept.into_iter().rfind(|number| *number < current);
-    before.ok_or(AppliedError::NothingBefore)
+    match kept.into_iter().rfind(|number| *number < current) {
+        None if current > 1 => Err(AppliedError::NothingBefore),
+        before => Ok(before),
+    }
 }
 
 /// Reads, then writes what `plan` says, as if nobody else did meanwhile: else it plans again.

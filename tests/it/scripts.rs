@@ -95,12 +95,9 @@ async fn rollback_goes_back_step_by_step() {
     assert_eq!(stored(&mut alice, &room).await, "2:hello");
     scripts_do(&redis, &["rollback"]).await;
     assert_eq!(stored(&mut alice, &room).await, "1:hello");
-    let refused = scripts(&redis, &["rollback"]).await;
-    assert!(
-        refused.stderr.contains("rollback embedded"),
-        "{}",
-        refused.stderr
-    );
+    // Before the first one there were the binary's own
+    scripts_do(&redis, &["rollback"]).await;
+    assert_eq!(stored(&mut alice, &room).await, "hello");
     scripts_do(&redis, &["rollback", "3"]).await;
     assert_eq!(stored(&mut alice, &room).await, "3:hello");
     scripts_do(&redis, &["rollback", "embedded"]).await;
@@ -452,7 +449,11 @@ async fn run_calls_a_script_with_real_keys() {
     let stranger = ["run", "get_history", "--room", &room, "--user", "mallory"];
     let refused = scripts(&redis, &stranger).await;
     assert_eq!(refused.code, Some(1));
-    assert!(refused.stderr.contains("NotMember"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("NOT_MEMBER: "),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[tokio::test]

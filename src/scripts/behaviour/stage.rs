@@ -393,7 +393,7 @@ impl Stage {
             Err(refused) => words(&refused),
             Ok(_) => "a result".to_owned(),
         };
-        let reason = format!("{who} gets {answer}, not {}", word(code));
+        let reason = format!("{who} gets {answer}, not {}", code);
         Err(Fault::wrong(script, reason).into())
     }
 
@@ -467,15 +467,9 @@ fn may_reject(script: Script) -> bool {
     )
 }
 
-/// The code as the scripts write it.
-fn word(code: ErrorCode) -> String {
-    let quoted = serde_json::to_string(&code).unwrap_or_default();
-    quoted.trim_matches('"').to_owned()
-}
-
 /// A refusal as the scripts write it.
 fn words(refused: &ChatError) -> String {
-    format!("{} {}", word(refused.code), refused.message)
+    format!("{} {}", refused.code, refused.message)
 }
 
 /// Whether the headers have such an answer among their errors.
