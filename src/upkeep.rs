@@ -1,4 +1,4 @@
-//! What a server does unasked: repairs gaps, sends chat lists again, renews viewers' leases.
+//! What a server does unasked: looks for gaps and repairs them, sends chat lists again, renews viewers' leases.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,11 +6,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::chat::{Chat, list};
 use crate::protocol::ids::RoomId;
+use crate::store::calls::COMPARE_CHUNK;
 use crate::store::keys::Topic;
+use crate::store::reply::Position;
 
 /// Calls of each kind under way at once: they must not crowd out sends.
 const AT_ONCE: usize = 16;
@@ -19,8 +22,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How long a subscription may take before the repair of its room is put off.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs all of it until `cancel`.
-pub async fn run(chat: Arc<Chat>, cancel: CancellationToken) {
+/// Runs all of it until `cancel`; quiet rooms are compared with the store once in each `quiet_room_check`.
+pub async fn run(chat: Arc<Chat>, quiet_room_check: Duration, cancel: CancellationToken) {
     let repairs = work_off(
         || chat.hub.repairs.take(),
         |room| Box::pin(repair(&chat, room)),
@@ -67,6 +70,7 @@ pub async fn run(chat: Arc<Chat>, cancel: CancellationToken) {
         () = entries => {}
         () = refreshes => {}
         () = renew_viewers(&chat) => {}
+        () = compare_quiet_rooms(&chat, quiet_room_check) => {}
     }
 }
 
@@ -110,8 +114,7 @@ async fn repair(chat: &Chat, room: RoomId) {
 
 /// Tells the store which rooms this server's devices view, every third of a lease.
 async fn renew_viewers(chat: &Chat) {
-    let mut ticks = tokio::time::interval(chat.store.rules().viewer_lease / 3);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = every(chat.store.rules().viewer_lease / 3);
     loop {
         ticks.tick().await;
         let renewals = futures_util::stream::iter(chat.hub.viewers())
@@ -125,4 +128,39 @@ async fn renew_viewers(chat: &Chat) {
             log::debug!("{failed} viewed rooms could not be renewed");
         }
     }
+}
+
+/// Compares the rooms in which nothing happens with the store: no later number shows the loss of a last event.
+async fn compare_quiet_rooms(chat: &Chat, period: Duration) {
+    let mut sweeps = every(period);
+    loop {
+        sweeps.tick().await;
+        let quiet = chat.hub.quiet_rooms();
+        let calls = quiet.len().div_ceil(COMPARE_CHUNK).max(1);
+        // Spread over the period: many rooms make no burst.
+        let mut turns = every(period / u32::try_from(calls).unwrap_or(u32::MAX));
+        for rooms in quiet.chunks(COMPARE_CHUNK) {
+            turns.tick().await;
+            compare(chat, rooms).await;
+        }
+    }
+}
+
+/// Has those of the rooms repaired that are elsewhere in the store. What fails is left to the next sweep.
+async fn compare(chat: &Chat, rooms: &[(RoomId, Position)]) {
+    match chat.store.compare_rooms(rooms).await {
+        Ok(changed) => {
+            for (room, asked) in rooms.iter().filter(|(room, _)| changed.contains(room)) {
+                chat.hub.differs(*room, asked);
+            }
+        }
+        Err(error) => log::debug!("quiet rooms could not be compared yet: {error}"),
+    }
+}
+
+/// Ticks now and after each `period`; one that comes late puts off those after it.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

@@ -151,10 +151,10 @@ pub struct RunArgs {
     /// A connection's id, 32 hexadecimal digits, as in the room's `viewers`
     #[arg(long, value_parser = parse_device)]
     pub device: Option<DeviceId>,
-    /// sync_room: the epoch of the last event delivered
+    /// sync_room, compare_rooms: the epoch of the last event delivered
     #[arg(long)]
     pub epoch: Option<String>,
-    /// sync_room: its rev
+    /// sync_room, compare_rooms: its rev
     #[arg(long, default_value_t = 0)]
     pub rev: u64,
     /// sync_room: the last message delivered

@@ -132,6 +132,7 @@ fn describe_chat(chat: &ChatConfig) -> Values {
             s::LIST_REFRESH_INTERVAL_MS.name,
             millis(chat.list_refresh_interval),
         ),
+        (s::QUIET_ROOM_CHECK_MS.name, millis(chat.quiet_room_check)),
     ]
 }
 

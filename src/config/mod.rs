@@ -178,6 +178,8 @@ pub struct ChatConfig {
     pub viewer_lease: Duration,
     /// The least time between two pushed chat lists of a user whose rooms keep changing.
     pub list_refresh_interval: Duration,
+    /// Between two comparisons of quiet rooms with the store.
+    pub quiet_room_check: Duration,
 }
 
 /// How long things may take.
@@ -561,6 +563,7 @@ fn read_chat(reader: &mut Reader<'_>) -> ChatConfig {
         dedupe_ttl: reader.secs(&s::DEDUPE_TTL_SECS),
         viewer_lease: reader.millis(&s::VIEWER_LEASE_MS),
         list_refresh_interval: reader.millis(&s::LIST_REFRESH_INTERVAL_MS),
+        quiet_room_check: reader.millis(&s::QUIET_ROOM_CHECK_MS),
     }
 }
 

@@ -142,6 +142,7 @@ pub const GROUPS: &[Group] = &[
             DEDUPE_TTL_SECS,
             VIEWER_LEASE_MS,
             LIST_REFRESH_INTERVAL_MS,
+            QUIET_ROOM_CHECK_MS,
         ],
     },
     Group {
@@ -453,6 +454,14 @@ pub(super) const LIST_REFRESH_INTERVAL_MS: Setting = number(
     1000,
     (10, 60_000),
     "While a user's rooms keep changing, the least time between two chat lists.",
+);
+pub(super) const QUIET_ROOM_CHECK_MS: Setting = number(
+    "QUIET_ROOM_CHECK_MS",
+    "ms",
+    30_000,
+    (100, 3_600_000),
+    "How often rooms in which nothing happens are compared with the store, so that a\n\
+     lost last event is found: at most three of these after it.",
 );
 
 pub(super) const HEADER_TIMEOUT_MS: Setting = number(

@@ -22,6 +22,8 @@ pub struct Feed {
     began_rev: u64,
     /// The `rev` of the latest snapshot or repair: events up to it may still be on their way.
     settled_rev: u64,
+    /// An event came since [`Feed::take_quiet`] was last called.
+    stirred: bool,
 }
 
 enum State {
@@ -76,6 +78,7 @@ impl Feed {
     /// Decides on an event that was published.
     pub fn accept(&mut self, event: &RoomEvent) -> Verdict {
         let next = &event.position;
+        self.stirred = true;
         match &mut self.state {
             State::New { early } => {
                 let gap = early
@@ -189,6 +192,15 @@ impl Feed {
         match &self.state {
             State::New { .. } => None,
             State::Live(position) | State::Repairing { from: position, .. } => Some(position),
+        }
+    }
+
+    /// Where the feed is, if it is live and no event came since the last call.
+    pub fn take_quiet(&mut self) -> Option<&Position> {
+        let stirred = std::mem::take(&mut self.stirred);
+        match &self.state {
+            State::Live(position) if !stirred => Some(position),
+            _ => None,
         }
     }
 

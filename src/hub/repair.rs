@@ -35,6 +35,26 @@ impl Hub {
         }
     }
 
+    /// The rooms in which nothing happened since the last call, with where they are. Left out are those that were never
+    /// read yet and those under repair.
+    pub fn quiet_rooms(&self) -> Vec<(RoomId, Position)> {
+        let mut state = self.lock();
+        let quiet = |(room, feed): (&RoomId, &mut Feed)| Some((*room, feed.take_quiet()?.clone()));
+        state.rooms.iter_mut().filter_map(quiet).collect()
+    }
+
+    /// The store says that the room is not at `asked`. If for this server it still is, something was lost.
+    pub fn differs(&self, room: RoomId, asked: &Position) {
+        let mut state = self.lock();
+        let Some(feed) = state.rooms.get_mut(&room) else {
+            return;
+        };
+        if feed.position() == Some(asked) && feed.distrust() {
+            log::debug!("room {room}: what came after rev {} is missing", asked.rev);
+            self.repairs.add(room);
+        }
+    }
+
     /// From where the room has to be repaired, if it has to be.
     pub fn repair_from(&self, room: RoomId) -> Option<Position> {
         self.lock().rooms.get(&room)?.repair_from().cloned()

@@ -396,3 +396,74 @@ async fn a_room_s_messages_wait_for_its_entry() {
     room.hub.room_event(room.id, sent(room.id, 6, 6));
     assert_eq!(got(&bob), ["m6"]);
 }
+
+/// The answer to a repair that finds these messages.
+fn page(room: RoomId, position: Position, seqs: &[u64]) -> Missed {
+    Missed::Page(Page {
+        position,
+        has_more: false,
+        messages: seqs.iter().map(|seq| message(room, *seq)).collect(),
+        small: true,
+        marks: Marks::default(),
+    })
+}
+
+#[tokio::test]
+async fn a_room_is_quiet_if_nothing_came_since_the_last_look() {
+    let room = Room::new();
+    let _alice = room.connected("alice", at(1, 0)).await;
+    let quiet = || room.hub.quiet_rooms();
+    assert_eq!(quiet(), [(room.id, at(1, 0))]);
+    assert_eq!(quiet(), [(room.id, at(1, 0))]);
+
+    room.hub.room_event(room.id, sent(room.id, 2, 1));
+    assert_eq!(quiet(), []);
+    assert_eq!(quiet(), [(room.id, at(2, 1))]);
+}
+
+#[tokio::test]
+async fn a_room_that_was_never_read_or_is_under_repair_is_not_quiet() {
+    let room = Room::new();
+    let _device = room.connecting("alice");
+    assert_eq!(room.hub.quiet_rooms(), []);
+
+    let room = Room::new();
+    let _device = room.connected("alice", at(1, 0)).await;
+    room.hub.heard(&Topic::Room(room.id));
+    assert_eq!(room.hub.quiet_rooms(), []);
+    let nothing = page(room.id, at(1, 0), &[]);
+    assert!(!room.hub.repair(room.id, &at(1, 0), nothing));
+    assert_eq!(room.hub.quiet_rooms(), [(room.id, at(1, 0))]);
+}
+
+#[tokio::test]
+async fn a_lost_last_event_is_repaired_once() {
+    // Given a room whose last message did not arrive
+    let room = Room::new();
+    let alice = room.connected("alice", at(1, 0)).await;
+
+    // When the store is found to be elsewhere
+    room.hub.differs(room.id, &at(1, 0));
+
+    // Then it is fetched, and what is found out meanwhile changes nothing
+    assert_eq!(room.hub.repairs.take().await, room.id);
+    room.hub.differs(room.id, &at(1, 0));
+    assert_eq!(room.hub.repair_from(room.id), Some(at(1, 0)));
+    let missed = page(room.id, at(2, 1), &[1]);
+    assert!(!room.hub.repair(room.id, &at(1, 0), missed));
+    room.hub.room_event(room.id, sent(room.id, 2, 1));
+    assert_eq!(got(&alice), ["m1"]);
+    assert_eq!(room.hub.repair_from(room.id), None);
+}
+
+#[tokio::test]
+async fn an_event_that_came_while_the_store_was_asked_was_not_lost() {
+    let room = Room::new();
+    let alice = room.connected("alice", at(1, 0)).await;
+    let (id, asked) = room.hub.quiet_rooms().remove(0);
+    room.hub.room_event(room.id, sent(room.id, 2, 1));
+    room.hub.differs(id, &asked);
+    room.hub.differs(RoomId::random(), &asked);
+    assert_eq!(room.hub.repair_from(room.id), None);
+    assert_eq!(got(&alice), ["m1"]);
+}

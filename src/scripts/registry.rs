@@ -20,6 +20,7 @@ pub enum Script {
     GetHistory,
     RenewViewers,
     SyncRoom,
+    CompareRooms,
     ResetRedisForDevelopment,
 }
 
@@ -34,7 +35,7 @@ pub struct Contract {
 
 impl Script {
     /// Every script, in the order in which they are loaded; also their index in a [`ScriptSet`](super::ScriptSet).
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::InitializeChat,
         Self::GetChatList,
         Self::EnterChat,
@@ -44,6 +45,7 @@ impl Script {
         Self::GetHistory,
         Self::RenewViewers,
         Self::SyncRoom,
+        Self::CompareRooms,
         Self::ResetRedisForDevelopment,
     ];
 
@@ -58,6 +60,7 @@ impl Script {
             Self::GetHistory => "get_history",
             Self::RenewViewers => "renew_viewers",
             Self::SyncRoom => "sync_room",
+            Self::CompareRooms => "compare_rooms",
             Self::ResetRedisForDevelopment => "reset_redis_for_development",
         }
     }
@@ -132,6 +135,7 @@ impl Script {
                 &["epoch", "rev", "last_id", "limit", "max_bytes"],
                 &[],
             ),
+            Self::CompareRooms => (&["meta…"], &["epoch…", "rev"], &[]),
             Self::ResetRedisForDevelopment => (&["control"], &["pattern"], &[]),
         };
         Contract { keys, argv, errors }

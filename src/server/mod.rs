@@ -143,7 +143,9 @@ pub async fn run(
     let keeper = Keeper::new(parts, first.note);
     background.keep_scripts(keeper, inbox, &orders, config)?;
     let chat = Arc::new(new_chat(config, store, hub.clone(), verifier));
-    background.spawn(upkeep::run(chat.clone(), background.cancel.clone()));
+    let cancel = background.cancel.clone();
+    let quiet_room_check = config.chat.quiet_room_check;
+    background.spawn(upkeep::run(chat.clone(), quiet_room_check, cancel));
     let gateway = Arc::new(new_gateway(config, chat, subscriber));
 
     let acceptor = tokio::spawn(accept::accept(gateway.clone(), listener));

@@ -18,6 +18,9 @@ const SYNC_PAGE: u32 = 100;
 /// Rooms in one call of `get_chat_list`, at most.
 pub const LIST_CHUNK: usize = 128;
 
+/// Rooms in one call of `compare_rooms`, at most.
+pub const COMPARE_CHUNK: usize = 128;
+
 /// What `initialize_chat` did.
 pub struct Initialized {
     pub created: bool,
@@ -338,6 +341,34 @@ impl Store {
                 Missed::Page(page)
             })
         })
+        .await
+    }
+
+    /// Those of at most [`COMPARE_CHUNK`] rooms that are not at these positions any more, by epoch and rev.
+    pub async fn compare_rooms(
+        &self,
+        rooms: &[(RoomId, Position)],
+    ) -> Result<Vec<RoomId>, ChatError> {
+        let keys = rooms.iter().map(|(room, _)| self.keys.room(*room, "meta"));
+        let mut invocation = Invocation::new(keys.collect());
+        for (_, at) in rooms {
+            invocation = invocation.arg(&*at.epoch).arg(at.rev);
+        }
+        self.decoded(
+            Script::CompareRooms,
+            Repeat::Harmless,
+            invocation,
+            |value| {
+                let places: Vec<usize> = FromRedisValue::from_redis_value(value)?;
+                let room = |place: usize| {
+                    let asked = place.checked_sub(1).and_then(|index| rooms.get(index));
+                    let (room, _) =
+                        asked.ok_or("a place is not that of a room that was asked for")?;
+                    Ok(*room)
+                };
+                places.into_iter().map(room).collect()
+            },
+        )
         .await
     }
 

@@ -76,7 +76,7 @@ pub async fn confirm(
     mut requests: mpsc::Receiver<oneshot::Sender<bool>>,
     wanted: Wanted,
     marker: String,
-    connection: Current,
+    mut connection: Current,
     patience: Duration,
     cancel: CancellationToken,
 ) {
@@ -89,16 +89,13 @@ pub async fn confirm(
         if more == 0 {
             return;
         }
-        let now = connection.borrow().clone();
-        let safe = match now {
-            Some(connection) => {
-                let asked = ask(connection, wanted, &marker, patience);
-                // Redis bounds the wait itself; this is for a Redis that does not answer at all.
-                let asked = tokio::time::timeout(patience * 2, asked).await;
-                matches!(asked, Ok(Ok(true)))
-            }
-            None => false,
+        // Redis bounds the wait itself; this is for a Redis that is not there, or does not answer at all.
+        let asked = async {
+            let connection = connection.wait_for(Option::is_some).await.ok()?.clone()?;
+            ask(connection, wanted, &marker, patience).await.ok()
         };
+        let asked = tokio::time::timeout(patience * 2, asked).await;
+        let safe = matches!(asked, Ok(Some(true)));
         for request in waiting.drain(..) {
             // Whoever has given up waiting meanwhile does not listen.
             let _ = request.send(safe);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
 use tokio::sync::SemaphorePermit;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Bounds, CallError, Invocation, Store, load_cmd};
 use crate::scripts::{Script, ScriptText};
@@ -14,6 +14,9 @@ use crate::scripts::{Script, ScriptText};
 /// How long calls wait for Redis to come back, from the first that misses it. Later ones are refused at once, so that
 /// requests that queue up behind one another do not add their waits up.
 const COMES_BACK_WITHIN: Duration = Duration::from_millis(500);
+
+/// Before a call is made again.
+const BREATH: Duration = Duration::from_millis(10);
 
 /// No call misses the connection.
 pub(super) const UP: u64 = u64::MAX;
@@ -36,7 +39,7 @@ struct Call<'a> {
 impl Store {
     /// Calls a script, loading it if Redis has lost it. Ends within the store's timeout.
     ///
-    /// A call whose outcome is not known is made once more where that is harmless. [`CallError::Down`] says that
+    /// A call whose outcome is not known is made again where that is harmless. [`CallError::Down`] says that
     /// nothing was ever written.
     pub(super) async fn call(
         &self,
@@ -56,7 +59,7 @@ impl Store {
         let cmd = invocation.into_cmd(&text.sha1);
         let call = Call { text, cmd };
         let outcome = if repeats && repeat == Repeat::Harmless {
-            self.attempt_twice(&call, started + timeout / 2, deadline)
+            self.attempt_until_known(&call, started + timeout / 2, deadline)
                 .await
         } else {
             self.attempt(&call, deadline).await
@@ -90,16 +93,28 @@ impl Store {
         }
     }
 
-    async fn attempt_twice(
+    /// Makes a harmless call again until its outcome is known: over a connection that was slow once more, over those
+    /// that break as often as there is time.
+    async fn attempt_until_known(
         &self,
         call: &Call<'_>,
         half: Instant,
         deadline: Instant,
     ) -> Result<Value, CallError> {
-        match self.attempt(call, half).await {
-            Err(error) if error.is_of_unknown_outcome() => {}
-            known => return known,
+        let mut outcome = self.attempt(call, half).await;
+        while outcome
+            .as_ref()
+            .is_err_and(CallError::is_of_unknown_outcome)
+            && Instant::now() < deadline
+        {
+            outcome = self.attempt_again(call, deadline).await;
         }
+        outcome
+    }
+
+    async fn attempt_again(&self, call: &Call<'_>, deadline: Instant) -> Result<Value, CallError> {
+        // A connection that broke is still there for a moment.
+        sleep(BREATH).await;
         let Ok(Ok(mut connection)) = timeout_at(deadline, self.next_connection()).await else {
             return Err(CallError::TimedOut);
         };

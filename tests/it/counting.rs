@@ -1,14 +1,27 @@
 //! Each client event is one script call, one round trip: counted in what Redis
 //! itself says it was sent.
 
-use std::{collections::HashMap, fs};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 use crate::support::{
     Client, Redis, Server, Value, eventually, json, redis::Monitor, server::repository,
 };
 
 /// The calls a server makes of its own, whatever its clients do.
-const IN_THE_BACKGROUND: [&str; 2] = ["renew_viewers", "sync_room"];
+const IN_THE_BACKGROUND: [&str; 3] = ["renew_viewers", "sync_room", "compare_rooms"];
+
+/// What a client of Redis sent.
+struct Sent {
+    /// The script's name for an EVALSHA, else the command's.
+    name: String,
+    words: Vec<String>,
+}
 
 /// A Redis that is listened to, and the names of the scripts.
 struct Counter {
@@ -50,25 +63,45 @@ impl Counter {
         }
     }
 
-    /// What clients of Redis sent since the last call: the script's name for an
-    /// EVALSHA, else the command's. Background calls are left out.
+    /// What clients of Redis sent since the last call, by its names. Background
+    /// calls are left out.
     async fn calls(&mut self) -> Vec<String> {
+        let sent = self.sent().await.into_iter();
+        sent.map(|sent| sent.name)
+            .filter(|name| !IN_THE_BACKGROUND.contains(&name.as_str()))
+            .collect()
+    }
+
+    /// What clients of Redis sent since the last call.
+    async fn sent(&mut self) -> Vec<Sent> {
         let commands = self.monitor.commands(&self.redis).await;
-        let calls = commands.iter().map(|command| {
-            let words: Vec<&str> = command
+        let sent = commands.iter().map(|command| {
+            let words: Vec<String> = command
                 .split(' ')
-                .map(|word| word.trim_matches('"'))
+                .map(|word| word.trim_matches('"').to_owned())
                 .collect();
-            match words[0].to_lowercase().as_str() {
+            let name = match words[0].to_lowercase().as_str() {
                 "evalsha" => match self.scripts.get(&words[1].to_lowercase()) {
                     Some(name) => name.clone(),
                     None => format!("a script that is not in lua/: {command}"),
                 },
                 other => other.to_owned(),
-            }
+            };
+            Sent { name, words }
         });
-        calls
-            .filter(|call| !IN_THE_BACKGROUND.contains(&call.as_str()))
+        sent.collect()
+    }
+
+    /// The rooms of each comparison with the store since the last call, by the
+    /// keys of their heads.
+    async fn comparisons(&mut self) -> Vec<HashSet<String>> {
+        let sent = self.sent().await.into_iter();
+        let rooms = |sent: Sent| {
+            let is_head = |word: &String| word.ends_with("}:meta");
+            sent.words.into_iter().filter(is_head).collect()
+        };
+        sent.filter(|sent| sent.name == "compare_rooms")
+            .map(rooms)
             .collect()
     }
 
@@ -263,13 +296,15 @@ async fn a_list_is_one_call_for_128_rooms() {
 
 /// Makes a room and says something in it: a message that arrives shows that the
 /// server's subscription to the room, which may follow the answer, is made.
-async fn talk_to(alice: &mut Client, friend: &str) {
+/// Returns the room's id.
+async fn talk_to(alice: &mut Client, friend: &str) -> String {
     let data = json!({ "participants": [friend] });
     let opened = alice.done("initializeChat", data).await;
     let room = opened["roomId"].as_str().expect("a room id");
     alice.say(room, "Hello").await;
     alice.expect_any("newMessage").await;
     alice.take_inbox();
+    room.to_owned()
 }
 
 #[tokio::test]
@@ -335,4 +370,65 @@ async fn a_busy_room_costs_a_full_device_one_list_an_interval() {
     let count = |name: &str| calls.iter().filter(|call| *call == name).count();
     assert_eq!(count("send_message"), 200);
     assert_eq!(count("get_chat_list"), 1, "{calls:?}");
+}
+
+/// How often quiet rooms are compared where that is counted.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// Talks in one room until so many calls have compared rooms, leaving out those
+/// that were begun before; returns what they compared, and how long that took.
+async fn compared_while_talking(
+    counter: &mut Counter,
+    alice: &mut Client,
+    busy: &str,
+    calls: usize,
+) -> (Vec<HashSet<String>>, Duration) {
+    // What is compared up to two intervals from now may have been quiet before.
+    let began = Instant::now();
+    while began.elapsed() < 5 * CHECK / 2 {
+        alice.say(busy, "and on").await;
+        counter.comparisons().await;
+    }
+    let (began, mut comparisons) = (Instant::now(), Vec::new());
+    eventually("quiet rooms were compared", async || {
+        alice.say(busy, "and on").await;
+        comparisons.extend(counter.comparisons().await);
+        comparisons.len() >= calls
+    })
+    .await;
+    (comparisons, began.elapsed())
+}
+
+#[tokio::test]
+async fn comparing_is_one_call_for_128_quiet_rooms_and_none_for_a_busy_one() {
+    // Given Alice with 128 rooms in which nothing happens, and one in which she talks
+    let mut counter = Counter::start().await;
+    let server = Server::on(&counter.redis)
+        .env("QUIET_ROOM_CHECK_MS", &CHECK.as_millis().to_string())
+        .start()
+        .await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let busy = talk_to(&mut alice, "bob").await;
+    for number in 1..=128 {
+        talk_to(&mut alice, &format!("friend-{number}")).await;
+    }
+
+    // Then each interval the 128 are one call, and hers is in none
+    let head = format!("chat:{{room:{busy}}}:meta");
+    let (comparisons, took) = compared_while_talking(&mut counter, &mut alice, &busy, 5).await;
+    for rooms in &comparisons {
+        assert_eq!((rooms.len(), rooms.contains(&head)), (128, false));
+    }
+    let intervals = took.as_millis() / CHECK.as_millis();
+    assert!(comparisons.len() as u128 <= intervals + 2, "{took:?}");
+
+    // And with one more they are two
+    talk_to(&mut alice, "one more").await;
+    let (comparisons, _) = compared_while_talking(&mut counter, &mut alice, &busy, 4).await;
+    for two in comparisons.windows(2) {
+        let mut sizes = [two[0].len(), two[1].len()];
+        sizes.sort_unstable();
+        assert_eq!(sizes, [1, 128]);
+        assert!(!two[0].contains(&head) && two[0].is_disjoint(&two[1]));
+    }
 }

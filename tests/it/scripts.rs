@@ -50,7 +50,7 @@ async fn an_applied_set_reaches_every_server_and_those_that_start_later() {
 
     // And on a server that starts later, and on one that comes back
     let later = Server::start(&redis).await;
-    logged(&later.log, "10 scripts loaded: applied set 1").await;
+    logged(&later.log, "11 scripts loaded: applied set 1").await;
     let mut carol = Client::connect_delta(&later, "bob").await;
     assert_eq!(stored(&mut carol, &room).await, "1:hello");
 
@@ -213,7 +213,7 @@ async fn lua_dir_is_run_and_the_embedded_stand_in_for_what_is_missing() {
         .await;
     let log = server.log.text();
     assert!(log.contains("embedded are leave_chat, sync_room"), "{log}");
-    let place = format!("10 scripts loaded: the folder {}", rules.path().display());
+    let place = format!("11 scripts loaded: the folder {}", rules.path().display());
     assert!(log.contains(&place), "{log}");
     let mut alice = Client::connect_delta(&server, "alice").await;
     let room = alice.open_room(&["bob"]).await;
@@ -329,7 +329,7 @@ async fn list_tells_what_every_server_does_and_where_they_differ() {
     let told = list(&redis).await;
     assert_eq!(told["set"], "the embedded set");
     let loaded = told["scripts"].as_array().expect("scripts");
-    assert_eq!(loaded.len(), 10);
+    assert_eq!(loaded.len(), 11);
     assert!(
         loaded.iter().all(|script| script["loaded"] == true),
         "{told}"
@@ -436,6 +436,18 @@ async fn run_calls_a_script_with_real_keys() {
     let epoch = page["position"]["epoch"].as_str().expect("an epoch");
     let missed = run(&["sync_room", "--room", &room, "--epoch", epoch, "--rev", "1"]).await;
     assert_eq!(missed["messages"][0]["content"], "by hand");
+    for (rev, changed) in [("1", true), ("2", false)] {
+        let asked = [
+            "compare_rooms",
+            "--room",
+            &room,
+            "--epoch",
+            epoch,
+            "--rev",
+            rev,
+        ];
+        assert_eq!(run(&asked).await, json!({ "changed": changed }));
+    }
 
     // Writes do, and what is missing is named
     let refused = scripts(&redis, &["run", "send_message", "--room", &room]).await;
@@ -462,7 +474,7 @@ async fn check_prints_a_line_for_each_script_or_json() {
     let ok = scripts_do(&redis, &["check"]).await;
     assert_eq!(
         ok.lines().filter(|line| line.starts_with("ok  ")).count(),
-        10,
+        11,
         "{ok}"
     );
     assert!(ok.contains("cases on a scratch Redis"), "{ok}");
@@ -474,7 +486,7 @@ async fn check_prints_a_line_for_each_script_or_json() {
     assert_eq!(bad.code, Some(1), "{}", bad.stdout);
     let place = format!("{path}/send_message.lua:{line}: ");
     assert!(bad.stdout.contains(&place), "{}", bad.stdout);
-    assert_eq!(bad.stdout.matches("ok  ").count(), 9, "{}", bad.stdout);
+    assert_eq!(bad.stdout.matches("ok  ").count(), 10, "{}", bad.stdout);
 
     let bad = scripts(&redis, &["check", &path, "--json"]).await;
     assert_eq!(bad.code, Some(1));

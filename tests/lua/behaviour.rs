@@ -263,6 +263,22 @@ async fn a_reader_that_tells_something_else_is_refused() {
     })
     .await;
     is_refused(Planted {
+        script: Script::CompareRooms,
+        from: "~= rev then",
+        to: "< rev then",
+        at: "return changed",
+        says: "names the rooms [3, 4, 5], not [2, 3, 4, 5]",
+    })
+    .await;
+    is_refused(Planted {
+        script: Script::CompareRooms,
+        from: "changed + 1] = place",
+        to: "changed + 1] = place + 1",
+        at: "return changed",
+        says: "a place is not that of a room",
+    })
+    .await;
+    is_refused(Planted {
         script: Script::ResetRedisForDevelopment,
         from: "'MATCH', pattern, ",
         to: "",

@@ -4,6 +4,7 @@
 
 mod behaviour;
 mod by_hand;
+mod comparing;
 mod contract;
 mod edits;
 mod faults;

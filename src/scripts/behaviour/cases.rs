@@ -30,7 +30,7 @@ pub(super) struct Case {
 type Outcome = Result<(), Ended>;
 
 /// Cheap and telling ones first: the first that fails is the one that is reported.
-pub(super) const CASES: [Case; 16] = [
+pub(super) const CASES: [Case; 17] = [
     Case {
         name: "Redis takes every script",
         play: |stage| Box::pin(stage.load()),
@@ -86,6 +86,10 @@ pub(super) const CASES: [Case; 16] = [
     Case {
         name: "a server learns what it missed",
         play: |stage| Box::pin(syncing(stage)),
+    },
+    Case {
+        name: "a server learns in which rooms it missed something",
+        play: |stage| Box::pin(comparing(stage)),
     },
     Case {
         name: "a large room works alike",
@@ -697,6 +701,43 @@ async fn sync_page(stage: &mut Stage, room: &Room, from: &Position) -> Result<Pa
             Err(Fault::wrong(script, reason).into())
         }
     }
+}
+
+async fn comparing(stage: &mut Stage) -> Outcome {
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        let room = stage.group(2).await?;
+        asked.push((room.id, room.at));
+    }
+    let before = stage.snapshot().await?;
+    changed_rooms(stage, "is up to date everywhere", &asked, &[]).await?;
+
+    let there = asked[0].1.clone();
+    asked[1].1.rev = asked[1].1.rev.saturating_sub(1);
+    asked[2].1.rev += 1;
+    asked[3].1.epoch = "0-other".into();
+    asked.push((RoomId::random(), there));
+    let who = "is behind in room 2, ahead in 3, in another epoch in 4, and in no room in 5";
+    changed_rooms(stage, who, &asked, &[2, 3, 4, 5]).await?;
+    stage
+        .unchanged(&before, Script::CompareRooms, "comparing rooms")
+        .await
+}
+
+/// Holds that exactly the rooms at these places, from 1, are named to a server that is where `asked` says.
+async fn changed_rooms(
+    stage: &mut Stage,
+    who: &str,
+    asked: &[(RoomId, Position)],
+    places: &[usize],
+) -> Outcome {
+    let script = Script::CompareRooms;
+    let store = stage.store.clone();
+    let changed = stage.call(script, store.compare_rooms(asked)).await?;
+    let place = |room: &RoomId| 1 + asked.iter().take_while(|(id, _)| id != room).count();
+    let got: Vec<usize> = changed.iter().map(place).collect();
+    let reason = format!("to a server that {who} it names the rooms {got:?}, not {places:?}");
+    must(got == places, script, reason)
 }
 
 async fn large_room(stage: &mut Stage) -> Outcome {

@@ -33,7 +33,7 @@ pub(super) async fn run(desk: &Desk, args: RunArgs) -> Result<(), CommandError> 
 
 fn writes(script: Script) -> bool {
     match script {
-        Script::GetChatList | Script::GetHistory | Script::SyncRoom => false,
+        Script::GetChatList | Script::GetHistory | Script::SyncRoom | Script::CompareRooms => false,
         Script::InitializeChat
         | Script::EnterChat
         | Script::LeaveChat
@@ -115,6 +115,7 @@ async fn call(store: &Store, args: &RunArgs) -> Result<Json, CommandError> {
             Ok(json!({ "renewed": true }))
         }
         Script::SyncRoom => sync_room(store, args).await,
+        Script::CompareRooms => compare_rooms(store, args).await,
         Script::ResetRedisForDevelopment => {
             store.reset().await?;
             Ok(json!({ "reset": true }))
@@ -167,18 +168,18 @@ async fn get_chat_list(store: &Store, args: &RunArgs) -> Result<Json, CommandErr
 }
 
 async fn sync_room(store: &Store, args: &RunArgs) -> Result<Json, CommandError> {
-    let epoch = args.needed(args.epoch.as_deref(), "epoch")?;
-    let from = Position {
-        epoch: epoch.into(),
-        rev: args.rev,
-        seq: args.last.seq,
-        last_id: args.last,
-    };
+    let from = args.position()?;
     Ok(match store.sync_room(args.room()?, &from).await? {
         Missed::Gone => json!({ "gone": true }),
         Missed::Reset(now) => json!({ "reset": position(&now) }),
         Missed::Page(missed) => page(&missed),
     })
+}
+
+async fn compare_rooms(store: &Store, args: &RunArgs) -> Result<Json, CommandError> {
+    let asked = [(args.room()?, args.position()?)];
+    let changed = store.compare_rooms(&asked).await?;
+    Ok(json!({ "changed": !changed.is_empty() }))
 }
 
 impl RunArgs {
@@ -197,6 +198,17 @@ impl RunArgs {
 
     fn device(&self) -> Result<DeviceId, CommandError> {
         self.needed(self.device, "device")
+    }
+
+    /// Where a server says that it is in the room.
+    fn position(&self) -> Result<Position, CommandError> {
+        let epoch = self.needed(self.epoch.as_deref(), "epoch")?;
+        Ok(Position {
+            epoch: epoch.into(),
+            rev: self.rev,
+            seq: self.last.seq,
+            last_id: self.last,
+        })
     }
 }
 

@@ -1,0 +1,72 @@
+//! compare_rooms.
+
+use chat_server::error::ErrorCode;
+use chat_server::protocol::ids::{RoomId, UserId};
+use chat_server::store::calls::COMPARE_CHUNK;
+use chat_server::store::reply::Position;
+
+use crate::support::{World, crowd, refusal, user, users};
+
+/// Rooms of Alice's with each of these, and where they are.
+async fn rooms(world: &World, others: &[UserId]) -> Vec<(RoomId, Position)> {
+    let alice = user("alice");
+    let mut rooms = Vec::new();
+    for other in others {
+        let room = world.direct(&alice, other).await;
+        rooms.push((room, world.latest(room, &alice).await.position));
+    }
+    rooms
+}
+
+#[tokio::test]
+async fn a_server_learns_in_which_rooms_it_missed_something() {
+    // Given a server that is up to date in six rooms
+    let world = World::start().await;
+    let others = users(["bob", "carol", "dave", "erin", "frank", "grace"]);
+    let asked = rooms(&world, &others).await;
+    let compare = async || world.store.compare_rooms(&asked).await.unwrap();
+    assert_eq!(compare().await, []);
+
+    // When there is a message, a marker, a key that is lost, a room that is made anew, one that is rolled back
+    let [alice, carol] = users(["alice", "carol"]);
+    let (told, marked, lost) = (asked[0].0, asked[1].0, asked[2].0);
+    let (anew, back) = (asked[3].0, asked[4].0);
+    world.say(told, &alice, "Hello").await;
+    let id = world.say(marked, &alice, "Hello").await;
+    world.store.mark_as_read(marked, &carol, id).await.unwrap();
+    let meta = world.key(lost, "meta");
+    let _: u64 = world.redis.run(&["DEL", &meta]).await;
+    let meta = world.key(anew, "meta");
+    let _: u64 = world.redis.run(&["DEL", &meta]).await;
+    world.direct(&alice, &others[3]).await;
+    let meta = world.key(back, "meta");
+    let _: u64 = world.redis.run(&["HSET", &meta, "rev", "0"]).await;
+
+    // Then it learns which they are, in the order in which it asked
+    assert_eq!(compare().await, [told, marked, lost, anew, back]);
+
+    // And nothing was written
+    let before = world.redis.dump().await;
+    compare().await;
+    assert_eq!(world.redis.dump().await, before);
+}
+
+#[tokio::test]
+async fn as_many_rooms_as_a_server_asks_for_are_one_call() {
+    let world = World::start().await;
+    let asked = rooms(&world, &crowd(COMPARE_CHUNK)).await;
+    assert_eq!(world.store.compare_rooms(&asked).await.unwrap(), []);
+    let (last, _) = asked[COMPARE_CHUNK - 1];
+    world.say(last, &user("alice"), "Hello").await;
+    assert_eq!(world.store.compare_rooms(&asked).await.unwrap(), [last]);
+}
+
+#[tokio::test]
+async fn a_room_of_a_wrong_type_fails_the_call() {
+    let world = World::start().await;
+    let asked = rooms(&world, &users(["bob"])).await;
+    let meta = world.key(asked[0].0, "meta");
+    let _: String = world.redis.run(&["SET", &meta, "x"]).await;
+    let compared = world.store.compare_rooms(&asked).await;
+    assert_eq!(refusal(compared), Some(ErrorCode::Internal));
+}
