@@ -92,7 +92,10 @@ pub async fn read(chat: &Chat, user: &UserId) -> Result<ChatList, ChatError> {
     let (first, rest) = known.split_at(known.len().min(LIST_CHUNK));
     let chunk = chat.store.get_chat_list(user, first, true).await?;
     let mut read: Vec<PositionedEntry> = chunk.entries.into_iter().flatten().collect();
-    let new = chat.hub.follow(user, &chunk.index);
+    chat.hub.follow(user, &chunk.index);
+    // Also those that another device of the user has begun to follow since `known` was taken.
+    let mut new = chunk.index;
+    new.retain(|room| !known.contains(room));
     wait_until_heard(chat, &new).await?;
     let others: Vec<RoomId> = rest.iter().chain(&new).copied().collect();
     for rooms in others.chunks(LIST_CHUNK) {

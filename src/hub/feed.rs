@@ -11,7 +11,7 @@ use super::published::RoomEvent;
 use crate::protocol::ids::DeviceId;
 use crate::store::reply::Position;
 
-/// Events kept during a repair; past it they are dropped, which the next `rev` shows.
+/// Events kept before the first snapshot and during a repair; past it they are dropped, which the next `rev` shows.
 const BUFFER_MAX: usize = 1024;
 
 #[derive(Default)]
@@ -27,9 +27,12 @@ pub struct Feed {
 }
 
 enum State {
-    /// Nobody knows yet where the room is; every device in it waits for its first snapshot.
+    /// Nobody knows yet where the room is; every device in it waits for its first snapshot. What comes is kept.
     New {
-        early: Option<Early>,
+        early: Vec<RoomEvent>,
+        heard: bool,
+        /// The channel was subscribed again: of what came before, some may be lost.
+        doubtful: bool,
     },
     Live(Position),
     Repairing {
@@ -40,15 +43,12 @@ enum State {
 
 impl Default for State {
     fn default() -> Self {
-        Self::New { early: None }
+        Self::New {
+            early: Vec::new(),
+            heard: false,
+            doubtful: false,
+        }
     }
-}
-
-/// What came before the first snapshot.
-struct Early {
-    first_rev: u64,
-    last: Position,
-    gap: bool,
 }
 
 /// What is to be done with an event.
@@ -80,17 +80,9 @@ impl Feed {
         let next = &event.position;
         self.stirred = true;
         match &mut self.state {
-            State::New { early } => {
-                let gap = early
-                    .as_ref()
-                    .is_some_and(|early| early.gap || !follows(&early.last, next));
-                let first_rev = early.as_ref().map_or(next.rev, |early| early.first_rev);
-                *early = Some(Early {
-                    first_rev,
-                    last: next.clone(),
-                    gap,
-                });
-                Verdict::Deliver
+            State::New { early, .. } => {
+                keep(early, event);
+                Verdict::Drop
             }
             State::Live(last) if follows(last, next) => {
                 *last = next.clone();
@@ -109,9 +101,7 @@ impl Feed {
                 Verdict::Repair
             }
             State::Repairing { buffered, .. } => {
-                if buffered.len() < BUFFER_MAX {
-                    buffered.push(event.clone());
-                }
+                keep(buffered, event);
                 Verdict::Drop
             }
         }
@@ -120,10 +110,11 @@ impl Feed {
     /// The channel was subscribed (again): what came before may be lost. True if a repair is needed.
     pub fn distrust(&mut self) -> bool {
         match &mut self.state {
-            State::New { early } => {
-                if let Some(early) = early {
-                    early.gap = true;
-                }
+            State::New {
+                heard, doubtful, ..
+            } => {
+                // Snapshots are read only once the channel is heard: the first time says nothing.
+                *doubtful |= std::mem::replace(heard, true);
                 false
             }
             State::Live(last) => {
@@ -139,23 +130,37 @@ impl Feed {
 
     /// The room's story begins here for everyone in it: all that follows is to be delivered.
     pub fn begin_at(&mut self, position: &Position) -> bool {
-        let new = matches!(self.state, State::New { .. });
-        if new {
-            (self.began_rev, self.settled_rev) = (position.rev, position.rev);
-            self.state = State::Repairing {
-                from: position.clone(),
-                buffered: Vec::new(),
-            };
-        }
-        new
+        let State::New { early, .. } = &mut self.state else {
+            return false;
+        };
+        let buffered = std::mem::take(early);
+        (self.began_rev, self.settled_rev) = (position.rev, position.rev);
+        self.state = State::Repairing {
+            from: position.clone(),
+            buffered,
+        };
+        true
     }
 
-    /// How a snapshot read at `cut` stands to what was delivered. A new feed begins at it.
-    pub fn compare(&mut self, cut: &Position) -> Snapshot {
-        if let State::New { early } = &mut self.state {
-            let early = early.take();
-            self.begin_from_snapshot(cut, early);
+    /// A new feed begins at its first snapshot. Gives back what came before it was read, to be decided on now.
+    pub fn begin_with(&mut self, cut: &Position) -> Vec<RoomEvent> {
+        let State::New {
+            early, doubtful, ..
+        } = &mut self.state
+        else {
+            return Vec::new();
+        };
+        let (early, doubtful) = (std::mem::take(early), *doubtful);
+        (self.began_rev, self.settled_rev) = (cut.rev, cut.rev);
+        self.state = State::Live(cut.clone());
+        if doubtful {
+            self.distrust();
         }
+        early
+    }
+
+    /// How a snapshot read at `cut` stands to what was delivered.
+    pub fn compare(&self, cut: &Position) -> Snapshot {
         let Some(at) = self.position() else {
             return Snapshot::Covered;
         };
@@ -168,23 +173,6 @@ impl Feed {
         } else {
             Snapshot::Covered
         }
-    }
-
-    fn begin_from_snapshot(&mut self, cut: &Position, early: Option<Early>) {
-        (self.began_rev, self.settled_rev) = (cut.rev, cut.rev);
-        self.state = match early {
-            Some(early) if early.last.epoch == cut.epoch && early.last.rev > cut.rev => {
-                if early.gap || early.first_rev > cut.rev + 1 {
-                    State::Repairing {
-                        from: cut.clone(),
-                        buffered: Vec::new(),
-                    }
-                } else {
-                    State::Live(early.last)
-                }
-            }
-            _ => State::Live(cut.clone()),
-        };
     }
 
     /// Where the feed is; `None` while it is new.
@@ -231,6 +219,12 @@ impl Feed {
                 Vec::new()
             }
         }
+    }
+}
+
+fn keep(events: &mut Vec<RoomEvent>, event: &RoomEvent) {
+    if events.len() < BUFFER_MAX {
+        events.push(event.clone());
     }
 }
 

@@ -55,6 +55,18 @@ impl Hub {
         }
     }
 
+    /// The first snapshot of a room: what came while it was read goes on from there.
+    pub(super) fn begin(&self, state: &mut State, room: RoomId, cut: &Position) {
+        let early = state
+            .rooms
+            .get_mut(&room)
+            .map(|feed| feed.begin_with(cut))
+            .unwrap_or_default();
+        for event in early {
+            self.deliver(state, room, event);
+        }
+    }
+
     /// From where the room has to be repaired, if it has to be.
     pub fn repair_from(&self, room: RoomId) -> Option<Position> {
         self.lock().rooms.get(&room)?.repair_from().cloned()
@@ -183,6 +195,8 @@ impl Hub {
             if let Some(user) = state.users.get_mut(&device.user) {
                 user.rooms.remove(&room);
             }
+            // It may have been made again meanwhile.
+            self.recounts.add(device.user.clone());
         }
     }
 }

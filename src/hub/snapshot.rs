@@ -77,6 +77,7 @@ impl Snapshot {
             }
             let mut waiting_for: HashMap<RoomId, u64> = HashMap::new();
             for (room, cut) in sections.iter().flat_map(|section| section.cuts.iter()) {
+                self.hub.begin(&mut state, *room, cut);
                 let Some(feed) = state.rooms.get_mut(room) else {
                     continue;
                 };

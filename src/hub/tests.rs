@@ -144,6 +144,53 @@ async fn what_the_first_list_covers_is_not_sent_and_the_rest_follows_it() {
 }
 
 #[tokio::test]
+async fn what_came_before_the_first_list_comes_once_though_the_channel_was_lost_meanwhile() {
+    // Given a room whose first list is being read at rev 4, while events come
+    let room = Room::new();
+    let device = room.connecting("alice");
+    room.hub.heard(&Topic::Room(room.id));
+    for rev in 4..=6 {
+        room.hub.room_event(room.id, sent(room.id, rev, rev));
+    }
+
+    // When the channel breaks, one event is lost, and it is subscribed again
+    room.hub.heard(&Topic::Room(room.id));
+    room.hub.room_event(room.id, sent(room.id, 8, 8));
+    let list = room.finish_first(&device, at(4, 4));
+    let repair = async {
+        // Then what is missing is fetched from where the list ended
+        assert_eq!(room.hub.repairs.take().await, room.id);
+        assert_eq!(room.hub.repair_from(room.id), Some(at(4, 4)));
+        let missed = page(room.id, at(8, 8), &[5, 6, 7, 8]);
+        assert!(!room.hub.repair(room.id, &at(4, 4), missed));
+    };
+    let (listed, ()) = tokio::join!(list, repair);
+    listed.unwrap();
+
+    // And each message comes once
+    assert_eq!(got(&device), ["list", "m5", "m6", "m7", "m8"]);
+    room.hub.room_event(room.id, sent(room.id, 9, 9));
+    assert_eq!(got(&device), ["m9"]);
+}
+
+#[tokio::test]
+async fn a_hole_before_the_first_list_is_repaired_from_what_came_before_it() {
+    let room = Room::new();
+    let device = room.connecting("alice");
+    room.hub.heard(&Topic::Room(room.id));
+    for rev in [5, 6, 8] {
+        room.hub.room_event(room.id, sent(room.id, rev, rev));
+    }
+    room.finish_first(&device, at(4, 4)).await.unwrap();
+    assert_eq!(got(&device), ["list", "m5", "m6"]);
+    assert_eq!(room.hub.repairs.take().await, room.id);
+    assert_eq!(room.hub.repair_from(room.id), Some(at(6, 6)));
+    let missed = page(room.id, at(8, 8), &[7, 8]);
+    assert!(!room.hub.repair(room.id, &at(6, 6), missed));
+    assert_eq!(got(&device), ["m7", "m8"]);
+}
+
+#[tokio::test]
 async fn a_later_snapshot_stands_after_the_events_it_covers_and_before_the_others() {
     let room = Room::new();
     let device = room.connected("alice", at(1, 0)).await;
