@@ -22,7 +22,7 @@ ID ?= alice
 # Two installations at once would get into each other's way.
 .NOTPARALLEL:
 
-.PHONY: help run token config dev build test check-fmt lint lint-rust lint-lua test-rust test-clients fmt \
+.PHONY: help run token config dev build test drill check-fmt lint lint-rust lint-lua test-rust test-clients fmt \
 	deps-build deps-redis deps-test env clean
 
 help: ## Say what there is (this)
@@ -60,6 +60,9 @@ test: deps-build deps-redis deps-test ## Install what is missing, run every chec
 	@$(MAKE) --no-print-directory test-rust
 	@$(MAKE) --no-print-directory test-clients
 	@echo "==> all checks and tests passed"
+
+drill: deps-build deps-redis ## Prove the promises under faults at full scale; prints a table (about 15 minutes)
+	@$(MORE_FILES); DRILL_FULL=1 cargo test --release $(LOCKED) --test drill drill:: -- --nocapture
 
 lint: lint-rust lint-lua ## Check Rust with clippy and Lua with luacheck
 

@@ -15,6 +15,10 @@ use super::{eventually, free_port, server::signal};
 /// A running `redis-server`, killed on drop. Data lives in a temporary folder.
 pub(crate) struct Redis {
     dir: TempDir,
+    /// The command that starts it, as words in front of its options.
+    launcher: Vec<String>,
+    /// What differs from the usual options.
+    options: Vec<String>,
     /// The TCP port, 0 where it listens on the unix socket alone.
     pub(crate) port: u16,
     process: Option<Child>,
@@ -43,6 +47,8 @@ impl Redis {
         let dir = TempDir::with_prefix("chat-it-").expect("a temporary folder");
         Self {
             dir,
+            launcher: vec!["redis-server".into()],
+            options: Vec::new(),
             port,
             process: None,
             admin: None,
@@ -51,13 +57,15 @@ impl Redis {
 
     /// Starts the process and waits until it answers.
     pub(crate) async fn appear(&mut self) {
-        let process = Command::new("redis-server")
+        let process = Command::new(&self.launcher[0])
+            .args(&self.launcher[1..])
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .arg("--unixsocket")
             .arg(self.socket())
             .arg("--dir")
             .arg(self.dir.path())
             .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -162,6 +170,36 @@ impl Redis {
             _writer: writer,
             fences: 0,
         }
+    }
+}
+
+/// For the drills.
+#[allow(dead_code, reason = "of the binaries that share this only one drills")]
+impl Redis {
+    /// One that is not running yet, and will have these options.
+    pub(crate) fn with_options(options: &[&str]) -> Self {
+        let mut redis = Self::absent(0);
+        redis.options = options.iter().map(|word| (*word).into()).collect();
+        redis
+    }
+
+    /// Starts it by way of these words, to which its options are added.
+    pub(crate) fn launched_by(mut self, words: &[&str]) -> Self {
+        self.launcher = words.iter().map(|word| (*word).into()).collect();
+        self
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        let process = self.process.as_ref();
+        process.and_then(Child::id).expect("Redis runs")
+    }
+
+    /// `kill -9`. The data folder stays, for the next [`appear`](Self::appear).
+    pub(crate) async fn kill_9(&mut self) {
+        self.admin = None;
+        let mut process = self.process.take().expect("Redis runs");
+        process.kill().await.expect("kill Redis");
     }
 }
 

@@ -113,6 +113,12 @@ impl Server {
         self.exited().await;
     }
 
+    /// Sends it any signal.
+    #[allow(dead_code, reason = "of the binaries that share this only one drills")]
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.pid, name);
+    }
+
     /// The processes that the server started, such as its Redis.
     pub(crate) fn child_processes(&self) -> Vec<u32> {
         processes()

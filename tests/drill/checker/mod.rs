@@ -1,0 +1,64 @@
+//! The history checker: holds what devices did and saw against the history that there is in the end.
+//!
+//! It reads no code and asks no server. What is promised stands under "Order and loss" in `docs/protocol.md`. It is checked
+//! itself: `planted` holds it against planted faults.
+
+mod counts;
+mod deliveries;
+mod history;
+pub(crate) mod planted;
+pub(crate) mod record;
+mod sends;
+
+use self::history::Histories;
+use self::record::Record;
+
+/// What the checker found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// Attempts to send that were acked, repeats of one message included.
+    pub(crate) acked: u64,
+    /// Attempts whose outcome the device was not told.
+    pub(crate) unknown: u64,
+    /// Attempts that the server refused.
+    pub(crate) refused: u64,
+    /// Acked messages that are not there, and stored ones that a device was not given.
+    pub(crate) lost: u64,
+    /// Messages that are there twice, and those that a device was given twice.
+    pub(crate) doubled: u64,
+    /// Messages that stand, or came, before one that was earlier.
+    pub(crate) reordered: u64,
+    /// Every finding, in words.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Report {
+    fn problem(&mut self, text: String) {
+        self.problems.push(text);
+    }
+
+    fn lost(&mut self, count: u64, text: String) {
+        self.lost += count;
+        self.problem(text);
+    }
+
+    fn doubled(&mut self, count: u64, text: String) {
+        self.doubled += count;
+        self.problem(text);
+    }
+
+    fn reordered(&mut self, text: String) {
+        self.reordered += 1;
+        self.problem(text);
+    }
+}
+
+/// Judges a whole drill.
+pub(crate) fn judge(record: &Record) -> Report {
+    let mut report = Report::default();
+    let histories = Histories::index(record, &mut report);
+    sends::judge(record, &histories, &mut report);
+    deliveries::judge(record, &histories, &mut report);
+    counts::judge(record, &histories, &mut report);
+    report
+}

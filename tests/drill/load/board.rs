@@ -1,0 +1,148 @@
+//! What a drill and its devices tell each other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+/// How many messages each room has.
+pub(crate) type Heads = BTreeMap<String, u64>;
+
+/// What the devices are to do.
+#[derive(Clone, Debug)]
+pub(crate) enum Orders {
+    /// Send, each at its pace.
+    Send,
+    /// Send nothing new, and bring to an end what was begun.
+    Settle,
+    /// Go, each when it has all of its rooms, or at last at this time.
+    Leave(Arc<Heads>, Instant),
+}
+
+/// The end of a fault: from then on it counts how long a device takes to have all that there was by then, and the next
+/// message of each room, which shows that all is well again.
+#[derive(Clone, Debug)]
+pub(crate) struct Goal {
+    pub(crate) since: Instant,
+    pub(crate) heads: Arc<Heads>,
+}
+
+/// What is counted while a drill goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) connected: u64,
+    pub(crate) acked: u64,
+    pub(crate) refused: u64,
+    pub(crate) unknown: u64,
+    /// Rooms that a device was told to take anew.
+    pub(crate) resets: u64,
+}
+
+/// The board.
+pub(crate) struct Board {
+    pub(crate) orders: watch::Sender<Orders>,
+    pub(crate) goal: watch::Sender<Option<Goal>>,
+    counts: watch::Sender<Counts>,
+    idle: watch::Sender<BTreeSet<usize>>,
+    heads: Mutex<Heads>,
+    repairs: Mutex<Vec<Duration>>,
+}
+
+impl Board {
+    pub(crate) fn new() -> Self {
+        Self {
+            orders: watch::Sender::new(Orders::Send),
+            goal: watch::Sender::new(None),
+            counts: watch::Sender::default(),
+            idle: watch::Sender::default(),
+            heads: Mutex::default(),
+            repairs: Mutex::default(),
+        }
+    }
+
+    /// Counts something.
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Counts)) {
+        self.counts.send_modify(change);
+    }
+
+    /// The counts by now.
+    pub(crate) fn counts(&self) -> Counts {
+        *self.counts.borrow()
+    }
+
+    /// Waits until the counts are as wished; false if they are not in time.
+    pub(crate) async fn reached(
+        &self,
+        limit: Duration,
+        wished: impl FnMut(&Counts) -> bool,
+    ) -> bool {
+        let mut counts = self.counts.subscribe();
+        timeout(limit, counts.wait_for(wished)).await.is_ok()
+    }
+
+    /// Notes that a device has nothing under way, or has again.
+    pub(crate) fn set_idle(&self, device: usize, idle: bool) {
+        self.idle.send_if_modified(|devices| {
+            if idle {
+                devices.insert(device)
+            } else {
+                devices.remove(&device)
+            }
+        });
+    }
+
+    /// Waits until so many devices have nothing under way; else says which have not.
+    pub(crate) async fn all_idle(&self, devices: usize, limit: Duration) -> Result<(), Vec<usize>> {
+        let mut idle = self.idle.subscribe();
+        let waited = timeout(limit, idle.wait_for(|idle| idle.len() == devices)).await;
+        if waited.is_ok() {
+            return Ok(());
+        }
+        let idle = self.idle.borrow();
+        Err((0..devices)
+            .filter(|device| !idle.contains(device))
+            .collect())
+    }
+
+    /// Notes that a room has at least so many messages.
+    pub(crate) fn head(&self, room: &str, seq: u64) {
+        let mut heads = lock(&self.heads);
+        match heads.get_mut(room) {
+            Some(head) => *head = seq.max(*head),
+            None => drop(heads.insert(room.to_owned(), seq)),
+        }
+    }
+
+    /// A fault ends now.
+    pub(crate) fn set_goal(&self) {
+        let heads = lock(&self.heads);
+        let next = heads.iter().map(|(room, seq)| (room.clone(), seq + 1));
+        let heads = Arc::new(next.collect());
+        self.goal.send_replace(Some(Goal {
+            since: Instant::now(),
+            heads,
+        }));
+    }
+
+    /// Notes how long a device took to have what it had missed.
+    pub(crate) fn repaired(&self, took: Duration) {
+        lock(&self.repairs).push(took);
+    }
+
+    /// All of these times, shortest first.
+    pub(crate) fn repairs(&self) -> Vec<Duration> {
+        let mut repairs = lock(&self.repairs).clone();
+        repairs.sort();
+        repairs
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no device panicked")
+}

@@ -1,0 +1,240 @@
+//! Load: rooms full of devices over two servers, at both doors, and what is to be known of it afterwards.
+
+pub(crate) mod board;
+pub(crate) mod device;
+pub(crate) mod survey;
+pub(crate) mod wire;
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{task::JoinHandle, time::Instant};
+
+use self::{
+    board::{Board, Counts, Heads, Orders},
+    device::{Device, Plan},
+    survey::Surveyor,
+    wire::Door,
+};
+use crate::checker::{
+    self, Report,
+    record::{DeviceLog, Record},
+};
+
+/// After this, what has not come counts as never coming.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long devices wait for the last events once everything is quiet.
+const LAST_EVENTS: Duration = Duration::from_secs(10);
+
+/// What load there is to be. Each user is in two rooms, which overlap like the links of a chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) rooms: usize,
+    /// Members of each room; with two of them it is the room that the two share.
+    pub(crate) members: usize,
+    pub(crate) devices_each: usize,
+    /// How many of the users are connected; the others are only members.
+    pub(crate) connected: usize,
+    pub(crate) send_every: Duration,
+    pub(crate) padding: usize,
+    pub(crate) away: Option<(Duration, Duration)>,
+}
+
+impl Shape {
+    /// So many rooms of so many members, all of them connected with one device.
+    pub(crate) fn new(rooms: usize, members: usize, send_every: Duration) -> Self {
+        Self {
+            rooms,
+            members,
+            devices_each: 1,
+            connected: usize::MAX,
+            send_every,
+            padding: 0,
+            away: None,
+        }
+    }
+
+    fn users(&self) -> usize {
+        // One room alone has no other to share its members with.
+        if self.rooms == 1 {
+            return self.members;
+        }
+        (self.rooms * self.members).div_ceil(2)
+    }
+
+    fn members_of(&self, room: usize) -> Vec<String> {
+        let first = room * self.members / 2;
+        let members = first..first + self.members;
+        members
+            .map(|number| name_of(number % self.users()))
+            .collect()
+    }
+}
+
+fn name_of(number: usize) -> String {
+    format!("u{number}")
+}
+
+/// A load that runs.
+pub(crate) struct Load {
+    pub(crate) board: Arc<Board>,
+    /// Each room with its members.
+    pub(crate) rooms: Vec<(String, Vec<String>)>,
+    devices: Vec<JoinHandle<DeviceLog>>,
+    addresses: Vec<SocketAddr>,
+    /// What others than the devices sent.
+    extra: Vec<DeviceLog>,
+    findings: Vec<String>,
+}
+
+/// What a drill gives.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) report: Report,
+    /// How long devices took to have what they missed, shortest first.
+    pub(crate) repairs: Vec<Duration>,
+}
+
+impl Load {
+    /// Makes the rooms, connects the devices, and waits until all are there.
+    pub(crate) async fn start(addresses: &[SocketAddr], shape: &Shape) -> Self {
+        let mut load = Self {
+            board: Arc::new(Board::new()),
+            rooms: Vec::new(),
+            devices: Vec::new(),
+            addresses: addresses.to_vec(),
+            extra: Vec::new(),
+            findings: Vec::new(),
+        };
+        for room in 0..shape.rooms {
+            let members = shape.members_of(room);
+            let mut maker = Surveyor::connect(addresses[0], &members[0]).await;
+            let id = maker.room(&members[1..]).await;
+            load.rooms.push((id, members));
+        }
+        for number in 0..shape.users().min(shape.connected) * shape.devices_each {
+            let plan = load.plan(number, shape);
+            let device = Device::new(plan, load.board.clone());
+            load.devices.push(tokio::spawn(device.run()));
+        }
+        let all = load.devices.len() as u64;
+        load.wait("all devices are connected", |counts| {
+            counts.connected >= all
+        })
+        .await;
+        load
+    }
+
+    fn plan(&self, number: usize, shape: &Shape) -> Plan {
+        let mut servers = self.addresses.clone();
+        servers.rotate_left(number % self.addresses.len());
+        Plan {
+            number,
+            user: name_of(number / shape.devices_each),
+            door: if number % 3 == 2 {
+                Door::SocketIo
+            } else {
+                Door::Native
+            },
+            full: number % 5 == 4,
+            servers,
+            send_every: shape.send_every,
+            padding: shape.padding,
+            away: shape.away,
+        }
+    }
+
+    /// How many devices there are.
+    pub(crate) fn devices(&self) -> u64 {
+        self.devices.len() as u64
+    }
+
+    /// Notes something that should not be.
+    pub(crate) fn finding(&mut self, text: String) {
+        self.findings.push(text);
+    }
+
+    /// Waits until the counts are as wished. That they never are is a finding.
+    pub(crate) async fn wait(&mut self, what: &str, wished: impl FnMut(&Counts) -> bool) -> bool {
+        self.wait_for(LIMIT, what, wished).await
+    }
+
+    /// The same with a limit of its own.
+    pub(crate) async fn wait_for(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        wished: impl FnMut(&Counts) -> bool,
+    ) -> bool {
+        let reached = self.board.reached(limit, wished).await;
+        if !reached {
+            let counts = self.board.counts();
+            self.finding(format!("waited in vain until {what}: {counts:?}"));
+        }
+        reached
+    }
+
+    /// Waits until so many more sends are acked.
+    pub(crate) async fn more(&mut self, sends: u64) -> bool {
+        let wished = self.board.counts().acked + sends;
+        let what = format!("{sends} more sends are acked");
+        self.wait(&what, |counts| counts.acked >= wished).await
+    }
+
+    /// The fault is over: from now on it counts how long repairs take.
+    pub(crate) fn fault_is_over(&self) {
+        self.board.set_goal();
+    }
+
+    /// Lets devices send nothing new, and waits until what was begun has ended.
+    pub(crate) async fn settle(&mut self) {
+        self.board.orders.send_replace(Orders::Settle);
+        let devices = self.devices.len();
+        if let Err(busy) = self.board.all_idle(devices, LIMIT).await {
+            self.finding(format!("devices {busy:?} did not get through in {LIMIT:?}"));
+        }
+    }
+
+    /// Lets devices send again.
+    pub(crate) fn resume(&self) {
+        self.board.orders.send_replace(Orders::Send);
+    }
+
+    /// Lets one member of each room make it again and send to it.
+    pub(crate) async fn grow_rooms(&mut self, address: SocketAddr, messages: u64) {
+        for (id, members) in &self.rooms {
+            let mut grower = Surveyor::connect(address, &members[0]).await;
+            let room = grower.room(&members[1..]).await;
+            assert_eq!(&room, id, "two people share one room");
+            self.extra.push(grower.say(&room, messages).await);
+        }
+    }
+
+    /// Ends the load and judges all of it.
+    pub(crate) async fn finish(mut self) -> Outcome {
+        self.settle().await;
+        let address = self.addresses[0];
+        let histories = survey::histories(address, &self.rooms).await;
+        let head = |(room, history): (&String, &Vec<_>)| (room.clone(), history.len() as u64);
+        let heads: Heads = histories.iter().map(head).collect();
+        let deadline = Instant::now() + LAST_EVENTS;
+        let leave = Orders::Leave(Arc::new(heads), deadline);
+        self.board.orders.send_replace(leave);
+        let mut devices = self.extra;
+        for device in self.devices {
+            devices.push(device.await.expect("a device got through"));
+        }
+        let users: BTreeSet<&String> = self.rooms.iter().flat_map(|(_, members)| members).collect();
+        let lists = survey::lists(address, users).await;
+        let record = Record {
+            devices,
+            histories,
+            lists,
+        };
+        let mut report = checker::judge(&record);
+        report.problems.extend(self.findings);
+        Outcome {
+            report,
+            repairs: self.board.repairs(),
+        }
+    }
+}
