@@ -15,11 +15,12 @@
 -- ARGV[4] history_max        integer  messages to keep, at least; 0 keeps all
 -- ARGV[5] dedupe_ttl_secs    integer  how long a client_id is remembered
 -- ARGV[6] content_max_bytes  integer  bytes of content, at most
+-- ARGV[7] call               string   names this call: a server that makes it again gets the first result, no duplicate
 -- Returns   {id, seq, duplicate 0|1}
 -- Publishes events {"event":"message","epoch","rev","seq","id","sender","content","clientMessageId"?,"readBy"?,"readCount"}
 -- Errors    MESSAGE_TOO_LARGE | NOT_MEMBER
 -- Time      O(viewers) in rooms of at most SMALL_ROOM members, O(1) in larger ones
--- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' , alice hello '' 0 86400 16384
+-- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' , alice hello '' 0 86400 16384 c1
 
 -- Up to this many members, those who view the room have read a message at once.
 local SMALL_ROOM = 100
@@ -28,6 +29,7 @@ local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local viewers, ext, sent, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local user, content, client_id = ARGV[1], ARGV[2], ARGV[3]
 local history_max, dedupe_ttl_secs, content_max_bytes = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local call = ARGV[7]
 
 if #content > content_max_bytes then
   return redis.error_reply('MESSAGE_TOO_LARGE "content" has ' .. #content .. ' bytes; at most ' .. content_max_bytes
@@ -40,7 +42,8 @@ end
 if client_id ~= '' then
   local first = redis.call('GET', sent)
   if first then
-    return {first, tonumber(first:match('-(%d+)$')), 1}
+    local first_id, first_call = first:match('^(%S+) (.*)$')
+    return {first_id, tonumber(first_id:match('-(%d+)$')), first_call == call and 0 or 1}
   end
 end
 
@@ -82,7 +85,7 @@ for i, reader in ipairs(readers) do
 end
 redis.call('ZADD', reads, 'GT', unpack(marks))
 if client_id ~= '' then
-  redis.call('SET', sent, id, 'EX', dedupe_ttl_secs)
+  redis.call('SET', sent, id .. ' ' .. call, 'EX', dedupe_ttl_secs)
 end
 
 local event = {

@@ -116,6 +116,7 @@ impl Script {
                     "history_max",
                     "dedupe_ttl_secs",
                     "content_max_bytes",
+                    "call",
                 ],
                 &["MESSAGE_TOO_LARGE", "NOT_MEMBER"],
             ),

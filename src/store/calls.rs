@@ -87,13 +87,13 @@ impl Store {
             keys.push(self.keys.user(member, "rooms"));
             keys.push(self.keys.channel(&Topic::User(member.clone())));
         }
-        let nonce = uuid::Uuid::new_v4().as_simple().to_string();
+        let nonce = self.names.next();
         let kind = if new.is_group { "group" } else { "direct" };
         let mut invocation = Invocation::new(keys)
             .arg(new.room.to_string())
             .arg(kind)
             .arg(new.name)
-            .arg(&nonce[..8])
+            .arg(&nonce)
             .arg(self.rules.participants_max);
         for member in new.members {
             invocation = invocation.arg(member.as_str());
@@ -106,10 +106,13 @@ impl Store {
                 let (created, event, entry): (bool, String, Value) =
                     FromRedisValue::from_redis_value(value)?;
                 let event = Some(event).filter(|event| !event.is_empty());
+                let entry = chat_entry(caller, new.room, &entry)?;
+                // A call that was made again finds the room that it has made itself.
+                let is_own = |read: &PositionedEntry| read.position.epoch.ends_with(&nonce);
                 Ok(Initialized {
-                    created,
+                    created: created || entry.as_ref().is_some_and(is_own),
                     event,
-                    entry: chat_entry(caller, new.room, &entry)?,
+                    entry,
                 })
             },
         )
@@ -218,7 +221,8 @@ impl Store {
             .arg(client_id)
             .arg(self.rules.history_max_messages)
             .arg(self.rules.dedupe_ttl.as_secs())
-            .arg(self.rules.content_max_bytes);
+            .arg(self.rules.content_max_bytes)
+            .arg(self.names.next());
         self.decoded(Script::SendMessage, repeat, invocation, |value| {
             let (id, _seq, duplicate): (String, u64, bool) =
                 FromRedisValue::from_redis_value(value)?;

@@ -14,7 +14,7 @@ pub mod subscriber;
 pub mod tally;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::Cmd;
@@ -97,6 +97,7 @@ pub struct Store {
     distrusted: Arc<Notify>,
     confirmations: Option<Confirmations>,
     rules: Rules,
+    names: CallNames,
     tallies: Arc<Tallies>,
     on_failure: OnFailure,
 }
@@ -120,6 +121,7 @@ impl Store {
             distrusted: Arc::default(),
             confirmations: None,
             rules,
+            names: CallNames::new(),
             tallies: Arc::default(),
             on_failure: Arc::new(call_error::log_failure),
         }
@@ -162,6 +164,24 @@ impl Store {
     /// Whether a call made now would reach Redis.
     pub fn is_up(&self) -> bool {
         self.commands.borrow().is_some()
+    }
+}
+
+/// Names for calls, so that a script knows one that is made again. Two calls about the same thing, on whatever server,
+/// have the same name once in four billion times.
+struct CallNames(AtomicU32);
+
+impl CallNames {
+    fn new() -> Self {
+        let (start, _, _, _) = uuid::Uuid::new_v4().as_fields();
+        Self(AtomicU32::new(start))
+    }
+
+    /// Eight hexadecimal digits.
+    fn next(&self) -> String {
+        // Far from those of a server that started close by.
+        const STEP: u32 = 0x9E37_79B9;
+        format!("{:08x}", self.0.fetch_add(STEP, Ordering::Relaxed))
     }
 }
 

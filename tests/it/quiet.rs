@@ -71,7 +71,7 @@ async fn a_message_that_was_not_heard_arrives_once_and_in_its_place() {
     alice.say(&room, "one").await;
 
     // When a message is stored of which no server hears, and nothing after it
-    let message = ["alice", "two", "", "0", "86400", "16384"];
+    let message = ["alice", "two", "", "0", "86400", "16384", "c1"];
     unheard(&redis, "send_message", &room, &[], &message).await;
 
     // Then both have it all the same, and after that what is said next

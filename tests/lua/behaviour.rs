@@ -174,7 +174,8 @@ async fn a_send_that_does_something_else_is_refused() {
         at,
         says,
     };
-    let duplicate = "return {first, tonumber(first:match('-(%d+)$')), 1}";
+    let duplicate =
+        "return {first_id, tonumber(first_id:match('-(%d+)$')), first_call == call and 0 or 1}";
     let end = "return {id, seq, 0}";
     let publish = "redis.call('SPUBLISH', events, cjson.encode(event))";
     for planted in [

@@ -100,7 +100,7 @@ fn writing_calls(
         call(
             Script::SendMessage,
             &keys,
-            &["bob", "Hello", "m-1", "100", "86400", "16384"],
+            &["bob", "Hello", "m-1", "100", "86400", "16384", "c1"],
         ),
         call(Script::MarkAsRead, &keys, &["bob", id]),
         call(Script::RenewViewers, &keys, &["15000", "bobs-phone", "bob"]),

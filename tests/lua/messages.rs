@@ -3,8 +3,10 @@
 use chat_server::error::ErrorCode;
 use chat_server::protocol::ids::{DeviceId, MessageId};
 use chat_server::protocol::request::Cursor;
+use chat_server::scripts::Script;
 use chat_server::store::calls::Missed;
 use chat_server::store::reply::Position;
+use redis::FromRedisValue;
 use serde_json::json;
 
 use crate::support::{CONTENT_MAX_BYTES, World, contents, refusal, user, users};
@@ -87,6 +89,27 @@ async fn a_repeated_send_is_one_message() {
     assert!((86_000..=86_400).contains(&ttl), "{ttl}");
     let bytes: i64 = world.redis.run(&["MEMORY", "USAGE", &key]).await;
     assert!((100..300).contains(&bytes), "{bytes}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_made_again_gets_its_first_result() {
+    // Given a server whose call was stored, but which never heard of it
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    let keys = world.room_keys(room, &alice, "m-1");
+    let send = async |call: &str| {
+        let args = ["alice", "Hello", "m-1", "0", "86400", "16384", call].map(str::to_owned);
+        let reply = world.eval(Script::SendMessage, &keys, &args).await;
+        <(String, u64, bool)>::from_redis_value(reply.unwrap()).unwrap()
+    };
+    let first = send("call-1").await;
+    assert!(!first.2);
+
+    // When it makes the call again, then it is told what the first one did; another call is a duplicate
+    assert_eq!(send("call-1").await, first);
+    assert_eq!(send("call-2").await, (first.0, first.1, true));
+    assert_eq!(world.latest(room, &bob).await.messages.len(), 1);
 }
 
 #[tokio::test]

@@ -25,7 +25,8 @@ pub(super) async fn that_never_read(scale: Scale) -> Outcome {
         let server = world.server(number % 2);
         slow.push(RawSocket::connect_with_buffer(server, &user, Some(4096)).await);
     }
-    load.more(scale.of(600, 3000)).await;
+    // Enough that what the system buffers for a connection is full as well.
+    load.more(scale.of(600, 12_000)).await;
     load.settle().await;
     if load.board.counts().connected > load.devices() {
         load.finding("a device that reads had to connect again".to_owned());

@@ -129,8 +129,8 @@ fn the_header() {
         ),
         (
             SendMessage,
-            " 0 86400 16384\n\n",
-            " 0 86400 16384\n",
+            " 0 86400 16384 c1\n\n",
+            " 0 86400 16384 c1\n",
             Here(1),
             "a blank line",
         ),
@@ -148,11 +148,11 @@ fn the_header_and_what_the_server_passes() {
             "says `sender` where the server passes `user`",
         ),
         (
-            SendMessage,
-            "-- ARGV[6] content_max_bytes  integer  bytes of content, at most\n",
+            MarkAsRead,
+            "-- ARGV[2] message_id  string  the message read up to, 'ms-seq'\n",
             "",
-            At("-- ARGV[5] "),
-            "`content_max_bytes` is missing",
+            At("-- ARGV[1] "),
+            "`message_id` is missing",
         ),
         (
             SendMessage,

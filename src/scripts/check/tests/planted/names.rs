@@ -32,10 +32,10 @@ fn unpacking() {
         ),
         (
             SendMessage,
-            "ARGV[4]), ARGV[5]",
-            "ARGV[4]), ARGV[7]",
+            "local call = ARGV[7]",
+            "local call = ARGV[8]",
             Here(0),
-            "ARGV[7] is not in the header, which has 6 ARGV",
+            "ARGV[8] is not in the header, which has 7 ARGV",
         ),
         (
             SendMessage,
