@@ -1,0 +1,117 @@
+//! What the server relies on, case by case.
+//!
+//! Each case has users and rooms of its own on an empty Redis. A rule of the operator's may refuse any write, or have
+//! said something in a new room, so cases count from where a room is, and let each user send once where they can.
+
+mod history;
+mod messages;
+mod reading;
+mod rooms;
+
+use futures_util::future::BoxFuture;
+
+use super::fault::Ended;
+use super::stage::{Room, Stage};
+use crate::protocol::event::Message;
+use crate::protocol::ids::MessageId;
+use crate::protocol::request::Cursor;
+use crate::scripts::Script;
+use crate::store::reply::Page;
+
+/// Something that the server relies on.
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) play: fn(&mut Stage) -> BoxFuture<'_, Outcome>,
+}
+
+type Outcome = Result<(), Ended>;
+
+/// Cheap and telling ones first: the first that fails is the one that is reported.
+pub(super) const CASES: [Case; 17] = [
+    Case {
+        name: "Redis takes every script",
+        play: |stage| Box::pin(stage.load()),
+    },
+    Case {
+        name: "two people's room is made once",
+        play: |stage| Box::pin(rooms::direct_room(stage)),
+    },
+    Case {
+        name: "a group has its name and its members",
+        play: |stage| Box::pin(rooms::group(stage)),
+    },
+    Case {
+        name: "a message is stored and told once",
+        play: |stage| Box::pin(messages::message(stage)),
+    },
+    Case {
+        name: "a duplicate is one message",
+        play: |stage| Box::pin(messages::duplicate(stage)),
+    },
+    Case {
+        name: "messages of many are in one order",
+        play: |stage| Box::pin(messages::order(stage)),
+    },
+    Case {
+        name: "who is no member is refused",
+        play: |stage| Box::pin(messages::no_member(stage)),
+    },
+    Case {
+        name: "who enters has read everything",
+        play: |stage| Box::pin(reading::entering(stage)),
+    },
+    Case {
+        name: "who views a room has read what is sent",
+        play: |stage| Box::pin(reading::viewing(stage)),
+    },
+    Case {
+        name: "a lease runs out unless it is renewed",
+        play: |stage| Box::pin(reading::leases(stage)),
+    },
+    Case {
+        name: "a read marker only moves forward",
+        play: |stage| Box::pin(reading::marking(stage)),
+    },
+    Case {
+        name: "an id that is no message is refused",
+        play: |stage| Box::pin(reading::no_message(stage)),
+    },
+    Case {
+        name: "history comes in pages",
+        play: |stage| Box::pin(history::history(stage)),
+    },
+    Case {
+        name: "a server learns what it missed",
+        play: |stage| Box::pin(history::syncing(stage)),
+    },
+    Case {
+        name: "a server learns in which rooms it missed something",
+        play: |stage| Box::pin(history::comparing(stage)),
+    },
+    Case {
+        name: "a large room works alike",
+        play: |stage| Box::pin(rooms::large_room(stage)),
+    },
+    Case {
+        name: "a reset deletes this chat and nothing else",
+        play: |stage| Box::pin(rooms::reset(stage)),
+    },
+];
+
+const PAGE: u32 = 50;
+
+/// The latest messages as one member gets them.
+async fn latest(stage: &mut Stage, room: &Room, member: usize) -> Result<Page, Ended> {
+    let store = stage.store.clone();
+    let call = store.get_history(room.id, &room.members[member], Cursor::Latest, PAGE);
+    stage.call(Script::GetHistory, call).await
+}
+
+/// The newest message of a page, or none.
+fn newest(page: &Page) -> MessageId {
+    ids(&page.messages).last().copied().unwrap_or_default()
+}
+
+fn ids(messages: &[Message]) -> Vec<MessageId> {
+    messages.iter().map(|message| message.id).collect()
+}

@@ -1,0 +1,210 @@
+//! Rooms: made, found, told of, large ones, and all of them deleted.
+
+use super::super::compare::{must, same, same_position, same_text};
+use super::super::fault::{Ended, Fault};
+use super::super::stage::Stage;
+use super::{Outcome, PAGE};
+use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::scripts::Script;
+use crate::store::calls::NewRoom;
+use crate::store::keys::Topic;
+
+pub(super) async fn direct_room(stage: &mut Stage) -> Outcome {
+    let script = Script::InitializeChat;
+    let members = [UserId::random(), UserId::random()];
+    let room = RoomId::direct(&members[0], &members[1]);
+    for user in &members {
+        stage.follow(Topic::User(user.clone())).await?;
+    }
+    let store = stage.store.clone();
+    let new = |members| NewRoom {
+        room,
+        is_group: false,
+        name: "",
+        members,
+    };
+    let made = stage.call(script, store.initialize_chat(new(&members)));
+    let made = made.await?;
+    must(
+        made.created,
+        script,
+        "a new room is said to be there already",
+    )?;
+    told_once(stage, room, &members).await?;
+    for user in &members {
+        let entry = stage.listed(room, user, script).await?.entry;
+        must(!entry.is_group_chat, script, "two people's room is a group")?;
+        in_index(stage, room, user).await?;
+    }
+
+    let at = stage.listed(room, &members[0], script).await?.position;
+    let other_way = [members[1].clone(), members[0].clone()];
+    let again = stage.call(script, store.initialize_chat(new(&other_way)));
+    let again = again.await?;
+    must(!again.created, script, "a room that is there is made again")?;
+    let entry = again
+        .entry
+        .ok_or_else(|| Fault::wrong(script, "a room that is there comes back without its entry"))?;
+    same_position(script, "of a room made again", &entry.position, &at)?;
+    for user in &members {
+        let told = stage.gained(user).await?.len();
+        same(script, "the number of users told again", &told, &0)?;
+        in_index(stage, room, user).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn group(stage: &mut Stage) -> Outcome {
+    let script = Script::InitializeChat;
+    let members = [UserId::random(), UserId::random(), UserId::random()];
+    let room = RoomId::random();
+    for user in &members {
+        stage.follow(Topic::User(user.clone())).await?;
+    }
+    let store = stage.store.clone();
+    let new = || NewRoom {
+        room,
+        is_group: true,
+        name: "Book club",
+        members: &members,
+    };
+    let made = stage.call(script, store.initialize_chat(new())).await?;
+    must(
+        made.created,
+        script,
+        "a new group is said to be there already",
+    )?;
+    told_once(stage, room, &members).await?;
+    for user in &members {
+        let entry = stage.listed(room, user, script).await?.entry;
+        let Some(group) = entry.group else {
+            return Err(Fault::wrong(script, "a group is none in a member's list").into());
+        };
+        same_text(script, "the group's name", &group.group_name, "Book club")?;
+        same(script, "the number of members", &group.member_count, &3)?;
+        same(
+            script,
+            "the number of other members",
+            &group.members.len(),
+            &2,
+        )?;
+        in_index(stage, room, user).await?;
+    }
+    let again = stage.call(script, store.initialize_chat(new())).await?;
+    must(
+        !again.created,
+        script,
+        "a group that is there is made again",
+    )
+}
+
+/// Every member was told of the room, and no one twice.
+async fn told_once(stage: &mut Stage, room: RoomId, members: &[UserId]) -> Outcome {
+    let script = Script::InitializeChat;
+    for user in members {
+        let told = stage.gained(user).await?;
+        let [told] = told.as_slice() else {
+            let reason = format!("a member is told of the new room {} times", told.len());
+            return Err(Fault::wrong(script, reason).into());
+        };
+        same(script, "the room published", &told.room, &room)?;
+        let count = told.facts.member_count;
+        same(
+            script,
+            "the number of members published",
+            &count,
+            &(members.len() as u64),
+        )?;
+        // A server takes a fresh room for empty without a look.
+        let empty = told.position.seq == 0;
+        must(
+            !told.fresh || empty,
+            script,
+            "a room with messages in it is published as fresh",
+        )?;
+        let now = stage.listed(room, user, script).await?.position;
+        same(
+            script,
+            "the epoch published",
+            &told.position.epoch,
+            &now.epoch,
+        )?;
+        must(
+            told.position.rev <= now.rev,
+            script,
+            "the rev published is ahead of the room's",
+        )?;
+    }
+    Ok(())
+}
+
+async fn in_index(stage: &mut Stage, room: RoomId, user: &UserId) -> Outcome {
+    let store = stage.store.clone();
+    let list = stage.call(Script::GetChatList, store.get_chat_list(user, &[], true));
+    let index = list.await?.index;
+    let times = index.iter().filter(|id| **id == room).count();
+    let what = "how often a member's list has the room";
+    same(Script::InitializeChat, what, &times, &1)
+}
+
+pub(super) async fn large_room(stage: &mut Stage) -> Outcome {
+    /// One more than are listed by name.
+    const LARGE: usize = 101;
+    let mut room = stage.group(LARGE).await?;
+    let (viewer, device) = (room.members[2].clone(), DeviceId::random());
+    let store = stage.store.clone();
+    let enter = store.enter_chat(room.id, &viewer, device, PAGE);
+    stage.call(Script::EnterChat, enter).await?;
+    stage.events(&mut room, Script::EnterChat).await?;
+
+    stage.say(&mut room, 0, None).await?;
+    let viewers = [(device, viewer.clone())];
+    let script = Script::RenewViewers;
+    stage
+        .call(script, store.renew_viewers(room.id, &viewers))
+        .await?;
+    stage.events(&mut room, script).await?;
+    let entry = stage.entry(&room, &viewer, script).await?.entry;
+    same(
+        script,
+        "a viewer's unread count after the renewal",
+        &entry.unread_cnt,
+        &0,
+    )?;
+
+    stage.say(&mut room, 1, None).await?;
+    let script = Script::LeaveChat;
+    stage
+        .call(script, store.leave_chat(room.id, &viewer, device))
+        .await?;
+    stage.events(&mut room, script).await?;
+    let entry = stage.entry(&room, &viewer, script).await?.entry;
+    same(
+        script,
+        "a viewer's unread count after leaving",
+        &entry.unread_cnt,
+        &0,
+    )
+}
+
+pub(super) async fn reset(stage: &mut Stage) -> Outcome {
+    const FOREIGN: [&str; 2] = ["chat2:{room:1}:meta", "shop:orders"];
+    let script = Script::ResetRedisForDevelopment;
+    let mut room = stage.group(2).await?;
+    // Refused or not, there is a room to delete.
+    match stage.say(&mut room, 0, None).await {
+        Ok(_) | Err(Ended::Rejected(_)) => {}
+        Err(ended) => return Err(ended),
+    }
+    for key in FOREIGN {
+        let () = stage.command(&["SET", key, "kept"]).await?;
+    }
+    stage.follow(Topic::Control).await?;
+    let store = stage.store.clone();
+    stage.call(script, store.reset()).await?;
+    let mut left: Vec<String> = stage.command(&["KEYS", "*"]).await?;
+    left.sort();
+    same_text(script, "what is left", &left.join(" "), &FOREIGN.join(" "))?;
+    let told = stage.payloads(&Topic::Control).await?.len();
+    same(script, "how often servers are told", &told, &1)
+}
