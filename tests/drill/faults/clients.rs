@@ -17,7 +17,7 @@ pub(super) async fn that_never_read(scale: Scale) -> Outcome {
     let mut shape = scale.load();
     shape.padding = 12 * 1024;
     // Those who read must be able to.
-    shape.send_every = scale.of(Duration::from_millis(100), Duration::from_secs(1));
+    shape.send_every = scale.of(Duration::from_millis(100), Duration::from_millis(500));
     let mut load = Load::start(&world.addresses, &shape).await;
     let mut slow = Vec::new();
     for number in 0..scale.of(4, 40) {
@@ -26,7 +26,9 @@ pub(super) async fn that_never_read(scale: Scale) -> Outcome {
         slow.push(RawSocket::connect_with_buffer(server, &user, Some(4096)).await);
     }
     // Enough that what the system buffers for a connection is full as well.
-    load.more(scale.of(600, 12_000)).await;
+    for _ in 0..scale.of(1, 4) {
+        load.more(scale.of(600, 3000)).await;
+    }
     load.settle().await;
     if load.board.counts().connected > load.devices() {
         load.finding("a device that reads had to connect again".to_owned());
