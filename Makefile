@@ -9,6 +9,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # As cargo has it; may be set in the environment.
 CARGO_TARGET_DIR ?= target
 SERVER := $(CARGO_TARGET_DIR)/release/chat-server
+BENCH := $(CARGO_TARGET_DIR)/release/chat-bench
 
 # In CI the versions are those of Cargo.lock or none.
 LOCKED := $(if $(CI),--locked)
@@ -19,11 +20,14 @@ MORE_FILES := ulimit -n "$$(ulimit -Hn)" 2>/dev/null || true
 # `make token ID=alice ARGS='--ttl 1h'`
 ID ?= alice
 
+# Each package is built by itself: built together they would share dependencies with the features of both, and `cargo test`
+# after `make test` would build them again.
+
 # Two installations at once would get into each other's way.
 .NOTPARALLEL:
 
-.PHONY: help run token config dev build test drill check-fmt lint lint-rust lint-lua test-rust test-clients fmt \
-	deps-build deps-redis deps-test env clean
+.PHONY: help run token config dev build test drill bench bench-durability check-fmt lint lint-rust lint-lua test-rust test-clients fmt \
+	deps-build deps-redis deps-test deps-peer env clean
 
 help: ## Say what there is (this)
 	@echo "make targets:"
@@ -61,8 +65,18 @@ test: deps-build deps-redis deps-test ## Install what is missing, run every chec
 	@$(MAKE) --no-print-directory test-clients
 	@echo "==> all checks and tests passed"
 
-drill: deps-build deps-redis ## Prove the promises under faults at full scale; prints a table (about 15 minutes)
+drill: deps-build deps-redis ## Prove the promises under faults at full scale; prints a table (8 minutes and the build)
 	@$(MORE_FILES); DRILL_FULL=1 cargo test --release $(LOCKED) --test drill drill:: -- --nocapture
+
+bench-durability: deps-build deps-redis ## Measure what each DURABILITY costs
+	cargo build --release $(LOCKED)
+	cargo build --release $(LOCKED) --package chat-bench
+	@CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" scripts/bench-durability.sh
+
+bench: deps-build deps-redis deps-peer ## Measure all of BENCHMARKS.md; make bench ARGS=--quick tries it
+	cargo build --release $(LOCKED)
+	cargo build --release $(LOCKED) --package chat-bench
+	@$(MORE_FILES); exec "$(BENCH)" table --server "$(SERVER)" $(ARGS)
 
 lint: lint-rust lint-lua ## Check Rust with clippy and Lua with luacheck
 
@@ -79,6 +93,7 @@ check-fmt:
 lint-rust:
 	@echo "==> clippy"
 	cargo clippy --all-targets $(LOCKED) -- -D warnings
+	cargo clippy --package chat-bench --all-targets $(LOCKED) -- -D warnings
 
 lint-lua:
 	@echo "==> luacheck"
@@ -87,10 +102,12 @@ lint-lua:
 test-rust:
 	@echo "==> cargo test"
 	cargo test $(LOCKED)
+	cargo test --package chat-bench $(LOCKED)
 
+# The server as test-rust builds it: by itself it would have dependencies with other features, built once more.
 test-clients:
 	@echo "==> Socket.IO clients that others wrote"
-	cargo build $(LOCKED)
+	cargo test --no-run --test it $(LOCKED)
 	CHAT_SERVER_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/chat-server" tests/clients/run.sh
 
 deps-build:
@@ -101,6 +118,9 @@ deps-redis:
 
 deps-test:
 	@scripts/ensure-test-tools.sh
+
+deps-peer:
+	@scripts/ensure-peer.sh
 
 env:
 	@scripts/ensure-env.sh

@@ -1,0 +1,306 @@
+//! Arguments.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand};
+
+use crate::door::{Door, ListMode};
+
+/// Loads a chat server, checks that every delivery came once and in order, and says how fast it was.
+///
+/// Exit codes: 0 all is well, 1 the run failed or something was lost, 2 the arguments are wrong.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The same load against the bare Node relay
+    Relay(Run),
+    /// Connect and do nothing: the server's memory for each connection
+    Idle(Idle),
+    /// Connect all at once: the time until all are served
+    Connect(Connect),
+    /// One send to a room with many connected members: the time to the last delivery
+    Fanout(Fanout),
+    /// The send script alone, by EVALSHA: the most that Redis can do
+    Raw(Raw),
+    /// Measure all that BENCHMARKS.md has, with processes of its own
+    Table(Table),
+}
+
+/// Where the load goes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Place {
+    /// Start a Redis (unix socket, no persistence) and a server, and end them afterwards
+    #[arg(long)]
+    pub(crate) self_contained: bool,
+    /// The server's program, for --self-contained
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "target/release/chat-server"
+    )]
+    pub(crate) server: PathBuf,
+    /// The relay's program, for --self-contained with --door relay
+    #[arg(long, value_name = "PATH", default_value = "benches/peer/relay.mjs")]
+    pub(crate) relay: PathBuf,
+    /// The address of a server that runs; it must have MAX_REQUESTS_PER_SEC=0
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3000")]
+    pub(crate) address: String,
+    /// The secret that the server checks tokens with [default: JWT_SECRET of the environment]
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) jwt_secret: Option<String>,
+    /// Its Redis, redis:// or unix://, for --raw and to count calls
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis_url: Option<String>,
+    /// The server's process, to see its CPU time and memory
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: Option<u32>,
+    /// The process of Redis, to see its CPU time and memory
+    #[arg(long, value_name = "PID")]
+    pub(crate) redis_pid: Option<u32>,
+}
+
+/// How results are given.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Output {
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A load of messages.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) work: Work,
+    /// Draw latency over time
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Measure the send script alone in the same run, before the load, with as many sends under way
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+/// What is done, by whom.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Work {
+    /// Rooms
+    #[arg(long, default_value_t = Work::DEFAULT.rooms, value_parser = at_least_one())]
+    pub(crate) rooms: usize,
+    /// Members of each room
+    #[arg(long, default_value_t = Work::DEFAULT.members, value_parser = room_size())]
+    pub(crate) members: usize,
+    /// How many members of each room are connected [default: all]
+    #[arg(long, value_parser = at_least_one())]
+    pub(crate) connected: Option<usize>,
+    /// Devices of each connected member
+    #[arg(long, default_value_t = Work::DEFAULT.devices, value_parser = at_least_one())]
+    pub(crate) devices: usize,
+    /// Members of each room that send, each from one device
+    #[arg(long, default_value_t = Work::DEFAULT.senders, value_parser = at_least_one())]
+    pub(crate) senders: usize,
+    /// Requests under way of each sender
+    #[arg(long, default_value_t = Work::DEFAULT.window, value_parser = at_least_one())]
+    pub(crate) window: usize,
+    /// Sends in a second, in all, whether the server keeps up or not; then there is no window
+    #[arg(long, conflicts_with = "window", value_name = "SENDS/S", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) rate: Option<u64>,
+    /// The door
+    #[arg(long, value_enum, default_value_t = Work::DEFAULT.door)]
+    pub(crate) door: Door,
+    /// Bytes of each message's content
+    #[arg(long, default_value_t = Work::DEFAULT.bytes)]
+    pub(crate) bytes: usize,
+    /// How devices learn of changes in their chat lists
+    #[arg(long, value_enum, default_value_t = Work::DEFAULT.list)]
+    pub(crate) list: ListMode,
+    /// Seconds to measure
+    #[arg(long, default_value_t = Work::DEFAULT.secs, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) secs: u64,
+    /// Seconds of load before that
+    #[arg(long, default_value_t = Work::DEFAULT.warmup_secs)]
+    pub(crate) warmup_secs: u64,
+    /// Other rooms of each sender, in which nothing happens
+    #[arg(long, default_value_t = Work::DEFAULT.other_rooms)]
+    pub(crate) other_rooms: usize,
+    /// Messages that each sender has sent before
+    #[arg(long, default_value_t = Work::DEFAULT.history)]
+    pub(crate) history: u64,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+/// As many members as a room may have where the server's settings say nothing else.
+fn room_size() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(2..=1000)
+}
+
+impl Place {
+    /// Processes of our own.
+    pub(crate) fn own(server: &Path, relay: &Path) -> Self {
+        Self {
+            self_contained: true,
+            server: server.to_owned(),
+            relay: relay.to_owned(),
+            address: String::new(),
+            jwt_secret: None,
+            redis_url: None,
+            server_pid: None,
+            redis_pid: None,
+        }
+    }
+}
+
+impl Work {
+    /// What is done where the arguments say nothing else.
+    pub(crate) const DEFAULT: Self = Self {
+        rooms: 50,
+        members: 2,
+        connected: None,
+        devices: 1,
+        senders: 1,
+        window: 1,
+        rate: None,
+        door: Door::Native,
+        bytes: 100,
+        list: ListMode::Delta,
+        secs: 10,
+        warmup_secs: 2,
+        other_rooms: 0,
+        history: 0,
+    };
+
+    /// Connected members of each room.
+    pub(crate) fn connected(&self) -> usize {
+        self.connected.unwrap_or(self.members).min(self.members)
+    }
+
+    /// Connected devices of each room.
+    pub(crate) fn room_devices(&self) -> usize {
+        self.connected() * self.devices
+    }
+
+    /// Sending members of each room.
+    pub(crate) fn room_senders(&self) -> usize {
+        self.senders.min(self.connected())
+    }
+}
+
+/// Connections on which nothing happens.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Idle {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Connections, each of a user of its own
+    #[arg(long, default_value_t = 10_000, value_parser = at_least_one())]
+    pub(crate) connections: usize,
+    /// The door
+    #[arg(long, value_enum, default_value_t = Door::Native)]
+    pub(crate) door: Door,
+    /// Seconds to idle before the memory is read
+    #[arg(long, default_value_t = 30)]
+    pub(crate) secs: u64,
+}
+
+/// Clients that all come at once.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Connect {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Clients, each a user of its own
+    #[arg(long, default_value_t = 10_000, value_parser = at_least_one())]
+    pub(crate) clients: usize,
+    /// The door
+    #[arg(long, value_enum, default_value_t = Door::Native)]
+    pub(crate) door: Door,
+}
+
+/// One message to many.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Fanout {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Connected members of the room
+    #[arg(long, default_value_t = 1000, value_parser = room_size())]
+    pub(crate) members: usize,
+    /// Sends, one after the other; the median is of these
+    #[arg(long, default_value_t = 100, value_parser = at_least_one())]
+    pub(crate) sends: usize,
+    /// The door
+    #[arg(long, value_enum, default_value_t = Door::Native)]
+    pub(crate) door: Door,
+    /// Bytes of each message's content
+    #[arg(long, default_value_t = 100)]
+    pub(crate) bytes: usize,
+}
+
+/// The send script alone.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Raw {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Start a Redis (unix socket, no persistence), and end it afterwards
+    #[arg(long)]
+    pub(crate) self_contained: bool,
+    /// A Redis that runs, redis:// or unix://, without a password
+    #[arg(long, value_name = "URL", default_value = "redis://127.0.0.1:6379")]
+    pub(crate) redis_url: String,
+    /// Connections to Redis
+    #[arg(long, default_value_t = 1, value_parser = at_least_one())]
+    pub(crate) connections: usize,
+    /// Calls under way on each connection
+    #[arg(long, default_value_t = 800, value_parser = at_least_one())]
+    pub(crate) window: usize,
+    /// Rooms that are sent to, in turn
+    #[arg(long, default_value_t = 50, value_parser = at_least_one())]
+    pub(crate) rooms: usize,
+    /// Members of each room
+    #[arg(long, default_value_t = 2, value_parser = room_size())]
+    pub(crate) members: usize,
+    /// Bytes of each message's content
+    #[arg(long, default_value_t = 100)]
+    pub(crate) bytes: usize,
+    /// Seconds to measure
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) secs: u64,
+}
+
+/// All of BENCHMARKS.md.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Table {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// The server's program
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "target/release/chat-server"
+    )]
+    pub(crate) server: PathBuf,
+    /// The relay's program; without Node and its packages the rows of it are left out
+    #[arg(long, value_name = "PATH", default_value = "benches/peer/relay.mjs")]
+    pub(crate) relay: PathBuf,
+    /// A few seconds each and smaller numbers: to try whether it works, not how fast it is
+    #[arg(long)]
+    pub(crate) quick: bool,
+}

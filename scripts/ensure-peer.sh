@@ -1,0 +1,17 @@
+#!/bin/sh
+# Installs the pinned packages of the relay that `make bench` compares with, where Node is there. Without it the
+# comparison is left out.
+set -eu
+cd "$(dirname "$0")"
+. ./common.sh
+cd ../benches/peer
+
+if ! have node || ! have npm; then
+    say "there is no Node: the relay is not measured"
+    exit 0
+fi
+if ! cmp -s package-lock.json node_modules/.installed; then
+    say "installing the Node packages of benches/peer"
+    npm ci --no-audit --no-fund --loglevel=error >&2
+    cp package-lock.json node_modules/.installed
+fi
