@@ -55,7 +55,7 @@ impl Default for State {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     Deliver,
-    /// It is part of what everyone has, or will come with the repair.
+    /// It is part of what everyone has, or is kept until the first snapshot or the end of the repair.
     Drop,
     /// Fetch what is missing.
     Repair,

@@ -9,6 +9,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Bounds, CallError, Invocation, Store, load_cmd};
+use crate::error::ErrorCode;
 use crate::scripts::{Script, ScriptText};
 
 /// How long calls wait for Redis to come back, from the first that misses it. Later ones are refused at once, so that
@@ -16,7 +17,7 @@ use crate::scripts::{Script, ScriptText};
 const COMES_BACK_WITHIN: Duration = Duration::from_millis(500);
 
 /// Before a call is made again.
-const BREATH: Duration = Duration::from_millis(10);
+const BREATH: Duration = Duration::from_millis(50);
 
 /// No call misses the connection.
 pub(super) const UP: u64 = u64::MAX;
@@ -112,24 +113,24 @@ impl Store {
         outcome
     }
 
+    /// Makes a call again that may have run: a refusal now does not say that nothing was stored then.
     async fn attempt_again(&self, call: &Call<'_>, deadline: Instant) -> Result<Value, CallError> {
         // A connection that broke is still there for a moment.
         sleep(BREATH).await;
         let Ok(Ok(mut connection)) = timeout_at(deadline, self.next_connection()).await else {
             return Err(CallError::TimedOut);
         };
-        match timeout_at(deadline, call.exchange(&mut connection)).await {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(CallError::TimedOut),
+        match call.exchange_until(deadline, &mut connection).await {
+            Err(error) if ErrorCode::from(&error) == ErrorCode::Unavailable => {
+                Err(CallError::TimedOut)
+            }
+            outcome => outcome,
         }
     }
 
     async fn attempt(&self, call: &Call<'_>, deadline: Instant) -> Result<Value, CallError> {
         let mut connection = self.connection(deadline).await?;
-        match timeout_at(deadline, call.exchange(&mut connection)).await {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(CallError::TimedOut),
-        }
+        call.exchange_until(deadline, &mut connection).await
     }
 
     /// The connection that is up, or that comes up again soon.
@@ -172,6 +173,17 @@ fn is_promised(script: Script) -> bool {
 }
 
 impl Call<'_> {
+    async fn exchange_until(
+        &self,
+        deadline: Instant,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Value, CallError> {
+        match timeout_at(deadline, self.exchange(connection)).await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(CallError::TimedOut),
+        }
+    }
+
     async fn exchange(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
         match self.cmd.query_async(connection).await {
             Err(error) if error.code() == Some("NOSCRIPT") => self.load_and_call(connection).await,

@@ -1,12 +1,17 @@
 //! What may not change anything: callers who are no members, keys of a wrong type, a full memory. And the reset.
 
+use std::time::Duration;
+
 use chat_server::error::ErrorCode;
 use chat_server::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use chat_server::protocol::request::Cursor;
-use chat_server::scripts::Script;
+use chat_server::scripts::set::{Source, fixed};
+use chat_server::scripts::{Script, ScriptSet, ScriptText};
 use chat_server::store::calls::{Missed, NewRoom};
 use chat_server::store::reply::Position;
+use chat_server::store::{Bounds, Store};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::files::header;
 use crate::support::{World, crowd, refusal, user, users};
@@ -340,4 +345,41 @@ async fn a_reset_deletes_this_installation_alone() {
     // And the room can be made anew, as another history
     world.direct(&alice, &bob).await;
     assert_eq!(world.latest(room, &alice).await.position.rev, 1);
+}
+
+/// Stores, and takes longer than half of the call's time; made again it finds Redis full.
+const SLOW_THEN_FULL: &str = "#!lua
+if redis.call('INCR', KEYS[6]) == 1 then
+  local start = redis.call('TIME')
+  repeat
+    local now = redis.call('TIME')
+  until (now[1] - start[1]) * 1000000 + now[2] - start[2] > 1400000
+  return {'1-1', 1, 0}
+end
+return redis.error_reply('OOM command not allowed when used memory is larger than maxmemory.')
+";
+
+#[tokio::test]
+async fn a_refusal_of_a_repeat_does_not_say_that_nothing_was_stored() {
+    // Given a send that is done, but too late for its first attempt
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    let text = ScriptText::new(SLOW_THEN_FULL.to_owned(), Source::Embedded);
+    let set = ScriptSet::embedded().unwrap();
+    let set = set.with(Script::SendMessage, text);
+    let (_, current) = watch::channel(Some(world.redis.admin()));
+    let bounds = Bounds {
+        timeout: Duration::from_secs(2),
+        calls_at_once: 8,
+        repeats: true,
+    };
+    let rules = *world.store.rules();
+    let store = Store::new(world.keys.clone(), fixed(set), current, bounds, rules);
+
+    // When its repeat is refused, then nobody claims to know that it was not done
+    let sent = store.send_message(room, &alice, "Hello", Some("m-1")).await;
+    assert_eq!(refusal(sent), Some(ErrorCode::Timeout));
+    let runs: u64 = world.redis.run(&["GET", &world.key(room, "ext")]).await;
+    assert!(runs >= 2, "it was not made again");
 }
