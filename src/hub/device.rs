@@ -87,6 +87,8 @@ pub struct Device {
     freed: Notify,
     /// A room of the user's changed since the last whole list was begun.
     list_due: AtomicBool,
+    /// A snapshot waits for events. Begins and is asked for under the hub's lock only, so that no event is missed.
+    awaits_events: AtomicBool,
 }
 
 #[derive(Default)]
@@ -161,6 +163,7 @@ impl Device {
             overflowed: Notify::new(),
             freed: Notify::new(),
             list_due: AtomicBool::new(false),
+            awaits_events: AtomicBool::new(false),
         }
     }
 
@@ -200,6 +203,10 @@ impl Device {
 
     /// Everything of the room up to `rev` has been queued or held: a snapshot that waited for it may be complete.
     pub fn room_advanced(&self, room: RoomId, rev: u64) {
+        // Asked for each device of a room at each event, and hardly ever true.
+        if !self.awaits_events.load(Ordering::Relaxed) {
+            return;
+        }
         let mut lane = self.lock();
         let Some(pending) = lane.hold.as_mut().and_then(|hold| hold.pending.as_mut()) else {
             return;
@@ -300,6 +307,8 @@ impl Device {
             });
             if ready {
                 self.release(&mut lane);
+            } else {
+                self.awaits_events.store(true, Ordering::Relaxed);
             }
         }
         receiver
@@ -322,6 +331,7 @@ impl Device {
 
     fn release(&self, lane: &mut Lane) {
         let Some(hold) = lane.hold.take() else { return };
+        self.awaits_events.store(false, Ordering::Relaxed);
         lane.bytes = lane.bytes.saturating_sub(hold.bytes);
         let mut unknown = std::mem::take(&mut lane.unknown);
         let done = hold.queue_into(&mut unknown, |frame| lane.push(frame, self.limits));

@@ -1,5 +1,7 @@
 //! What scripts publish, read from its JSON.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use crate::protocol::event::Message;
@@ -40,13 +42,14 @@ pub struct RoomGained {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RoomWire {
-    event: String,
-    epoch: String,
+struct RoomWire<'a> {
+    event: &'a str,
+    #[serde(borrow)]
+    epoch: Cow<'a, str>,
     rev: u64,
     seq: u64,
-    id: Option<String>,
-    last_id: Option<String>,
+    id: Option<&'a str>,
+    last_id: Option<&'a str>,
     sender: Option<String>,
     content: Option<String>,
     client_message_id: Option<String>,
@@ -54,25 +57,26 @@ struct RoomWire {
     read_by: Vec<String>,
     #[serde(default)]
     read_count: u64,
-    user: Option<String>,
+    #[serde(borrow)]
+    user: Option<Cow<'a, str>>,
     #[serde(default)]
     read_seq: u64,
-    message_id: Option<String>,
-    to: Option<String>,
+    message_id: Option<&'a str>,
+    to: Option<&'a str>,
 }
 
 impl RoomEvent {
     /// Reads an event of a room's channel; `None` if it is not what the scripts' headers say.
     pub fn parse(room: RoomId, payload: &[u8]) -> Option<Self> {
         let wire: RoomWire = serde_json::from_slice(payload).ok()?;
-        let last_id = MessageId::parse(wire.id.as_deref().or(wire.last_id.as_deref())?)?;
+        let last_id = MessageId::parse(wire.id.or(wire.last_id)?)?;
         let position = Position {
             epoch: wire.epoch.into(),
             rev: wire.rev,
             seq: wire.seq,
             last_id,
         };
-        let change = match wire.event.as_str() {
+        let change = match wire.event {
             "message" => Change::Message(Message {
                 id: last_id,
                 room_id: room,
@@ -88,8 +92,8 @@ impl RoomEvent {
             "read" => Change::Read {
                 user: UserId::parse(&wire.user?)?,
                 read_seq: wire.read_seq,
-                message_id: wire.message_id.and_then(|id| MessageId::parse(&id)),
-                to_members: wire.to.as_deref() == Some("members"),
+                message_id: wire.message_id.and_then(MessageId::parse),
+                to_members: wire.to == Some("members"),
             },
             _ => Change::Unknown,
         };

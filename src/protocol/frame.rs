@@ -1,6 +1,7 @@
 //! How an event, an ack or an error becomes text, at either door.
 
 use std::fmt;
+use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
 use engineioxide::Str;
@@ -34,43 +35,41 @@ enum Encoded {
 impl Frame {
     /// `{"event": name, "data": data}`, or `2[name,data]`
     pub fn event(name: &'static str, data: &impl Serialize) -> Self {
-        let head = format!("{{\"event\":\"{name}\",\"data\":");
-        let data_at = head.len();
-        let native = (head + &json(data) + "}").into();
-        let socket_io = OnceLock::new();
+        const HEAD: &str = r#"{"event":"","data":"#;
+        let native = around(format_args!(r#"{{"event":"{name}","data":"#), data, "}");
         Self(Arc::new(Encoded::Event {
             name,
-            native,
-            data_at,
-            socket_io,
+            native: native.into(),
+            data_at: HEAD.len() + name.len(),
+            socket_io: OnceLock::new(),
         }))
     }
 
     /// `{"event": "ack", "id": id, "data": result}`, or `3id[{"ok": true, "data": result}]`
     pub fn ack(id: &RequestId, result: &Ack) -> Self {
-        let data = json(result);
         Self(Arc::new(match id {
             RequestId::Native(id) => {
-                Encoded::Native(format!("{{\"event\":\"ack\",\"id\":{id},\"data\":{data}}}").into())
+                let head = format_args!(r#"{{"event":"ack","id":{id},"data":"#);
+                Encoded::Native(around(head, result, "}").into())
             }
             RequestId::SocketIo(id) => {
-                Encoded::SocketIo(format!("3{id}[{{\"ok\":true,\"data\":{data}}}]").into())
+                let head = format_args!(r#"3{id}[{{"ok":true,"data":"#);
+                Encoded::SocketIo(around(head, result, "}]").into())
             }
         }))
     }
 
     /// `{"event": "error", "id"?: id, "data": error}`, or `3id[{"ok": false, "error": error}]`, or `2["error",error]`
     pub fn error(id: Option<&RequestId>, error: &ChatError) -> Self {
-        let Some(id) = id else {
-            return Self::event("error", error);
-        };
-        let error = json(error);
         Self(Arc::new(match id {
-            RequestId::Native(id) => Encoded::Native(
-                format!("{{\"event\":\"error\",\"id\":{id},\"data\":{error}}}").into(),
-            ),
-            RequestId::SocketIo(id) => {
-                Encoded::SocketIo(format!("3{id}[{{\"ok\":false,\"error\":{error}}}]").into())
+            None => return Self::event("error", error),
+            Some(RequestId::Native(id)) => {
+                let head = format_args!(r#"{{"event":"error","id":{id},"data":"#);
+                Encoded::Native(around(head, error, "}").into())
+            }
+            Some(RequestId::SocketIo(id)) => {
+                let head = format_args!(r#"3{id}[{{"ok":false,"error":"#);
+                Encoded::SocketIo(around(head, error, "}]").into())
             }
         }))
     }
@@ -126,9 +125,22 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// Our own types: string keys, no maps that could fail.
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+/// Bytes that most events and answers fit in.
+const USUAL_BYTES: usize = 512;
+
+/// `head`, the value as JSON, `tail`: written into one buffer.
+fn around(head: std::fmt::Arguments<'_>, value: &impl Serialize, tail: &str) -> String {
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    // Writing to memory does not fail, nor do our own types: string keys, no maps that could.
+    let written = text
+        .write_fmt(head)
+        .map_err(serde_json::Error::io)
+        .and_then(|()| serde_json::to_writer(&mut text, value));
+    if let Err(error) = written {
+        log::error!("an event could not be encoded: {error}");
+    }
+    text.extend_from_slice(tail.as_bytes());
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// What a request that wants an answer is known by.
@@ -147,12 +159,13 @@ impl RequestId {
     /// `None` where the value is neither a string nor an integer, or is too long.
     pub fn parse(raw: &RawValue) -> Option<Self> {
         let text = raw.get();
-        let string = || serde_json::from_str::<String>(text).is_ok();
-        let integer = || {
-            serde_json::from_str::<i64>(text).is_ok() || serde_json::from_str::<u64>(text).is_ok()
+        // It is JSON already: its first character tells a string, anything but digits a number that is no integer.
+        let fits = match text.as_bytes() {
+            [b'"', ..] => true,
+            [b'-', ..] => text.parse::<i64>().is_ok(),
+            _ => text.parse::<u64>().is_ok(),
         };
-        (text.len() <= REQUEST_ID_MAX_BYTES && (string() || integer()))
-            .then(|| Self::Native(raw.to_owned()))
+        (text.len() <= REQUEST_ID_MAX_BYTES && fits).then(|| Self::Native(raw.to_owned()))
     }
 }
 

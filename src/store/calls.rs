@@ -3,7 +3,7 @@
 use redis::{FromRedisValue, ParsingError, Value};
 
 use super::exchange::Repeat;
-use super::keys::{LIST_KEYS, ROOM_KEYS, Topic};
+use super::keys::{LIST_KEYS, Topic};
 use super::reply::{Page, Position, PositionedEntry, RawPage, chat_entry, message_id};
 use super::{CallError, Invocation, Store};
 use crate::error::ChatError;
@@ -82,14 +82,14 @@ impl Store {
         let [caller, ..] = new.members else {
             return Err(self.failed(Script::InitializeChat, &CallError::NoMembers));
         };
-        let mut keys = self.room_keys(new.room, caller.as_str(), "");
+        let mut invocation = self.in_room(new.room, caller.as_str(), "");
         for member in new.members {
-            keys.push(self.keys.user(member, "rooms"));
-            keys.push(self.keys.channel(&Topic::User(member.clone())));
+            invocation.key(&self.keys.user(member, "rooms"));
+            invocation.key(&self.keys.channel(&Topic::User(member.clone())));
         }
         let nonce = self.names.next();
         let kind = if new.is_group { "group" } else { "direct" };
-        let mut invocation = Invocation::new(keys)
+        let mut invocation = invocation
             .arg(new.room.to_string())
             .arg(kind)
             .arg(new.name)
@@ -126,14 +126,13 @@ impl Store {
         rooms: &[RoomId],
         want_index: bool,
     ) -> Result<ListChunk, ChatError> {
-        let mut keys = Vec::with_capacity(1 + LIST_KEYS.len() * rooms.len());
-        keys.push(self.keys.user(user, "rooms"));
+        let mut invocation = Invocation::new();
+        invocation.key(&self.keys.user(user, "rooms"));
         for room in rooms {
-            keys.extend(LIST_KEYS.map(|part| self.keys.room(*room, part)));
+            self.keys
+                .room_parts(*room, &LIST_KEYS, |key| invocation.key(key));
         }
-        let invocation = Invocation::new(keys)
-            .arg(user.as_str())
-            .arg(u8::from(want_index));
+        let invocation = invocation.arg(user.as_str()).arg(u8::from(want_index));
         self.decoded(Script::GetChatList, Repeat::Harmless, invocation, |value| {
             let (index, entries): (Vec<String>, Vec<Value>) =
                 FromRedisValue::from_redis_value(value)?;
@@ -161,7 +160,7 @@ impl Store {
         limit: u32,
     ) -> Result<Entered, ChatError> {
         let invocation = self
-            .in_room(room, user)
+            .in_room(room, user.as_str(), "")
             .arg(user.as_str())
             .arg(device.to_string())
             .arg(millis(self.rules.viewer_lease))
@@ -194,7 +193,7 @@ impl Store {
         device: DeviceId,
     ) -> Result<(), ChatError> {
         let invocation = self
-            .in_room(room, user)
+            .in_room(room, user.as_str(), "")
             .arg(user.as_str())
             .arg(device.to_string());
         self.decoded(Script::LeaveChat, Repeat::Harmless, invocation, |_| Ok(()))
@@ -215,7 +214,8 @@ impl Store {
             Some(_) => Repeat::Harmless,
             None => Repeat::Never,
         };
-        let invocation = Invocation::new(self.room_keys(room, user.as_str(), client_id))
+        let invocation = self
+            .in_room(room, user.as_str(), client_id)
             .arg(user.as_str())
             .arg(content)
             .arg(client_id)
@@ -242,7 +242,7 @@ impl Store {
         message: MessageId,
     ) -> Result<Marked, ChatError> {
         let invocation = self
-            .in_room(room, user)
+            .in_room(room, user.as_str(), "")
             .arg(user.as_str())
             .arg(message.to_string());
         self.decoded(Script::MarkAsRead, Repeat::Harmless, invocation, |value| {
@@ -273,7 +273,7 @@ impl Store {
             Cursor::After(id) => (String::new(), id.to_string()),
         };
         let invocation = self
-            .in_room(room, user)
+            .in_room(room, user.as_str(), "")
             .arg(user.as_str())
             .arg(before)
             .arg(after)
@@ -303,8 +303,9 @@ impl Store {
         room: RoomId,
         viewers: &[(DeviceId, UserId)],
     ) -> Result<(), ChatError> {
-        let keys = self.room_keys(room, "", "");
-        let mut invocation = Invocation::new(keys).arg(millis(self.rules.viewer_lease));
+        let mut invocation = self
+            .in_room(room, "", "")
+            .arg(millis(self.rules.viewer_lease));
         for (device, user) in viewers {
             invocation = invocation.arg(device.to_string()).arg(user.as_str());
         }
@@ -316,7 +317,8 @@ impl Store {
 
     /// What happened in the room after `from`.
     pub async fn sync_room(&self, room: RoomId, from: &Position) -> Result<Missed, ChatError> {
-        let invocation = Invocation::new(self.room_keys(room, "", ""))
+        let invocation = self
+            .in_room(room, "", "")
             .arg(&*from.epoch)
             .arg(from.rev)
             .arg(from.last_id.to_string())
@@ -353,8 +355,10 @@ impl Store {
         &self,
         rooms: &[(RoomId, Position)],
     ) -> Result<Vec<RoomId>, ChatError> {
-        let keys = rooms.iter().map(|(room, _)| self.keys.room(*room, "meta"));
-        let mut invocation = Invocation::new(keys.collect());
+        let mut invocation = Invocation::new();
+        for (room, _) in rooms {
+            invocation.key(&self.keys.room(*room, "meta"));
+        }
         for (_, at) in rooms {
             invocation = invocation.arg(&*at.epoch).arg(at.rev);
         }
@@ -378,8 +382,9 @@ impl Store {
 
     /// Deletes this installation's chat keys and nothing else; tells every server.
     pub async fn reset(&self) -> Result<(), ChatError> {
-        let invocation = Invocation::new(vec![self.keys.channel(&Topic::Control)])
-            .arg(self.keys.all_keys_pattern());
+        let mut invocation = Invocation::new();
+        invocation.key(&self.keys.channel(&Topic::Control));
+        let invocation = invocation.arg(self.keys.all_keys_pattern());
         self.decoded(
             Script::ResetRedisForDevelopment,
             Repeat::Harmless,
@@ -407,17 +412,12 @@ impl Store {
         error.into()
     }
 
-    fn in_room(&self, room: RoomId, user: &UserId) -> Invocation {
-        Invocation::new(self.room_keys(room, user.as_str(), ""))
-    }
-
-    /// The keys that every room script gets, in their order.
-    fn room_keys(&self, room: RoomId, user: &str, client_message_id: &str) -> Vec<String> {
-        let key = |part| match part {
-            "sent" => self.keys.sent(room, user, client_message_id),
-            part => self.keys.room(room, part),
-        };
-        ROOM_KEYS.into_iter().map(key).collect()
+    /// A call with the keys that every room script gets, in their order.
+    fn in_room(&self, room: RoomId, user: &str, client_message_id: &str) -> Invocation {
+        let mut invocation = Invocation::new();
+        self.keys
+            .room_script(room, user, client_message_id, |key| invocation.key(key));
+        invocation
     }
 }
 

@@ -49,6 +49,31 @@ impl Keys {
         format!("{}:{{room:{room}}}:{part}", self.prefix)
     }
 
+    /// Hands the keys of these parts of a room to `take`, one after the other, all written in one buffer.
+    pub fn room_parts(&self, room: RoomId, parts: &[&str], mut take: impl FnMut(&str)) {
+        let mut key = self.room(room, "");
+        let stem = key.len();
+        for part in parts {
+            key.truncate(stem);
+            key.push_str(part);
+            take(&key);
+        }
+    }
+
+    /// Hands the [`ROOM_KEYS`] of a room to `take`.
+    pub fn room_script(
+        &self,
+        room: RoomId,
+        user: &str,
+        client_message_id: &str,
+        mut take: impl FnMut(&str),
+    ) {
+        self.room_parts(room, &ROOM_KEYS, |key| match key.ends_with(":sent") {
+            true => take(&self.sent(room, user, client_message_id)),
+            false => take(key),
+        });
+    }
+
     /// `chat:{room:R}:sent:<user>:<clientMessageId>`; without a client id the name of no key, for scripts that use none.
     pub fn sent(&self, room: RoomId, user: &str, client_message_id: &str) -> String {
         let (user, id) = (

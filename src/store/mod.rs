@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use redis::Cmd;
 use redis::aio::MultiplexedConnection;
+use redis::{Arg, Cmd};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
@@ -203,31 +203,44 @@ fn load_cmd(text: &str) -> Cmd {
     cmd
 }
 
-/// The keys and arguments of one call.
+/// The keys and arguments of one call. They lie one after another in one buffer: a call has about twenty.
 struct Invocation {
-    keys: Vec<String>,
-    args: Vec<Vec<u8>>,
+    keys: usize,
+    parts: Cmd,
 }
 
 impl Invocation {
-    fn new(keys: Vec<String>) -> Self {
+    /// Room for the usual call, so that the buffers are not grown step by step.
+    const PARTS: usize = 24;
+    const BYTES: usize = 1024;
+
+    fn new() -> Self {
         Self {
-            keys,
-            args: Vec::new(),
+            keys: 0,
+            parts: Cmd::with_capacity(Self::PARTS, Self::BYTES),
         }
     }
 
+    /// Adds a key: all keys before the first argument.
+    fn key(&mut self, key: &str) {
+        self.keys += 1;
+        self.parts.arg(key);
+    }
+
     fn arg(mut self, arg: impl redis::ToRedisArgs) -> Self {
-        arg.write_redis_args(&mut self.args);
+        self.parts.arg(arg);
         self
     }
 
     fn into_cmd(self, sha1: &str) -> Cmd {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(sha1)
-            .arg(self.keys.len())
-            .arg(self.keys)
-            .arg(self.args);
+        let parts = self.parts.args_iter();
+        let mut cmd = Cmd::with_capacity(parts.len() + 3, Self::BYTES);
+        cmd.arg("EVALSHA").arg(sha1).arg(self.keys);
+        for part in parts {
+            if let Arg::Simple(part) = part {
+                cmd.arg(part);
+            }
+        }
         cmd
     }
 }
