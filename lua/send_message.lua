@@ -48,7 +48,7 @@ if client_id ~= '' then
 end
 
 -- Reading every key that is written below finds one of a wrong type before anything is stored.
-redis.call('ZSCORE', reads, user)
+redis.call('ZCARD', reads)
 redis.call('XLEN', messages)
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -67,8 +67,8 @@ end
 
 local epoch, seq, rev = head[1], head[2] + 1, head[3] + 1
 local last_ms = tonumber(head[4]:match('^(%d+)-'))
--- As text for the calls below: Redis takes a number by way of 17 digits, which costs it more than the call itself.
-local seq_text = string.format('%d', seq)
+-- As text for the calls below: Redis writes a number out to 17 digits, which costs it more than the call itself.
+local seq_text, rev_text = string.format('%d', seq), string.format('%d', rev)
 local id = string.format('%d-', math.max(now_ms, last_ms)) .. seq_text
 
 local entry = {'sender', user, 'content', content}
@@ -80,7 +80,7 @@ if history_max > 0 then
 else
   redis.call('XADD', messages, id, unpack(entry))
 end
-redis.call('HSET', meta, 'seq', seq_text, 'rev', string.format('%d', rev), 'last_id', id)
+redis.call('HSET', meta, 'seq', seq_text, 'rev', rev_text, 'last_id', id)
 local marks = {}
 for i, reader in ipairs(readers) do
   marks[2 * i - 1], marks[2 * i] = seq_text, reader

@@ -193,7 +193,7 @@ async fn a_send_that_does_something_else_is_refused() {
             "the rev published",
         ),
         send(
-            "'rev', rev, 'last_id', id)",
+            "'rev', rev_text, 'last_id', id)",
             "'last_id', id)",
             end,
             "the rev after the last event",

@@ -5,7 +5,7 @@ use crate::scripts::check::tests::Where::{self, *};
 use crate::scripts::check::tests::{Changed, each_is_found, only_this_is_found};
 
 const XLEN: &str = "redis.call('XLEN', messages)";
-const HSET: &str = "redis.call('HSET', meta, 'seq', seq, 'rev', rev, 'last_id', id)";
+const HSET: &str = "redis.call('HSET', meta, 'seq', seq_text, 'rev', rev_text, 'last_id', id)";
 const ERRORS: &str = "-- Errors    ";
 const NOT_MEMBER: &str = "error_reply('NOT_MEMBER ";
 const CHECKED: &str = "if client_id ~= '' then\n  local first";
