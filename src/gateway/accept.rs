@@ -23,9 +23,10 @@ use tower::Layer;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 use super::admission::query_value;
+use super::joining::Transports;
 use super::reply::json_reply;
 use super::socket_io::{Door, PATH};
-use super::{Gateway, origin, routes};
+use super::{Gateway, engine_io, origin, routes};
 use crate::config::AllowedOrigins;
 use crate::error::{ChatError, ErrorCode};
 
@@ -79,16 +80,21 @@ fn service(
     gateway: Arc<Gateway>,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone
 {
-    let door = Arc::new(Door::new(gateway.clone()));
+    let transports = Transports::default();
+    let door = Arc::new(Door::new(gateway.clone(), transports.clone()));
     let routes = warp::service(routes::routes(gateway.clone()));
     let both = EngineIoService::with_config_inner(routes, door.clone(), door.config());
     let inner = TowerToHyperService::new(cors(&gateway.origins).layer(both));
-    service_fn(move |request: Request<Incoming>| {
-        let refusal = refusal(&gateway, &door, &request);
+    service_fn(move |mut request: Request<Incoming>| {
+        let answer = refusal(&gateway, &door, &request).or_else(|| {
+            is_socket_io(&request)
+                .then(|| engine_io::upgrade(&gateway, &transports, &mut request))
+                .flatten()
+        });
         let inner = inner.clone();
         async move {
-            match refusal {
-                Some(refusal) => Ok(refusal.map(boxed)),
+            match answer {
+                Some(answer) => Ok(answer.map(boxed)),
                 None => inner
                     .call(request)
                     .await
@@ -122,13 +128,17 @@ fn cors(origins: &AllowedOrigins) -> CorsLayer {
     }
 }
 
+fn is_socket_io(request: &Request<Incoming>) -> bool {
+    request.uri().path().starts_with(PATH)
+}
+
 /// Who is not even let in to say who they are: Socket.IO clients of foreign pages, or while there is no room.
 fn refusal(
     gateway: &Gateway,
     door: &Door,
     request: &Request<Incoming>,
 ) -> Option<warp::reply::Response> {
-    if !request.uri().path().starts_with(PATH) {
+    if !is_socket_io(request) {
         return None;
     }
     if !origin::is_allowed(&gateway.origins, request.headers()) {

@@ -2,8 +2,11 @@
 //!
 //! Whatever ends a session here closes its device: the writer sends what still waits, then ends the connection.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+
+use tokio::time::Sleep;
 
 use super::bad_requests::BadRequests;
 use super::rate::RateLimit;
@@ -19,11 +22,13 @@ pub struct Conversation {
     session: Session,
     bad_requests: BadRequests,
     rate: RateLimit,
+    expiry: Expiry,
 }
 
 impl Conversation {
     pub fn new(session: Session, limits: &Limits) -> Self {
         Self {
+            expiry: Expiry::at(session.expires_at),
             session,
             bad_requests: BadRequests::default(),
             rate: RateLimit::new(limits, Instant::now()),
@@ -44,11 +49,12 @@ impl Conversation {
     }
 
     /// Waits for what comes next from the device. When its token ends first, closes the device and never resolves.
-    pub async fn next<T>(&self, incoming: impl Future<Output = T>) -> T {
+    pub async fn next<T>(&mut self, incoming: impl Future<Output = T>) -> T {
         tokio::select! {
             incoming = incoming => incoming,
-            () = until(self.session.expires_at) => {
-                let error = ChatError::new(ErrorCode::TokenExpired, "token expired: connect again with a fresh one");
+            () = self.expiry.passed() => {
+                let text = "token expired: connect again with a fresh one";
+                let error = ChatError::new(ErrorCode::TokenExpired, text);
                 self.session.device.send(Frame::error(None, &error));
                 self.session.device.close(Close::TokenExpired);
                 std::future::pending().await
@@ -67,6 +73,7 @@ impl Conversation {
         }
         // Boxed: an idle connection must not carry room for its largest request.
         let code = Box::pin(self.session.handle(request)).await;
+        self.expiry.follow(self.session.expires_at);
         if code.is_some_and(ErrorCode::is_bad_request) && self.bad_requests.add(Instant::now()) {
             self.session.device.close(Close::TooManyBadRequests);
             std::future::pending().await
@@ -79,11 +86,31 @@ impl Conversation {
     }
 }
 
-async fn until(time: Option<SystemTime>) {
-    match time {
-        Some(time) => {
-            tokio::time::sleep(time.duration_since(SystemTime::now()).unwrap_or_default()).await
+/// The end of a token. One timer, however often it is waited for.
+struct Expiry {
+    at: Option<SystemTime>,
+    /// None for a token without an end.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Expiry {
+    fn at(at: Option<SystemTime>) -> Self {
+        let left = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
+        let timer = at.map(|at| Box::pin(tokio::time::sleep(left(at))));
+        Self { at, timer }
+    }
+
+    /// The device may have shown another token meanwhile.
+    fn follow(&mut self, at: Option<SystemTime>) {
+        if at != self.at {
+            *self = Self::at(at);
         }
-        None => std::future::pending().await,
+    }
+
+    async fn passed(&mut self) {
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().await,
+            None => std::future::pending().await,
+        }
     }
 }

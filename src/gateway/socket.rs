@@ -1,6 +1,7 @@
-//! One native WebSocket: reads requests, writes what the device's queue holds, finds peers that are gone.
+//! One device's WebSocket: reads requests, writes what the device's queue holds, finds peers that are gone.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,57 +20,80 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::Gateway;
 use super::admission::Admitted;
 use super::conversation::Conversation;
+use super::dialect::{Asked, Dialect};
 use super::heartbeat::{Beat, Heartbeat};
 use crate::config::Timing;
 use crate::hub::device::{Close, Device};
 use crate::protocol::frame::Frame;
-use crate::protocol::request::parse_frame;
 
-/// Thousands of idle sockets must not keep large buffers.
-const BUFFER_BYTES: usize = 4 * 1024;
+/// Of what is read at once. Thousands of idle sockets must not keep large buffers; and each look at the socket clears
+/// this much. Longer messages get a buffer of their own length.
+const READ_BYTES: usize = 512;
+/// Waits to be written before it is written in the midst of a batch.
+const WRITE_BYTES: usize = 16 * 1024;
 /// How long a peer may take to read its close frame and to hang up.
-const GOODBYE: Duration = Duration::from_secs(1);
+pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 
-type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<TcpStream>;
 
 /// How a connection ended.
 #[derive(Debug)]
 enum End {
     /// The peer closed, or is gone.
     Gone,
-    /// The server ends it: a close code and its reason.
-    Close(u16, &'static str),
+    /// The server ends it.
+    Device(Close),
+    /// The peer broke a rule of WebSocket's: a close code and its reason.
+    Broken(u16, &'static str),
 }
 
-impl From<Close> for End {
-    fn from(close: Close) -> Self {
-        Self::Close(close.code(), close.reason())
+/// Serves a device of `/ws` from the switch of protocols to its end.
+pub(super) async fn serve_upgraded(
+    gateway: Arc<Gateway>,
+    admitted: Admitted,
+    on_upgrade: OnUpgrade,
+) {
+    // Boxed, as all that only a part of a connection's life needs: the task of an idle one must be small.
+    match Box::pin(open(&gateway, on_upgrade)).await {
+        Some(socket) => serve(gateway, admitted, socket, Dialect::Native).await,
+        None => Box::pin(admitted.session.end()).await,
     }
 }
 
-/// Serves one device from the switch of protocols to its end.
-pub async fn serve(gateway: Arc<Gateway>, admitted: Admitted, on_upgrade: OnUpgrade) {
+/// Serves an admitted device to its end.
+pub(super) async fn serve(
+    gateway: Arc<Gateway>,
+    admitted: Admitted,
+    socket: Socket,
+    dialect: Dialect,
+) {
     let mut conversation = Conversation::new(admitted.session, &gateway.limits);
     let device = conversation.device();
-    let user = device.user.as_str().escape_debug();
-    if let Some(socket) = open(&gateway, on_upgrade).await {
-        log::debug!("user {user} connected, device {}", device.id);
-        let end = Box::pin(run(&gateway, socket, &device, &mut conversation)).await;
-        log::debug!("user {user} disconnected, device {}: {end:?}", device.id);
-    }
-    conversation.end().await;
+    let user = device.user.as_str();
+    log::debug!(
+        "user {} connected, device {}, {dialect:?}",
+        user.escape_debug(),
+        device.id
+    );
+    let end = run(&gateway, socket, &device, &mut conversation, dialect).await;
+    log::debug!(
+        "user {} disconnected, device {}: {end:?}",
+        user.escape_debug(),
+        device.id
+    );
+    Box::pin(conversation.end()).await;
     drop(admitted.seat);
 }
 
-async fn open(gateway: &Gateway, on_upgrade: OnUpgrade) -> Option<Socket> {
+pub(super) async fn open(gateway: &Gateway, on_upgrade: OnUpgrade) -> Option<Socket> {
     let parts = on_upgrade
         .await
         .ok()?
         .downcast::<TokioIo<TcpStream>>()
         .ok()?;
     let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(BUFFER_BYTES)
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(WRITE_BYTES)
         .max_message_size(Some(gateway.limits.max_frame_bytes))
         .max_frame_size(Some(gateway.limits.max_frame_bytes));
     let (stream, read) = (parts.io.into_inner(), parts.read_buf.into());
@@ -81,16 +105,20 @@ async fn run(
     socket: Socket,
     device: &Device,
     conversation: &mut Conversation,
+    dialect: Dialect,
 ) -> End {
     let (mut sink, mut stream) = socket.split();
     let heard = AtomicBool::new(true);
     let end = tokio::select! {
-        end = read(&mut stream, conversation, &heard) => end,
-        end = write(&gateway.timing, &mut sink, device, &heard) => end,
+        end = read(&mut stream, conversation, dialect, &heard) => end,
+        end = write(&gateway.timing, &mut sink, device, dialect, &heard) => end,
     };
-    if let (End::Close(code, reason), Ok(socket)) = (&end, sink.reunite(stream)) {
+    if !matches!(end, End::Gone)
+        && let Ok(socket) = sink.reunite(stream)
+    {
         // Whoever does not read the goodbye in time goes without.
-        let _ = tokio::time::timeout(GOODBYE, say_goodbye(socket, device, *code, reason)).await;
+        let goodbye = Box::pin(say_goodbye(socket, device, dialect, &end));
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
     end
 }
@@ -98,18 +126,22 @@ async fn run(
 async fn read(
     stream: &mut SplitStream<Socket>,
     conversation: &mut Conversation,
+    dialect: Dialect,
     heard: &AtomicBool,
 ) -> End {
-    conversation.start().await;
+    Box::pin(conversation.start()).await;
     loop {
         let message = conversation.next(stream.next()).await;
         heard.store(true, Ordering::Relaxed);
         match message {
-            Some(Ok(Message::Text(text))) => {
-                conversation.answer(parse_frame(&text)).await;
-            }
-            Some(Ok(Message::Binary(_))) => {
-                return End::Close(1003, "only text frames are accepted");
+            Some(Ok(Message::Text(text))) => match dialect.read(&text) {
+                Asked::Request(request) => conversation.answer(request).await,
+                Asked::Answer(frame) => conversation.device().send(frame),
+                Asked::Nothing => {}
+                Asked::HangUp => return End::Gone,
+            },
+            Some(Ok(Message::Binary(_))) if dialect.refuses_binary() => {
+                return End::Broken(1003, "only text frames are accepted");
             }
             Some(Ok(_)) => {}
             Some(Err(error)) => return broken(&error),
@@ -121,11 +153,11 @@ async fn read(
 fn broken(error: &Error) -> End {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { .. }) => {
-            End::Close(1009, "the frame is too large")
+            End::Broken(1009, "the frame is too large")
         }
-        Error::Utf8(_) => End::Close(1007, "the text is not UTF-8"),
+        Error::Utf8(_) => End::Broken(1007, "the text is not UTF-8"),
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
-        Error::Protocol(_) => End::Close(1002, "the frame is broken"),
+        Error::Protocol(_) => End::Broken(1002, "the frame is broken"),
         _ => End::Gone,
     }
 }
@@ -134,35 +166,45 @@ async fn write(
     timing: &Timing,
     sink: &mut SplitSink<Socket, Message>,
     device: &Device,
+    dialect: Dialect,
     heard: &AtomicBool,
 ) -> End {
     let mut batch = VecDeque::new();
     let mut heartbeat = Heartbeat::new(timing);
+    // One timer for the connection's life: most turns of the loop are for something else.
+    let mut beat = pin!(tokio::time::sleep_until(heartbeat.due));
     // A peer that takes nothing for so long is as dead as one that answers no ping.
     let patience = timing.ping_interval + timing.ping_timeout;
     loop {
         let close = device.take(&mut batch);
         if close == Some(Close::TooSlow) {
-            return Close::TooSlow.into();
+            return End::Device(Close::TooSlow);
         }
-        if let Err(end) = guarded(device, patience, write_batch(sink, &mut batch)).await {
+        if !batch.is_empty()
+            && let Err(end) =
+                guarded(device, patience, write_batch(sink, dialect, &mut batch)).await
+        {
             return end;
         }
         if let Some(close) = close {
-            return close.into();
+            return End::Device(close);
         }
         tokio::select! {
-            () = device.woken() => {}
-            () = tokio::time::sleep_until(heartbeat.due) => match heartbeat.beat(heard) {
-                Beat::Ping => {
-                    let ping = sink.send(Message::Ping(bytes::Bytes::new()));
-                    if let Err(end) = guarded(device, patience, ping).await {
-                        return end;
+            // What else is about to be queued, such as an ack beside the event it belongs to, goes out in the same write.
+            () = device.woken() => tokio::task::yield_now().await,
+            () = &mut beat => {
+                match heartbeat.beat(heard) {
+                    Beat::Ping => {
+                        let ping = sink.send(dialect.ping());
+                        if let Err(end) = guarded(device, patience, ping).await {
+                            return end;
+                        }
                     }
+                    Beat::Wait => {}
+                    Beat::Dead => return End::Gone,
                 }
-                Beat::Wait => {}
-                Beat::Dead => return End::Gone,
-            },
+                beat.as_mut().reset(heartbeat.due);
+            }
         }
     }
 }
@@ -170,10 +212,11 @@ async fn write(
 /// Writes what was queued and flushes once.
 async fn write_batch(
     sink: &mut SplitSink<Socket, Message>,
+    dialect: Dialect,
     batch: &mut VecDeque<Frame>,
 ) -> Result<(), Error> {
     while let Some(frame) = batch.pop_front() {
-        if let Some(text) = frame.native() {
+        if let Some(text) = dialect.text(&frame) {
             sink.feed(Message::Text(text)).await?;
         }
     }
@@ -192,7 +235,7 @@ async fn guarded(
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(End::Gone),
         },
-        () = device.overflowed() => Err(Close::TooSlow.into()),
+        () = device.overflowed() => Err(End::Device(Close::TooSlow)),
     }
 }
 
@@ -201,14 +244,24 @@ async fn guarded(
 async fn say_goodbye(
     mut socket: Socket,
     device: &Device,
-    code: u16,
-    reason: &'static str,
+    dialect: Dialect,
+    end: &End,
 ) -> Result<(), Error> {
     let mut batch = VecDeque::new();
     device.take(&mut batch);
-    for text in batch.iter().filter_map(Frame::native) {
+    for text in batch.iter().filter_map(|frame| dialect.text(frame)) {
         socket.feed(Message::Text(text)).await?;
     }
+    let (code, reason) = match end {
+        End::Gone => return Ok(()),
+        End::Device(close) => {
+            if let Some(word) = dialect.last_word(*close) {
+                socket.feed(word).await?;
+            }
+            (close.code(), close.reason())
+        }
+        End::Broken(code, reason) => (*code, *reason),
+    };
     let frame = CloseFrame {
         code: code.into(),
         reason: reason.into(),

@@ -1,10 +1,10 @@
-//! The Socket.IO door: `/socket.io/`, long-polling and WebSocket, on the same port.
+//! Socket.IO clients that begin with long-polling, whether or not they upgrade to WebSocket later.
 //!
-//! It stands on `engineioxide`, the transport under the `socketioxide` crate, and reads the few Socket.IO packets
-//! itself (`protocol::socket_io`). With `socketioxide` each event would be serialised again for each socket, each
-//! handler would run in a task of its own, which loses the order of a device's requests, and a socket whose queue is
-//! full could not be closed. Here an event is laid out once for all Socket.IO devices; below, for each socket, the
-//! transport copies it once to put its packet type in front.
+//! They stand on `engineioxide`, the transport under the `socketioxide` crate; the few Socket.IO packets are read here
+//! (`protocol::socket_io`). With `socketioxide` each event would be serialised again for each socket, each handler would
+//! run in a task of its own, which loses the order of a device's requests, and a socket whose queue is full could not be
+//! closed. Here an event is laid out once for all; below, for each socket, the transport copies it once to put its packet
+//! type in front. Clients that begin with WebSocket do without all this (`engine_io.rs`).
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,23 +16,22 @@ use bytes::Bytes;
 use engineioxide::config::EngineIoConfig;
 use engineioxide::handler::EngineIoHandler;
 use engineioxide::{DisconnectReason, Socket, Str};
-use serde::Deserialize;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
-use super::admission::{Admitted, Denied, identify, list_mode, query_value};
+use super::admission::Admitted;
 use super::conversation::Conversation;
+use super::joining::{
+    Auth, DISCONNECT, JOIN_TIMEOUT, Transports, admit, binary, invalid_namespace, joined,
+};
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::device::{Close, Device};
 use crate::protocol::frame::{Frame, RequestId};
-use crate::protocol::request::Request;
 use crate::protocol::socket_io::{NAMESPACE, Packet, request};
 
 /// Where Socket.IO clients connect.
 pub const PATH: &str = "/socket.io";
-/// How long a client may take to join the namespace with its token.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to hang up after it was told to.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// How long the transport may take for its last packets when the server ends.
@@ -45,16 +44,12 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// Why the server closes a transport without a word: the client comes back by itself.
 const HANG_UP: DisconnectReason = DisconnectReason::TransportClose;
 
-/// The packet that ends a client's stay in the namespace: it does not come back by itself.
-const DISCONNECT: &str = "1";
-
 type Peer = Arc<Socket<Connection>>;
 
 /// Takes Socket.IO clients.
 pub struct Door {
     gateway: Arc<Gateway>,
-    /// Open transports, with a device or without.
-    transports: AtomicUsize,
+    transports: Transports,
 }
 
 /// What is known of one transport.
@@ -81,10 +76,10 @@ impl std::fmt::Debug for Door {
 }
 
 impl Door {
-    pub fn new(gateway: Arc<Gateway>) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>, transports: Transports) -> Self {
         Self {
             gateway,
-            transports: AtomicUsize::new(0),
+            transports,
         }
     }
 
@@ -105,7 +100,7 @@ impl Door {
 
     /// Whether there is room for one more transport.
     pub fn has_room(&self) -> bool {
-        self.transports.load(Ordering::Relaxed) < self.gateway.limits.max_connections
+        self.transports.open() < self.gateway.limits.max_connections
     }
 }
 
@@ -113,7 +108,7 @@ impl EngineIoHandler for Door {
     type Data = Connection;
 
     fn on_connect(self: Arc<Self>, socket: Peer) {
-        self.transports.fetch_add(1, Ordering::Relaxed);
+        self.transports.enter();
         self.gateway.clone().tasks.spawn(async move {
             tokio::select! {
                 () = socket.data.gone.cancelled() => return,
@@ -127,7 +122,7 @@ impl EngineIoHandler for Door {
     }
 
     fn on_disconnect(&self, socket: Peer, _: DisconnectReason) {
-        self.transports.fetch_sub(1, Ordering::Relaxed);
+        self.transports.leave();
         socket.data.gone.cancel();
     }
 
@@ -139,9 +134,7 @@ impl EngineIoHandler for Door {
             } => self.join(auth, socket),
             Packet::Connect { namespace, .. } => {
                 // The client is told; if even that finds no room, it will time out.
-                let _ = socket.emit(format!(
-                    "4{namespace},{{\"message\":\"Invalid namespace\"}}"
-                ));
+                let _ = socket.emit(invalid_namespace(namespace));
             }
             Packet::Event { id, .. } => self.enqueue(id, message, &socket),
             Packet::Binary { id } => self.enqueue(id, message, &socket),
@@ -167,9 +160,7 @@ impl Door {
             // It has joined before.
             return socket.close(HANG_UP);
         }
-        let auth = auth
-            .and_then(|auth| serde_json::from_str(auth).ok())
-            .unwrap_or_default();
+        let auth = Auth::parse(auth);
         self.gateway.tasks.spawn(serve(
             self.gateway.clone(),
             socket,
@@ -215,56 +206,23 @@ impl Packets {
     }
 }
 
-/// What a client may send along when it joins.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Auth {
-    token: Option<String>,
-    chat_list: Option<String>,
-}
-
 /// Serves one device from its joining to its end.
 async fn serve(gateway: Arc<Gateway>, socket: Peer, auth: Auth, packets: Packets) {
     // A classic client listens for events only once it has joined: also for the error that turns it away.
-    if socket
-        .emit(format!("0{{\"sid\":\"{}\"}}", socket.id))
-        .is_err()
-    {
+    if socket.emit(joined(&socket.id)).is_err() {
         return socket.close(HANG_UP);
     }
-    match admit(&gateway, &socket, &auth) {
+    let request = &socket.req_parts;
+    let query = request.uri.query().unwrap_or_default();
+    match admit(&gateway, &request.headers, query, &auth) {
         Ok(admitted) => converse(&gateway, &socket, admitted, packets).await,
         Err(error) => turn_away(&socket, &error).await,
     }
 }
 
-fn admit(gateway: &Arc<Gateway>, socket: &Peer, auth: &Auth) -> Result<Admitted, ChatError> {
-    let request = &socket.req_parts;
-    let query = request.uri.query().unwrap_or_default();
-    let mode = list_mode(
-        auth.chat_list
-            .as_deref()
-            .or_else(|| query_value(query, "chatList")),
-    )?;
-    let identity =
-        identify(gateway, &request.headers, query, auth.token.as_deref()).map_err(Denied::Token);
-    identity
-        .and_then(|identity| gateway.admit(&identity, mode))
-        .map_err(|denied| {
-            let denied: ChatError = denied.into();
-            match denied.code {
-                // As clients of old know it.
-                ErrorCode::Unauthorized => {
-                    ChatError::new(ErrorCode::Unauthorized, "connection failed")
-                }
-                _ => denied,
-            }
-        })
-}
-
 /// Tells the client why, then disconnects it. One that is to come again is not told to stay away.
 async fn turn_away(socket: &Peer, error: &ChatError) {
-    if let Some(packet) = Frame::error(None, error).socket_io() {
+    if let Some(packet) = Frame::error(None, error).packet() {
         let _ = socket.emit(packet);
     }
     if error.code != ErrorCode::Unavailable {
@@ -307,7 +265,7 @@ async fn converse(gateway: &Gateway, socket: &Peer, admitted: Admitted, packets:
 async fn say_goodbye(socket: &Peer, device: &Device, close: Close) -> Result<(), Option<Close>> {
     let mut batch = VecDeque::new();
     device.take(&mut batch);
-    for packet in batch.iter().filter_map(Frame::socket_io) {
+    for packet in batch.iter().filter_map(Frame::packet) {
         emit(socket, device, packet).await?;
     }
     match close {
@@ -339,15 +297,6 @@ async fn read(conversation: &mut Conversation, mut packets: Packets) -> Infallib
     }
 }
 
-fn binary(id: Option<u64>) -> Request {
-    let error = ChatError::invalid_payload("binary data is not accepted");
-    Request {
-        id: id.map(RequestId::SocketIo),
-        event: None,
-        body: Err(error),
-    }
-}
-
 /// Hands the device's queue to the transport. `None` if the transport is closed.
 async fn write(socket: &Peer, device: &Device) -> Option<Close> {
     let mut batch = VecDeque::new();
@@ -356,7 +305,7 @@ async fn write(socket: &Peer, device: &Device) -> Option<Close> {
         if close == Some(Close::TooSlow) {
             return close;
         }
-        for packet in batch.drain(..).filter_map(|frame| frame.socket_io()) {
+        for packet in batch.drain(..).filter_map(|frame| frame.packet()) {
             if let Err(end) = emit(socket, device, packet).await {
                 return end;
             }

@@ -92,13 +92,16 @@ fn admit(
     })?;
     let identity = identify(gateway, headers, query, None).map_err(Denied::Token)?;
     let admitted = gateway.admit(&identity, mode)?;
-    gateway
-        .tasks
-        .spawn(socket::serve(gateway.clone(), admitted, on_upgrade));
+    gateway.tasks.spawn(socket::serve_upgraded(
+        gateway.clone(),
+        admitted,
+        on_upgrade,
+    ));
     Ok(switch(accept, auth::offers_chat_subprotocol(headers)))
 }
 
-fn websocket_key(headers: &HeaderMap) -> Option<HeaderValue> {
+/// The answer to the client's key, if it asks for a WebSocket.
+pub(super) fn websocket_key(headers: &HeaderMap) -> Option<HeaderValue> {
     let has = |name, wanted: &str| {
         let values = headers
             .get_all(name)
@@ -118,7 +121,8 @@ fn websocket_key(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
 }
 
-fn switch(accept: HeaderValue, select_chat: bool) -> Response {
+/// The answer that switches to WebSocket.
+pub(super) fn switch(accept: HeaderValue, select_chat: bool) -> Response {
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

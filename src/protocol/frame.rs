@@ -23,13 +23,15 @@ enum Encoded {
         native: Utf8Bytes,
         /// Where the data begins in `native`; it ends before the last brace.
         data_at: usize,
-        /// The packet of the Socket.IO door, made for the first device that needs it.
-        socket_io: OnceLock<Str>,
+        /// The text for Socket.IO devices with a WebSocket, made for the first that needs it.
+        socket_io: OnceLock<Utf8Bytes>,
+        /// The same for those whose transport puts Engine.IO's type in front itself.
+        packet: OnceLock<Str>,
     },
-    /// An answer to the one native device that asked.
+    /// What goes to one native device.
     Native(Utf8Bytes),
-    /// An answer to the one Socket.IO device that asked.
-    SocketIo(Str),
+    /// What goes to one Socket.IO device.
+    SocketIo(Utf8Bytes),
 }
 
 impl Frame {
@@ -42,6 +44,7 @@ impl Frame {
             native: native.into(),
             data_at: HEAD.len() + name.len(),
             socket_io: OnceLock::new(),
+            packet: OnceLock::new(),
         }))
     }
 
@@ -53,7 +56,7 @@ impl Frame {
                 Encoded::Native(around(head, result, "}").into())
             }
             RequestId::SocketIo(id) => {
-                let head = format_args!(r#"3{id}[{{"ok":true,"data":"#);
+                let head = format_args!(r#"43{id}[{{"ok":true,"data":"#);
                 Encoded::SocketIo(around(head, result, "}]").into())
             }
         }))
@@ -68,10 +71,15 @@ impl Frame {
                 Encoded::Native(around(head, error, "}").into())
             }
             Some(RequestId::SocketIo(id)) => {
-                let head = format_args!(r#"3{id}[{{"ok":false,"error":"#);
+                let head = format_args!(r#"43{id}[{{"ok":false,"error":"#);
                 Encoded::SocketIo(around(head, error, "}]").into())
             }
         }))
+    }
+
+    /// A Socket.IO packet as it is.
+    pub fn socket_io_packet(packet: &str) -> Self {
+        Self(Arc::new(Encoded::SocketIo(format!("4{packet}").into())))
     }
 
     /// A human-readable `status`.
@@ -99,22 +107,33 @@ impl Frame {
         }
     }
 
-    /// The packet for a Socket.IO device, of its default namespace; `None` for an answer to a native device.
-    pub fn socket_io(&self) -> Option<Str> {
+    /// The Engine.IO message for a Socket.IO device; `None` for an answer to a native device.
+    pub fn socket_io(&self) -> Option<Utf8Bytes> {
         match &*self.0 {
             Encoded::Event {
                 name,
                 native,
                 data_at,
                 socket_io,
+                ..
             } => {
-                let packet =
-                    || format!("2[\"{name}\",{}]", &native[*data_at..native.len() - 1]).into();
-                Some(socket_io.get_or_init(packet).clone())
+                let text =
+                    || format!("42[\"{name}\",{}]", &native[*data_at..native.len() - 1]).into();
+                Some(socket_io.get_or_init(text).clone())
             }
             Encoded::Native(_) => None,
-            Encoded::SocketIo(packet) => Some(packet.clone()),
+            Encoded::SocketIo(text) => Some(text.clone()),
         }
+    }
+
+    /// The Socket.IO packet alone, for a transport that makes an Engine.IO message of it.
+    pub fn packet(&self) -> Option<Str> {
+        let text = self.socket_io()?;
+        let packet = || Str::copy_from_slice(&text[1..]);
+        Some(match &*self.0 {
+            Encoded::Event { packet: shared, .. } => shared.get_or_init(packet).clone(),
+            Encoded::Native(_) | Encoded::SocketIo(_) => packet(),
+        })
     }
 }
 
@@ -183,6 +202,10 @@ mod tests {
         );
         assert_eq!(
             frame.socket_io().unwrap().as_str(),
+            r#"42["chatHistory",["{\"}","ü"]]"#
+        );
+        assert_eq!(
+            frame.packet().unwrap().as_str(),
             r#"2["chatHistory",["{\"}","ü"]]"#
         );
     }
@@ -192,7 +215,7 @@ mod tests {
         let socket_io = Frame::ack(&RequestId::SocketIo(7), &Ack::Reset { success: true });
         assert_eq!(
             socket_io.socket_io().unwrap().as_str(),
-            r#"37[{"ok":true,"data":{"success":true}}]"#
+            r#"437[{"ok":true,"data":{"success":true}}]"#
         );
         assert!(socket_io.native().is_none());
         let raw = RawValue::from_string("\"a\"".to_owned()).unwrap();

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,10 @@ use crate::store::keys::Keys;
 use crate::store::server_check::ServerInfo;
 use crate::store::{Bounds, Rules, Store};
 use crate::upkeep;
+
+/// Connections that the kernel keeps until they are accepted; it may have a lower limit (`net.core.somaxconn`). Past it a
+/// client's first packet is dropped, and it tries again after one second, then two: a storm of reconnects would take long.
+const BACKLOG: u32 = 16 * 1024;
 
 /// How long the start line waits for Redis before it says that there is none.
 const START_PATIENCE: Duration = Duration::from_secs(1);
@@ -64,9 +68,7 @@ pub enum ServeError {
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let signal = stop_signal()?;
     let address = SocketAddr::new(config.host, config.port);
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError::Listen { address, source })?;
+    let listener = listen(address).map_err(|source| ServeError::Listen { address, source })?;
     let (embedded, url) = match &config.redis.url {
         Some(url) => (None, url.clone()),
         None => {
@@ -81,6 +83,16 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     }
     log::info!("stopped");
     outcome
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn start_embedded(config: &Config) -> Result<EmbeddedRedis, EmbeddedError> {

@@ -1,0 +1,89 @@
+//! What differs between the doors once a WebSocket is open: how texts read, what is a ping, how a client is told to go.
+
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::joining::{DISCONNECT, binary, invalid_namespace};
+use crate::hub::device::Close;
+use crate::protocol::frame::Frame;
+use crate::protocol::request::{Request, parse_frame};
+use crate::protocol::socket_io::{NAMESPACE, Packet, request};
+
+/// What a device speaks over its WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// `/ws`: JSON frames, WebSocket's own pings.
+    Native,
+    /// `/socket.io/`: Socket.IO packets in Engine.IO messages, revision 4.
+    /// <https://github.com/socketio/engine.io-protocol>: one character tells the type, `2` ping, `3` pong, `4` message.
+    SocketIo,
+}
+
+/// What a text asks of the server.
+pub(super) enum Asked {
+    Request(Request),
+    /// Something of the transport's, answered with this.
+    Answer(Frame),
+    Nothing,
+    /// It is the client's farewell, or makes no sense.
+    HangUp,
+}
+
+impl Dialect {
+    /// The text that carries a frame; `None` if the frame is for the other door.
+    pub(super) fn text(self, frame: &Frame) -> Option<Utf8Bytes> {
+        match self {
+            Self::Native => frame.native(),
+            Self::SocketIo => frame.socket_io(),
+        }
+    }
+
+    pub(super) fn ping(self) -> Message {
+        match self {
+            Self::Native => Message::Ping(bytes::Bytes::new()),
+            Self::SocketIo => Message::Text(Utf8Bytes::from_static("2")),
+        }
+    }
+
+    /// Whether binary frames end the connection. With Socket.IO they belong to a packet that is answered with an error.
+    pub(super) fn refuses_binary(self) -> bool {
+        self == Self::Native
+    }
+
+    /// What is said before the connection is closed, to a client that is not to come back by itself.
+    pub(super) fn last_word(self, close: Close) -> Option<Message> {
+        let is_final = matches!(close, Close::TokenExpired | Close::TooManyBadRequests);
+        (self == Self::SocketIo && is_final)
+            .then(|| Frame::socket_io_packet(DISCONNECT).socket_io())
+            .flatten()
+            .map(Message::Text)
+    }
+
+    pub(super) fn read(self, text: &str) -> Asked {
+        match self {
+            Self::Native => Asked::Request(parse_frame(text)),
+            Self::SocketIo => match text.strip_prefix('4') {
+                Some(packet) => read_packet(packet),
+                None => read_engine_io(text),
+            },
+        }
+    }
+}
+
+fn read_packet(packet: &str) -> Asked {
+    match Packet::parse(packet) {
+        Packet::Event { id, args } => Asked::Request(request(id, args)),
+        Packet::Binary { id } => Asked::Request(binary(id)),
+        Packet::Connect { namespace, .. } if namespace != NAMESPACE => {
+            Asked::Answer(Frame::socket_io_packet(&invalid_namespace(namespace)))
+        }
+        Packet::Ack => Asked::Nothing,
+        Packet::Connect { .. } | Packet::Disconnect | Packet::Broken => Asked::HangUp,
+    }
+}
+
+fn read_engine_io(text: &str) -> Asked {
+    match text {
+        "3" | "6" => Asked::Nothing,
+        _ => Asked::HangUp,
+    }
+}
