@@ -96,7 +96,8 @@ pub(super) async fn open(gateway: &Gateway, on_upgrade: OnUpgrade) -> Option<Soc
         .write_buffer_size(WRITE_BYTES)
         .max_message_size(Some(gateway.limits.max_frame_bytes))
         .max_frame_size(Some(gateway.limits.max_frame_bytes));
-    let (stream, read) = (parts.io.into_inner(), parts.read_buf.into());
+    // Copied: the HTTP server's buffer of 8 KiB would live as long as the connection.
+    let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
     Some(WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await)
 }
 
