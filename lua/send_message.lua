@@ -53,23 +53,25 @@ redis.call('XLEN', messages)
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local small = redis.call('HLEN', members) <= SMALL_ROOM
-local readers, seen = {user}, {[user] = true}
-if small then
-  local leases = redis.call('HGETALL', viewers)
-  for i = 2, #leases, 2 do
-    local lease_end_ms, viewer = leases[i]:match('^(%d+):(.*)$')
-    if viewer and tonumber(lease_end_ms) > now_ms and not seen[viewer] then
-      seen[viewer] = true
-      readers[#readers + 1] = viewer
-    end
-  end
-end
 
 local epoch, seq, rev = head[1], head[2] + 1, head[3] + 1
 local last_ms = tonumber(head[4]:match('^(%d+)-'))
 -- As text for the calls below: Redis writes a number out to 17 digits, which costs it more than the call itself.
 local seq_text, rev_text = string.format('%d', seq), string.format('%d', rev)
 local id = string.format('%d-', math.max(now_ms, last_ms)) .. seq_text
+
+local readers, marks = {user}, {seq_text, user}
+if small then
+  local leases, seen = redis.call('HGETALL', viewers), {[user] = true}
+  for i = 2, #leases, 2 do
+    local lease_end_ms, viewer = leases[i]:match('^(%d+):(.*)$')
+    if viewer and tonumber(lease_end_ms) > now_ms and not seen[viewer] then
+      seen[viewer] = true
+      readers[#readers + 1] = viewer
+      marks[#marks + 1], marks[#marks + 2] = seq_text, viewer
+    end
+  end
+end
 
 local entry = {'sender', user, 'content', content}
 if client_id ~= '' then
@@ -81,10 +83,6 @@ else
   redis.call('XADD', messages, id, unpack(entry))
 end
 redis.call('HSET', meta, 'seq', seq_text, 'rev', rev_text, 'last_id', id)
-local marks = {}
-for i, reader in ipairs(readers) do
-  marks[2 * i - 1], marks[2 * i] = seq_text, reader
-end
 redis.call('ZADD', reads, 'GT', unpack(marks))
 if client_id ~= '' then
   redis.call('SET', sent, id .. ' ' .. call, 'EX', dedupe_ttl_secs)
@@ -92,9 +90,8 @@ end
 
 local event = {
   event = 'message', epoch = epoch, rev = rev, seq = seq, id = id,
-  sender = user, content = content, readCount = #readers,
+  sender = user, content = content, clientMessageId = client_id ~= '' and client_id or nil,
+  readBy = small and readers or nil, readCount = #readers,
 }
-if client_id ~= '' then event.clientMessageId = client_id end
-if small then event.readBy = readers end
 redis.call('SPUBLISH', events, cjson.encode(event))
 return {id, seq, 0}

@@ -52,16 +52,16 @@ fn a_slow_mode() {
     let text = embedded(SendMessage)
         .replace(ERRORS.0, ERRORS.1)
         .replace(
-            "local readers, seen",
+            "local readers, marks",
             "local last = tonumber(redis.call('HGET', ext, 'last:' .. user) or 0)
 if now_ms - last < 5000 then
   return redis.error_reply('REJECTED Slow down: one message in five seconds.')
 end
-local readers, seen",
+local readers, marks",
         )
         .replace(
-            "local marks = {}",
-            "redis.call('HSET', ext, 'last:' .. user, now_ms)\nlocal marks = {}",
+            "local entry = {",
+            "redis.call('HSET', ext, 'last:' .. user, now_ms)\nlocal entry = {",
         );
     // Then it passes
     passes(SendMessage, text);
