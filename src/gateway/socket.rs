@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{Sink, SinkExt, StreamExt};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
@@ -91,14 +91,18 @@ pub(super) async fn open(gateway: &Gateway, on_upgrade: OnUpgrade) -> Option<Soc
         .ok()?
         .downcast::<TokioIo<TcpStream>>()
         .ok()?;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BYTES)
-        .write_buffer_size(WRITE_BYTES)
-        .max_message_size(Some(gateway.limits.max_frame_bytes))
-        .max_frame_size(Some(gateway.limits.max_frame_bytes));
+    let config = web_socket_config(gateway.limits.max_frame_bytes);
     // Copied: the HTTP server's buffer of 8 KiB would live as long as the connection.
     let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
     Some(WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await)
+}
+
+fn web_socket_config(max_frame_bytes: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(WRITE_BYTES)
+        .max_message_size(Some(max_frame_bytes))
+        .max_frame_size(Some(max_frame_bytes))
 }
 
 async fn run(
@@ -212,7 +216,7 @@ async fn write(
 
 /// Writes what was queued and flushes once.
 async fn write_batch(
-    sink: &mut SplitSink<Socket, Message>,
+    sink: &mut (impl Sink<Message, Error = Error> + Unpin),
     dialect: Dialect,
     batch: &mut VecDeque<Frame>,
 ) -> Result<(), Error> {
@@ -280,4 +284,90 @@ async fn say_goodbye(
     let mut scrap = [0; 1024];
     while stream.read(&mut scrap).await? > 0 {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::*;
+
+    /// A peer that takes everything and counts how often it is given something.
+    #[derive(Default)]
+    struct Peer {
+        writes: usize,
+        bytes: Vec<u8>,
+    }
+
+    impl AsyncRead for Peer {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Peer {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.writes += 1;
+            self.bytes.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn written(dialect: Dialect, frames: usize) -> Peer {
+        let mut socket = WebSocketStream::from_raw_socket(
+            Peer::default(),
+            Role::Server,
+            Some(web_socket_config(64 * 1024)),
+        )
+        .await;
+        let mut batch: VecDeque<Frame> = (0..frames)
+            .map(|number| Frame::status(&format!("status {number}")))
+            .collect();
+        write_batch(&mut socket, dialect, &mut batch).await.unwrap();
+        assert!(batch.is_empty());
+        socket.into_inner()
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_device_is_one_write() {
+        for dialect in [Dialect::Native, Dialect::SocketIo] {
+            let peer = written(dialect, 100).await;
+            assert_eq!(peer.writes, 1, "{dialect:?}");
+            let count = |text: &[u8]| {
+                peer.bytes
+                    .windows(text.len())
+                    .filter(|part| *part == text)
+                    .count()
+            };
+            assert_eq!(count(b"\"status "), 100);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_batch_is_written_in_parts() {
+        let peer = written(Dialect::Native, 2000).await;
+        let parts = peer.bytes.len().div_ceil(WRITE_BYTES);
+        assert!((2..=parts).contains(&peer.writes), "{} writes", peer.writes);
+    }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,6 +127,31 @@ impl Room {
         assert_eq!(got(&device), ["list"]);
         device
     }
+}
+
+#[tokio::test]
+async fn a_message_is_encoded_once_for_all_devices_of_a_door() {
+    // Given a room with a thousand devices
+    let room = Room::new();
+    let mut devices = Vec::new();
+    for number in 0..1000 {
+        devices.push(room.connected(&format!("user {number}"), at(1, 1)).await);
+    }
+
+    // When somebody says something, then all have the very same text, and the same of the other door
+    room.hub.room_event(room.id, sent(room.id, 2, 2));
+    let mut texts = HashSet::new();
+    for device in &devices {
+        let mut batch = VecDeque::new();
+        device.take(&mut batch);
+        let [frame] = batch.make_contiguous() else {
+            panic!("{} frames", batch.len());
+        };
+        let native = frame.native().unwrap();
+        let (socket_io, packet) = (frame.socket_io().unwrap(), frame.packet().unwrap());
+        texts.insert((native.as_ptr(), socket_io.as_ptr(), packet.as_ptr()));
+    }
+    assert_eq!(texts.len(), 1);
 }
 
 #[tokio::test]
