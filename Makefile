@@ -26,7 +26,7 @@ ID ?= alice
 # Two installations at once would get into each other's way.
 .NOTPARALLEL:
 
-.PHONY: help run token config dev build test drill bench bench-durability check-fmt lint lint-rust lint-lua test-rust test-clients fmt \
+.PHONY: help run token config dev build test drill bench bench-durability bench-pure check-fmt lint lint-rust lint-lua test-rust test-clients fmt \
 	deps-build deps-redis deps-test deps-peer env clean
 
 help: ## Say what there is (this)
@@ -77,6 +77,9 @@ bench: deps-build deps-redis deps-peer ## Measure all of BENCHMARKS.md; make ben
 	cargo build --release $(LOCKED)
 	cargo build --release $(LOCKED) --package chat-bench
 	@$(MORE_FILES); exec "$(BENCH)" table --server "$(SERVER)" $(ARGS)
+
+bench-pure: deps-build ## Measure parsing, encoding and fan-out alone, without Redis and sockets
+	cargo bench $(LOCKED) --bench pure -- $(ARGS)
 
 lint: lint-rust lint-lua ## Check Rust with clippy and Lua with luacheck
 
