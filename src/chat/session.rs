@@ -13,6 +13,7 @@ use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{RoomId, UserId};
 use crate::protocol::request::{ClientEvent, Request};
+use crate::store::calls::NewMessage;
 use crate::store::reply::Position;
 
 /// A connected device. One request at a time: what it sends takes effect in the order it sent it.
@@ -78,6 +79,36 @@ impl Session {
         Some(code)
     }
 
+    /// Answers requests in their order; the messages before the last request in one round trip.
+    ///
+    /// Tells what was wrong with each.
+    pub async fn handle_all(&mut self, mut requests: Vec<Request>) -> Vec<Option<ErrorCode>> {
+        let last = match requests.len() {
+            1 => requests.pop(),
+            _ => requests.pop_if(|last| !last.is_message()),
+        };
+        let mut codes = self.handle_messages(&requests).await;
+        if let Some(last) = last {
+            codes.push(self.handle(last).await);
+        }
+        codes
+    }
+
+    async fn handle_messages(&mut self, requests: &[Request]) -> Vec<Option<ErrorCode>> {
+        let messages: Vec<_> = requests.iter().filter_map(outgoing).collect();
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        let outcomes = send::handle_all(self, &messages).await;
+        let answer = |(outcome, request): (Result<(), ChatError>, &Request)| {
+            let error = outcome.err()?;
+            let code = error.code;
+            self.refuse(request.id.as_ref(), request.event.as_deref(), error);
+            Some(code)
+        };
+        outcomes.into_iter().zip(requests).map(answer).collect()
+    }
+
     /// Answers a request with an error.
     pub fn refuse(&self, id: Option<&RequestId>, event: Option<&str>, error: ChatError) {
         let error = match event {
@@ -112,7 +143,14 @@ impl Session {
                 room,
                 content,
                 client_message_id,
-            } => send::handle(self, room, &content, client_message_id.as_deref(), id).await,
+            } => {
+                let message = NewMessage {
+                    room,
+                    content: &content,
+                    client_message_id: client_message_id.as_deref(),
+                };
+                send::handle(self, message, id).await
+            }
             ClientEvent::MarkAsRead { room, message } => {
                 mark::handle(self, room, message, id).await
             }
@@ -167,6 +205,25 @@ impl Session {
             // The lease ends by itself.
             log::debug!("a device could not leave its room: {error}");
         }
+    }
+}
+
+/// The message that a well-formed `sendMessage` is about, and the id to answer it by.
+fn outgoing(request: &Request) -> Option<(NewMessage<'_>, Option<&RequestId>)> {
+    match &request.body {
+        Ok(ClientEvent::SendMessage {
+            room,
+            content,
+            client_message_id,
+        }) => {
+            let message = NewMessage {
+                room: *room,
+                content,
+                client_message_id: client_message_id.as_deref(),
+            };
+            Some((message, request.id.as_ref()))
+        }
+        _ => None,
     }
 }
 

@@ -62,22 +62,32 @@ impl Conversation {
         }
     }
 
-    /// Answers a request. If it was one bad request too many, closes the device and never resolves.
-    pub async fn answer(&mut self, request: Request) {
-        if !self.rate.take(Instant::now()) {
+    /// Answers requests, in their order. If there was one bad request too many, closes the device and never resolves.
+    ///
+    /// Several are messages that were sent in a row.
+    pub async fn answer(&mut self, mut requests: Vec<Request>) {
+        requests.retain(|request| self.is_in_time(request));
+        // Boxed: an idle connection must not carry room for its largest request.
+        let codes = Box::pin(self.session.handle_all(requests)).await;
+        self.expiry.follow(self.session.expires_at);
+        for code in codes.into_iter().flatten() {
+            if code.is_bad_request() && self.bad_requests.add(Instant::now()) {
+                self.session.device.close(Close::TooManyBadRequests);
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Takes a request from what the rate limit has left; refuses it where nothing is.
+    fn is_in_time(&mut self, request: &Request) -> bool {
+        let is_in_time = self.rate.take(Instant::now());
+        if !is_in_time {
             let text = "too many requests in a short time: this one was not done, send more slowly";
             let error = ChatError::new(ErrorCode::RateLimited, text);
-            return self
-                .session
+            self.session
                 .refuse(request.id.as_ref(), request.event.as_deref(), error);
         }
-        // Boxed: an idle connection must not carry room for its largest request.
-        let code = Box::pin(self.session.handle(request)).await;
-        self.expiry.follow(self.session.expires_at);
-        if code.is_some_and(ErrorCode::is_bad_request) && self.bad_requests.add(Instant::now()) {
-            self.session.device.close(Close::TooManyBadRequests);
-            std::future::pending().await
-        }
+        is_in_time
     }
 
     /// The connection is gone.

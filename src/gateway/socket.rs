@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{Sink, SinkExt, StreamExt};
+use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
@@ -25,12 +25,15 @@ use super::heartbeat::{Beat, Heartbeat};
 use crate::config::Timing;
 use crate::hub::device::{Close, Device};
 use crate::protocol::frame::Frame;
+use crate::protocol::request::Request;
 
 /// Of what is read at once. Thousands of idle sockets must not keep large buffers; and each look at the socket clears
 /// this much. Longer messages get a buffer of their own length.
 const READ_BYTES: usize = 512;
 /// Waits to be written before it is written in the midst of a batch.
 const WRITE_BYTES: usize = 16 * 1024;
+/// Messages of one device that are stored in one round trip, at most: Redis does nothing else meanwhile.
+const IN_A_ROW: usize = 16;
 /// How long a peer may take to read its close frame and to hang up.
 pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -136,22 +139,61 @@ async fn read(
 ) -> End {
     Box::pin(conversation.start()).await;
     loop {
-        let message = conversation.next(stream.next()).await;
+        let first = conversation.next(stream.next()).await;
         heard.store(true, Ordering::Relaxed);
-        match message {
-            Some(Ok(Message::Text(text))) => match dialect.read(&text) {
-                Asked::Request(request) => conversation.answer(request).await,
-                Asked::Answer(frame) => conversation.device().send(frame),
-                Asked::Nothing => {}
-                Asked::HangUp => return End::Gone,
-            },
-            Some(Ok(Message::Binary(_))) if dialect.refuses_binary() => {
-                return End::Broken(1003, "only text frames are accepted");
+        let mut requests = Vec::new();
+        let mut next = understand(dialect, first);
+        // Messages sent in a row are stored in one round trip: those that are here already.
+        let end = loop {
+            match next {
+                Step::Request(request) => {
+                    let goes_on = request.is_message() && requests.len() + 1 < IN_A_ROW;
+                    requests.push(request);
+                    if !goes_on {
+                        break None;
+                    }
+                }
+                Step::Answer(frame) => conversation.device().send(frame),
+                Step::Nothing => {}
+                Step::End(end) => break Some(end),
             }
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return broken(&error),
-            None => return End::Gone,
+            match stream.next().now_or_never() {
+                Some(message) => next = understand(dialect, message),
+                None => break None,
+            }
+        };
+        if !requests.is_empty() {
+            conversation.answer(requests).await;
         }
+        if let Some(end) = end {
+            return end;
+        }
+    }
+}
+
+/// What something read from the socket means.
+enum Step {
+    Request(Request),
+    /// Something of the transport's, answered with this.
+    Answer(Frame),
+    Nothing,
+    End(End),
+}
+
+fn understand(dialect: Dialect, message: Option<Result<Message, Error>>) -> Step {
+    match message {
+        Some(Ok(Message::Text(text))) => match dialect.read(&text) {
+            Asked::Request(request) => Step::Request(request),
+            Asked::Answer(frame) => Step::Answer(frame),
+            Asked::Nothing => Step::Nothing,
+            Asked::HangUp => Step::End(End::Gone),
+        },
+        Some(Ok(Message::Binary(_))) if dialect.refuses_binary() => {
+            Step::End(End::Broken(1003, "only text frames are accepted"))
+        }
+        Some(Ok(_)) => Step::Nothing,
+        Some(Err(error)) => Step::End(broken(&error)),
+        None => Step::End(End::Gone),
     }
 }
 

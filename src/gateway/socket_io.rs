@@ -293,7 +293,7 @@ async fn read(conversation: &mut Conversation, mut packets: Packets) -> Infallib
             Packet::Binary { id } => binary(id),
             _ => continue,
         };
-        conversation.answer(request).await;
+        conversation.answer(vec![request]).await;
     }
 }
 

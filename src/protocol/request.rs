@@ -86,6 +86,13 @@ pub struct Request {
     pub body: Result<ClientEvent, ChatError>,
 }
 
+impl Request {
+    /// Whether it is a well-formed `sendMessage`.
+    pub fn is_message(&self) -> bool {
+        matches!(self.body, Ok(ClientEvent::SendMessage { .. }))
+    }
+}
+
 #[derive(Deserialize)]
 struct RawFrame<'a> {
     #[serde(borrow)]

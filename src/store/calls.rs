@@ -47,6 +47,14 @@ pub struct ListChunk {
     pub entries: Vec<Option<PositionedEntry>>,
 }
 
+/// A message to store.
+#[derive(Debug, Clone, Copy)]
+pub struct NewMessage<'a> {
+    pub room: RoomId,
+    pub content: &'a str,
+    pub client_message_id: Option<&'a str>,
+}
+
 /// A message that was stored.
 pub struct Sent {
     pub id: MessageId,
@@ -208,30 +216,58 @@ impl Store {
         content: &str,
         client_message_id: Option<&str>,
     ) -> Result<Sent, ChatError> {
-        let client_id = client_message_id.unwrap_or_default();
+        let message = NewMessage {
+            room,
+            content,
+            client_message_id,
+        };
+        let (repeat, invocation) = self.sending(user, &message);
+        self.decoded(Script::SendMessage, repeat, invocation, read_sent)
+            .await
+    }
+
+    /// Appends a user's messages in their order, as [`Self::send_message`] does with one, in one round trip.
+    pub async fn send_messages(
+        &self,
+        user: &UserId,
+        messages: &[NewMessage<'_>],
+    ) -> Vec<Result<Sent, ChatError>> {
+        let script = Script::SendMessage;
+        let calls = messages.iter().map(|message| self.sending(user, message));
+        let (repeats, invocations): (Vec<Repeat>, Vec<Invocation>) = calls.unzip();
+        let repeat = match repeats.contains(&Repeat::Never) {
+            true => Repeat::Never,
+            false => Repeat::Harmless,
+        };
+        match self.call_each(script, repeat, invocations).await {
+            Ok(replies) => replies
+                .into_iter()
+                .map(|reply| self.decode(script, reply, read_sent))
+                .collect(),
+            Err(error) => {
+                let error = self.failed(script, &error);
+                messages.iter().map(|_| Err(error.clone())).collect()
+            }
+        }
+    }
+
+    fn sending(&self, user: &UserId, message: &NewMessage<'_>) -> (Repeat, Invocation) {
+        let client_id = message.client_message_id.unwrap_or_default();
         // Sent again with its own id it is found, not stored twice.
-        let repeat = match client_message_id {
+        let repeat = match message.client_message_id {
             Some(_) => Repeat::Harmless,
             None => Repeat::Never,
         };
         let invocation = self
-            .in_room(room, user.as_str(), client_id)
+            .in_room(message.room, user.as_str(), client_id)
             .arg(user.as_str())
-            .arg(content)
+            .arg(message.content)
             .arg(client_id)
             .arg(self.rules.history_max_messages)
             .arg(self.rules.dedupe_ttl.as_secs())
             .arg(self.rules.content_max_bytes)
             .arg(self.names.next());
-        self.decoded(Script::SendMessage, repeat, invocation, |value| {
-            let (id, _seq, duplicate): (String, u64, bool) =
-                FromRedisValue::from_redis_value(value)?;
-            Ok(Sent {
-                id: message_id(&id)?,
-                duplicate,
-            })
-        })
-        .await
+        (repeat, invocation)
     }
 
     /// Moves the user's read marker up to the message, never back.
@@ -402,6 +438,15 @@ impl Store {
         decode: impl FnOnce(Value) -> Result<T, ParsingError>,
     ) -> Result<T, ChatError> {
         let reply = self.call(script, repeat, invocation).await;
+        self.decode(script, reply, decode)
+    }
+
+    fn decode<T>(
+        &self,
+        script: Script,
+        reply: Result<Value, CallError>,
+        decode: impl FnOnce(Value) -> Result<T, ParsingError>,
+    ) -> Result<T, ChatError> {
         reply
             .and_then(|value| decode(value).map_err(CallError::Unreadable))
             .map_err(|error| self.failed(script, &error))
@@ -419,6 +464,14 @@ impl Store {
             .room_script(room, user, client_message_id, |key| invocation.key(key));
         invocation
     }
+}
+
+fn read_sent(value: Value) -> Result<Sent, ParsingError> {
+    let (id, _seq, duplicate): (String, u64, bool) = FromRedisValue::from_redis_value(value)?;
+    Ok(Sent {
+        id: message_id(&id)?,
+        duplicate,
+    })
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

@@ -1,10 +1,10 @@
-//! One call of a script: its turn, the round trip, and what is done when its outcome is not known.
+//! Calls of a script: their turn, the round trip, and what is done when their outcome is not known.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisResult, Value};
+use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -31,11 +31,14 @@ pub(super) enum Repeat {
     Never,
 }
 
-/// A script and one call of it.
+/// A script and the calls of it that are made in one round trip, in their order.
 struct Call<'a> {
     text: &'a ScriptText,
-    cmd: Cmd,
+    cmds: Vec<Cmd>,
 }
+
+/// What each of the calls brought. An error of the whole says that none of them is known to have run.
+type Replies = Vec<RedisResult<Value>>;
 
 impl Store {
     /// Calls a script, loading it if Redis has lost it. Ends within the store's timeout.
@@ -48,6 +51,18 @@ impl Store {
         repeat: Repeat,
         invocation: Invocation,
     ) -> Result<Value, CallError> {
+        let mut replies = self.call_each(script, repeat, vec![invocation]).await?;
+        replies.pop().unwrap_or(Ok(Value::Nil))
+    }
+
+    /// Calls a script several times in one round trip, as [`Self::call`] does once: all in their order with nothing in
+    /// between, or none.
+    pub(super) async fn call_each(
+        &self,
+        script: Script,
+        repeat: Repeat,
+        invocations: Vec<Invocation>,
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         let started = Instant::now();
         let Bounds {
             timeout, repeats, ..
@@ -57,21 +72,40 @@ impl Store {
         // Taken once: a set that comes meanwhile is for the next call.
         let scripts = self.scripts.borrow().clone();
         let text = scripts.get(script);
-        let cmd = invocation.into_cmd(&text.sha1);
-        let call = Call { text, cmd };
+        let cmds = invocations.into_iter();
+        let call = Call {
+            text,
+            cmds: cmds.map(|one| one.into_cmd(&text.sha1)).collect(),
+        };
         let outcome = if repeats && repeat == Repeat::Harmless {
             self.attempt_until_known(&call, started + timeout / 2, deadline)
                 .await
         } else {
             self.attempt(&call, deadline).await
         };
-        self.tallies.count(script, started.elapsed());
-        match &outcome {
-            Ok(_) if is_promised(script) => self.confirm(deadline).await?,
-            Err(error) if error.is_from_replica() => self.distrusted.notify_one(),
-            Ok(_) | Err(_) => {}
+        for _ in &call.cmds {
+            self.tallies.count(script, started.elapsed());
         }
-        outcome
+        let replies: Vec<Result<Value, CallError>> = match outcome {
+            Ok(replies) => replies.into_iter().map(|reply| Ok(reply?)).collect(),
+            Err(error) => {
+                self.distrust(&error);
+                return Err(error);
+            }
+        };
+        for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
+            self.distrust(error);
+        }
+        if is_promised(script) && replies.iter().any(Result::is_ok) {
+            self.confirm(deadline).await?;
+        }
+        Ok(replies)
+    }
+
+    fn distrust(&self, error: &CallError) {
+        if error.is_from_replica() {
+            self.distrusted.notify_one();
+        }
     }
 
     /// Waits until what was written is as safe as an ack promises.
@@ -101,7 +135,7 @@ impl Store {
         call: &Call<'_>,
         half: Instant,
         deadline: Instant,
-    ) -> Result<Value, CallError> {
+    ) -> Result<Replies, CallError> {
         let mut outcome = self.attempt(call, half).await;
         while outcome
             .as_ref()
@@ -114,7 +148,11 @@ impl Store {
     }
 
     /// Makes a call again that may have run: a refusal now does not say that nothing was stored then.
-    async fn attempt_again(&self, call: &Call<'_>, deadline: Instant) -> Result<Value, CallError> {
+    async fn attempt_again(
+        &self,
+        call: &Call<'_>,
+        deadline: Instant,
+    ) -> Result<Replies, CallError> {
         // A connection that broke is still there for a moment.
         sleep(BREATH).await;
         let Ok(Ok(mut connection)) = timeout_at(deadline, self.next_connection()).await else {
@@ -128,7 +166,7 @@ impl Store {
         }
     }
 
-    async fn attempt(&self, call: &Call<'_>, deadline: Instant) -> Result<Value, CallError> {
+    async fn attempt(&self, call: &Call<'_>, deadline: Instant) -> Result<Replies, CallError> {
         let mut connection = self.connection(deadline).await?;
         call.exchange_until(deadline, &mut connection).await
     }
@@ -177,38 +215,86 @@ impl Call<'_> {
         &self,
         deadline: Instant,
         connection: &mut MultiplexedConnection,
-    ) -> Result<Value, CallError> {
+    ) -> Result<Replies, CallError> {
         match timeout_at(deadline, self.exchange(connection)).await {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Err(CallError::TimedOut),
         }
     }
 
-    async fn exchange(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
-        match self.cmd.query_async(connection).await {
-            Err(error) if error.code() == Some("NOSCRIPT") => self.load_and_call(connection).await,
-            outcome => outcome,
+    async fn exchange(&self, connection: &mut MultiplexedConnection) -> RedisResult<Replies> {
+        let outcome = match self.cmds.as_slice() {
+            [cmd] => cmd
+                .query_async(connection)
+                .await
+                .map(|value| vec![Ok(value)]),
+            _ => self.in_transaction(None, connection).await,
+        };
+        let is_lost = match &outcome {
+            Ok(replies) => replies
+                .iter()
+                .any(|reply| reply.as_ref().is_err_and(is_noscript)),
+            Err(error) => is_noscript(error),
+        };
+        match is_lost {
+            true => self.load_and_call(connection).await,
+            false => outcome,
         }
     }
 
     /// Redis has lost the script. Loaded and called in one transaction, it cannot be lost in between.
-    async fn load_and_call(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
+    async fn load_and_call(&self, connection: &mut MultiplexedConnection) -> RedisResult<Replies> {
         let load = load_cmd(&self.text.text);
+        let outcome = self.in_transaction(Some(&load), connection).await;
+        match (outcome, self.cmds.as_slice()) {
+            // As after a call that found its script: the caller is told of the whole.
+            (Ok(mut replies), [_]) => match replies.pop() {
+                Some(Err(error)) => Err(error),
+                reply => Ok(reply.into_iter().collect()),
+            },
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Makes the calls, after `first`, with nothing in between: in one transaction. Gives back the calls' replies.
+    async fn in_transaction(
+        &self,
+        first: Option<&Cmd>,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<Replies> {
         let mut transaction = redis::pipe();
-        transaction
-            .atomic()
-            .add_command(load.clone())
-            .add_command(self.cmd.clone());
+        transaction.atomic();
+        for cmd in first.into_iter().chain(&self.cmds) {
+            transaction.add_command(cmd.clone());
+        }
         // Otherwise the crate would keep of a script's error neither code nor text.
         let outcome = transaction.ignore_errors().query_async(connection).await;
-        let replies: Vec<RedisResult<Value>> = match outcome {
+        let mut replies: Replies = match outcome {
             // With its memory full Redis takes no command into a transaction, though alone it would take these.
             Err(error) if error.code() == Some("EXECABORT") => {
-                load.exec_async(connection).await?;
-                return self.cmd.query_async(connection).await;
+                return self.one_by_one(first, connection).await;
             }
             outcome => outcome?,
         };
-        replies.into_iter().next_back().unwrap_or(Ok(Value::Nil))
+        Ok(replies.split_off(usize::from(first.is_some()).min(replies.len())))
     }
+
+    async fn one_by_one(
+        &self,
+        first: Option<&Cmd>,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<Replies> {
+        if let Some(first) = first {
+            first.exec_async(connection).await?;
+        }
+        let mut replies = Replies::new();
+        for cmd in &self.cmds {
+            replies.push(cmd.query_async(connection).await);
+        }
+        Ok(replies)
+    }
+}
+
+fn is_noscript(error: &RedisError) -> bool {
+    error.code() == Some("NOSCRIPT")
 }

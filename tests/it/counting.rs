@@ -211,6 +211,52 @@ async fn a_message_is_one_call_however_many_receive_it() {
 }
 
 #[tokio::test]
+async fn messages_in_a_row_are_one_call_each_and_few_round_trips() {
+    // Given Alice's message that waits for Redis
+    let mut counter = Counter::start().await;
+    let server = Server::start(&counter.redis).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let mut bob = Client::connect_delta(&server, "bob").await;
+    let room = alice.open_room(&["bob"]).await;
+    alice.settle().await;
+    bob.settle().await;
+    counter.calls().await;
+    counter.redis.freeze();
+
+    // When she sends more meanwhile, one of them ill-formed, and marks one as read in between
+    let mut asked = Vec::new();
+    for number in 0..33 {
+        let data = json!({ "roomId": room, "content": format!("number {number}") });
+        asked.push(alice.ask("sendMessage", data).await);
+        if number == 20 {
+            let data = json!({ "roomId": room });
+            let ill_formed = alice.ask("sendMessage", data).await;
+            let leave = alice.ask("leaveChat", Value::Null).await;
+            asked.extend([ill_formed, leave]);
+        }
+    }
+    counter.redis.thaw();
+
+    // Then all is answered, and Bob has it in the order in which it was sent
+    let mut refused = 0;
+    for id in asked {
+        refused += usize::from(alice.answer(id).await.is_err());
+    }
+    assert_eq!(refused, 1);
+    for number in 0..33 {
+        let message = bob.expect_any("newMessage").await;
+        assert_eq!(message["content"], format!("number {number}"));
+    }
+
+    // And it took one call each, in few transactions
+    let calls = counter.calls().await;
+    let count = |name: &str| calls.iter().filter(|call| *call == name).count();
+    assert_eq!(count("send_message"), 33, "{calls:?}");
+    assert!((1..=5).contains(&count("multi")), "{calls:?}");
+    assert_eq!(count("multi"), count("exec"));
+}
+
+#[tokio::test]
 async fn a_new_room_is_one_call_and_what_each_side_needs_to_hear_of_it() {
     // Given Alice and Bob, connected and without a room
     let mut counter = Counter::start().await;

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use chat_server::error::ErrorCode;
+use chat_server::error::{ChatError, ErrorCode};
 use chat_server::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use chat_server::protocol::request::Cursor;
 use chat_server::scripts::set::{Source, fixed};
 use chat_server::scripts::{Script, ScriptSet, ScriptText};
-use chat_server::store::calls::{Missed, NewRoom};
+use chat_server::store::calls::{Missed, NewMessage, NewRoom, Sent};
 use chat_server::store::reply::Position;
 use chat_server::store::{Bounds, Store};
 use serde_json::json;
 use tokio::sync::watch;
 
 use crate::files::header;
-use crate::support::{World, crowd, refusal, user, users};
+use crate::support::{World, contents, crowd, refusal, user, users};
 
 #[tokio::test]
 async fn who_is_no_member_learns_and_changes_nothing() {
@@ -304,6 +304,62 @@ async fn a_script_that_was_lost_is_loaded_into_a_full_memory() {
     flush().await;
     let sent = world.store.send_message(room, &alice, "Hello", None).await;
     assert_eq!(refusal(sent), Some(ErrorCode::Unavailable));
+}
+
+/// What sending these in one round trip brought: each message's number, or the code of its refusal.
+async fn sent_in_a_row(
+    world: &World,
+    user: &UserId,
+    messages: &[NewMessage<'_>],
+) -> Vec<Result<u64, ErrorCode>> {
+    let outcomes = world.store.send_messages(user, messages).await;
+    let short = |outcome: Result<Sent, ChatError>| match outcome {
+        Ok(sent) => Ok(sent.id.seq),
+        Err(error) => Err(error.code),
+    };
+    outcomes.into_iter().map(short).collect()
+}
+
+#[tokio::test]
+async fn messages_in_a_row_are_answered_one_by_one() {
+    // Given Alice's room with Bob and one of others
+    let world = World::start().await;
+    let [alice, bob, carol] = users(["alice", "bob", "carol"]);
+    let (room, foreign) = (
+        world.direct(&alice, &bob).await,
+        world.direct(&bob, &carol).await,
+    );
+    let message = |room, content, client_message_id| NewMessage {
+        room,
+        content,
+        client_message_id,
+    };
+    let row = [
+        message(room, "one", Some("m-1")),
+        message(foreign, "let me in", Some("m-2")),
+        message(room, "two", None),
+        message(room, "one again", Some("m-1")),
+        message(room, "three", Some("m-3")),
+    ];
+    let expected = [Ok(1), Err(ErrorCode::NotMember), Ok(2), Ok(1), Ok(3)];
+
+    // Then each is answered for itself, and they are stored in their order
+    assert_eq!(sent_in_a_row(&world, &alice, &row).await, expected);
+    let page = world.latest(room, &bob).await;
+    assert_eq!(contents(&page), ["one", "two", "three"]);
+
+    // And also where Redis has lost the script
+    let _: String = world.redis.run(&["SCRIPT", "FLUSH"]).await;
+    let again = [Ok(1), Err(ErrorCode::NotMember), Ok(4), Ok(1), Ok(3)];
+    assert_eq!(sent_in_a_row(&world, &alice, &row).await, again);
+
+    // And with its memory full it refuses them for that
+    let _: String = world.redis.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let full = [Err(ErrorCode::Unavailable); 5];
+    assert_eq!(sent_in_a_row(&world, &alice, &row).await, full);
+    let _: String = world.redis.run(&["SCRIPT", "FLUSH"]).await;
+    assert_eq!(sent_in_a_row(&world, &alice, &row).await, full);
+    assert_eq!(world.latest(room, &bob).await.messages.len(), 4);
 }
 
 #[tokio::test]
