@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -116,10 +117,13 @@ async fn run(
     dialect: Dialect,
 ) -> End {
     let (mut sink, mut stream) = socket.split();
-    let heard = AtomicBool::new(true);
+    let seen = Seen {
+        heard: AtomicBool::new(true),
+        asked: AtomicBool::new(false),
+    };
     let end = tokio::select! {
-        end = read(&mut stream, conversation, dialect, &heard) => end,
-        end = write(&gateway.timing, &mut sink, device, dialect, &heard) => end,
+        end = read(&mut stream, conversation, dialect, &seen) => end,
+        end = write(&gateway.timing, &mut sink, device, dialect, &seen) => end,
     };
     if !matches!(end, End::Gone)
         && let Ok(socket) = sink.reunite(stream)
@@ -131,16 +135,24 @@ async fn run(
     end
 }
 
+/// What the reader tells the writer.
+struct Seen {
+    /// Something came from the peer.
+    heard: AtomicBool,
+    /// A request is being answered.
+    asked: AtomicBool,
+}
+
 async fn read(
     stream: &mut SplitStream<Socket>,
     conversation: &mut Conversation,
     dialect: Dialect,
-    heard: &AtomicBool,
+    seen: &Seen,
 ) -> End {
     Box::pin(conversation.start()).await;
     loop {
         let first = conversation.next(stream.next()).await;
-        heard.store(true, Ordering::Relaxed);
+        seen.heard.store(true, Ordering::Relaxed);
         let mut requests = Vec::new();
         let mut next = understand(dialect, first);
         // Messages sent in a row are stored in one round trip: those that are here already.
@@ -163,7 +175,9 @@ async fn read(
             }
         };
         if !requests.is_empty() {
+            seen.asked.store(true, Ordering::Relaxed);
             conversation.answer(requests).await;
+            seen.asked.store(false, Ordering::Relaxed);
         }
         if let Some(end) = end {
             return end;
@@ -214,10 +228,10 @@ async fn write(
     sink: &mut SplitSink<Socket, Message>,
     device: &Device,
     dialect: Dialect,
-    heard: &AtomicBool,
+    seen: &Seen,
 ) -> End {
     let mut batch = VecDeque::new();
-    let mut heartbeat = Heartbeat::new(timing);
+    let mut heartbeat = Heartbeat::new(timing, Instant::now());
     // One timer for the connection's life: most turns of the loop are for something else.
     let mut beat = pin!(tokio::time::sleep_until(heartbeat.due));
     // A peer that takes nothing for so long is as dead as one that answers no ping.
@@ -237,10 +251,12 @@ async fn write(
             return End::Device(close);
         }
         tokio::select! {
-            // What else is about to be queued, such as an ack beside the event it belongs to, goes out in the same write.
-            () = device.woken() => tokio::task::yield_now().await,
+            () = device.woken() => if seen.asked.load(Ordering::Relaxed) {
+                // The answer comes right behind the event that it belongs to: both go out in one write.
+                tokio::task::yield_now().await;
+            },
             () = &mut beat => {
-                match heartbeat.beat(heard) {
+                match heartbeat.beat(Instant::now(), &seen.heard) {
                     Beat::Ping => {
                         let ping = sink.send(dialect.ping());
                         if let Err(end) = guarded(device, patience, ping).await {
