@@ -24,8 +24,10 @@
  *             unless it was `close()`)
  *   rooms     {}: the chat list, or something in it, changed
  *   timeline  {roomId}: messages, what is on its way out, or who has read what, changed in this room
- *   message   {message, live}: a message that was not known before; `live` is false for what was caught up on
- *   reset     {roomId}: what was known of this room is no longer its history; it was taken anew, or is gone
+ *   message   {message, live}: a new message; `live` is false for what was missed and caught up on, as it is in the rooms
+ *             that were entered (in others only `rooms` tells what was missed)
+ *   reset     {roomId}: what was known of this room is no longer its history, or too old; its timeline begins anew, or is
+ *             gone
  *   problem   ChatError: something went wrong that no request waits for
  *   frame     {direction: "in" or "out", text}: each frame as it passes, tokens left out
  */
@@ -70,6 +72,7 @@ export class ChatClient extends EventTarget {
   #attempt = 0;
   #retryTimer;
   #renewTimer;
+  #openTimer;
   #lastId = 0;
   /** Requests without an answer, in the order in which they went out. */
   #waiting = new Map();
@@ -87,7 +90,8 @@ export class ChatClient extends EventTarget {
    * @param {string | (() => string | Promise<string>)} options.token  a token, or a function that gives a fresh one; if
    *   that throws a ChatError with the code UNAUTHORIZED the client gives up, else it tries again later
    * @param {number} [options.pageSize=50]     messages that a room begins with, and that loadOlder adds
-   * @param {number} [options.ackTimeoutMs=10000]  a connection that leaves a request unanswered for so long counts as dead
+   * @param {number} [options.ackTimeoutMs=10000]  a connection that is not there, or leaves a request unanswered, for so
+   *   long counts as dead
    * @param {[number, number]} [options.pausesMs=[500, 30000]]  the first and the longest pause between attempts
    * @param {typeof WebSocket} [options.WebSocket]  where there is none in the global scope
    */
@@ -261,6 +265,7 @@ export class ChatClient extends EventTarget {
     }
     this.#socket = socket;
     this.#listed = false;
+    this.#openTimer = setTimeout(() => this.#lost(socket, NO_ANSWER), this.#options.ackTimeoutMs);
     socket.onmessage = ({ data }) => this.#socket === socket && this.#receive(data);
     socket.onclose = ({ code }) => this.#lost(socket, code);
   }
@@ -269,6 +274,7 @@ export class ChatClient extends EventTarget {
     if (this.#socket !== socket) return;
     this.#socket = null;
     clearTimeout(this.#renewTimer);
+    clearTimeout(this.#openTimer);
     socket.close();
     this.#rejectAll(code);
     const renewable = typeof this.#options.token === "function";
@@ -311,6 +317,7 @@ export class ChatClient extends EventTarget {
     this.#wanted = false;
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#renewTimer);
+    clearTimeout(this.#openTimer);
     const socket = this.#socket;
     this.#socket = null;
     socket?.close?.(1000);
@@ -387,6 +394,9 @@ export class ChatClient extends EventTarget {
     this.#tell("rooms");
     if (this.#listed) return;
     this.#listed = true;
+    clearTimeout(this.#openTimer);
+    // What comes from now on waits for what was missed before it.
+    for (const timeline of this.#timelines.values()) Object.assign(timeline, { filling: true, held: [] });
     this.#resume(this.#socket);
   }
 
@@ -432,7 +442,7 @@ export class ChatClient extends EventTarget {
     }
     const timeline = this.#timelines.get(roomId);
     if (timeline?.filling) timeline.held.push(message);
-    else if (timeline) this.#append(roomId, timeline, [message], true);
+    else if (timeline) this.#append(timeline, [message], true);
     else {
       this.#settleBy(message);
       this.#tell("message", { message, live: true });
@@ -493,51 +503,52 @@ export class ChatClient extends EventTarget {
     const goesOn = same ? same.id === newest.id : newest && messages[0]?.seq === newest.seq + 1;
     if (!goesOn) {
       this.#timelines.set(roomId, { messages: [], hasOlder: messages[0]?.seq > 1, held: [] });
-      this.#append(roomId, this.#timelines.get(roomId), messages, false);
+      this.#append(this.#timelines.get(roomId), messages);
     } else {
       // What was known is told again, with who has read it by now.
       const anew = new Map(messages.map((message) => [message.id, message]));
       timeline.messages = timeline.messages.map((message) => anew.get(message.id) ?? message);
-      this.#append(roomId, timeline, messages, false);
+      this.#append(timeline, messages, false);
     }
     this.#tell("timeline", { roomId });
   }
 
-  /** Adds what comes after the newest known message; what is known already is left out. */
-  #append(roomId, timeline, messages, live) {
+  /**
+   * Adds what comes after the newest known message; what is known already is left out. Told as news, `live` or caught up
+   * on, unless `live` is left out: what a timeline begins with is none.
+   */
+  #append(timeline, messages, live) {
     for (const message of messages) {
       const newest = timeline.messages.at(-1)?.seq;
       if (newest !== undefined && message.seq <= newest) continue;
       timeline.messages.push(message);
       this.#settleBy(message);
-      this.#tell("message", { message, live });
+      if (live !== undefined) this.#tell("message", { message, live });
     }
   }
 
-  /** Reads what came after the newest known message of a room. */
+  /** Reads what came after the newest known message of a room; what comes meanwhile is put after it. */
   async #catchUp(roomId) {
     const timeline = this.#timelines.get(roomId);
     const room = this.room(roomId);
     if (!timeline || !room) return;
     const newest = timeline.messages.at(-1);
     const known = newest?.seq ?? 0;
-    if (room.seq === known && (!newest || room.lastMessage?.id === newest.id)) return;
-    if (room.seq <= known || room.seq - known > CATCH_UP_AT_MOST) return this.#reload(roomId);
-    timeline.filling = true;
+    const isNewest = room.seq === known && room.lastMessage?.id === newest?.id;
+    if (!isNewest && (room.seq <= known || room.seq - known > CATCH_UP_AT_MOST)) return this.#reload(roomId);
     try {
-      for (let more = true; more; ) {
+      for (let more = !isNewest; more; ) {
         const after = timeline.messages.at(-1)?.id ?? "0-0";
         const page = await this.request("getHistory", { roomId, after, limit: PAGE });
-        this.#append(roomId, timeline, page.messages, false);
+        this.#append(timeline, page.messages, false);
         more = page.hasMore && page.messages.length > 0;
       }
-      this.#append(roomId, timeline, timeline.held.splice(0), true);
     } catch (error) {
       if (error.code !== "HISTORY_RESET") throw error;
       return this.#reload(roomId);
-    } finally {
-      timeline.filling = false;
     }
+    timeline.filling = false;
+    this.#append(timeline, timeline.held.splice(0), true);
     this.#tell("timeline", { roomId });
   }
 
@@ -549,7 +560,8 @@ export class ChatClient extends EventTarget {
     try {
       const page = await this.request("getHistory", { roomId, limit: this.#options.pageSize });
       timeline.hasOlder = page.hasMore;
-      this.#append(roomId, timeline, [...page.messages, ...timeline.held.splice(0)], false);
+      this.#append(timeline, page.messages);
+      this.#append(timeline, timeline.held.splice(0), true);
     } catch (error) {
       this.#timelines.delete(roomId);
       throw error;

@@ -1,5 +1,5 @@
 // The page's client, in Node.
-import { patiently } from "../../clients/node/support/patience.mjs";
+import { Changing, patiently } from "../../clients/node/support/patience.mjs";
 import { tokenOf } from "../../clients/node/support/token.mjs";
 import { ChatClient } from "../../../web/chat-client.js";
 
@@ -10,6 +10,7 @@ export function clientOf(server, user, options = {}) {
     token: tokenOf(user),
     // As by itself, only sooner.
     pausesMs: [50, 500],
+    ackTimeoutMs: 3000,
     ...options,
   });
   // What came, for the tests to look at.
@@ -33,11 +34,14 @@ export function told(chat, event, wanted = () => true) {
 
 /** Waits until `check` gives something true, asked at once and after each event: that. */
 export async function until(chat, what, check) {
-  for (;;) {
-    const found = check();
-    if (found) return found;
-    await patiently(what, Promise.race(["rooms", "timeline", "state", "problem"].map((event) => told(chat, event))), () =>
-      JSON.stringify({ state: chat.state, rooms: chat.rooms, heard: chat.heard }),
-    );
+  const changing = new Changing();
+  const changed = () => changing.changed();
+  const events = ["rooms", "timeline", "state", "message", "problem"];
+  for (const event of events) chat.addEventListener(event, changed);
+  const details = () => JSON.stringify({ state: chat.state, rooms: chat.rooms, heard: chat.heard });
+  try {
+    return await changing.until(`${what} at ${chat.userId}`, check, details);
+  } finally {
+    for (const event of events) chat.removeEventListener(event, changed);
   }
 }

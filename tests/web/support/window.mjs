@@ -9,7 +9,7 @@ const OFFLINE = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|
 export class Window {
   /** Errors in the console, exceptions and violations of the content security policy. */
   errors = [];
-  /** The events that went out. */
+  /** The frames that went out. */
   sent = [];
   /** Whether the test takes the server away. */
   mayBeOffline = false;
@@ -23,7 +23,7 @@ export class Window {
       if (!(this.mayBeOffline && OFFLINE.test(text))) this.errors.push(text);
     });
     page.on("websocket", (socket) => {
-      socket.on("framesent", ({ payload }) => this.sent.push(JSON.parse(payload).event));
+      socket.on("framesent", ({ payload }) => this.sent.push(JSON.parse(payload)));
     });
     page.on("pageerror", (error) => this.errors.push(String(error)));
   }
@@ -101,7 +101,11 @@ export class Window {
 
   /** Waits until an event went out. */
   async frameOut(event) {
-    await eventually(`${event} from ${this.name}`, () => this.sent.includes(event));
+    await eventually(`${event} from ${this.name}`, () => this.framesOut(event).length > 0);
+  }
+
+  framesOut(wanted) {
+    return this.sent.filter(({ event }) => event === wanted);
   }
 
   async menu(item) {
