@@ -24,6 +24,7 @@ impl Config {
             (s::APP_ENV.name, self.environment.to_string()),
             (s::HOST.name, self.host.to_string()),
             (s::PORT.name, self.port.to_string()),
+            (s::WEB_CLIENT.name, flag(self.web_client)),
             (s::CORS_ORIGINS.name, describe_origins(&self.origins)),
             (s::DEV_OPEN.name, flag(self.dev_open)),
         ];

@@ -35,7 +35,9 @@ pub struct Config {
     pub host: IpAddr,
     /// The port to listen on; 0 for any free one.
     pub port: u16,
-    /// In development: allow the reset of all chats also where `host` is not loopback.
+    /// Whether the chat client for browsers is served.
+    pub web_client: bool,
+    /// In development: allow what only developers may also where `host` is not loopback.
     pub dev_open: bool,
     /// Which web pages may use the server from a browser.
     pub origins: AllowedOrigins,
@@ -349,6 +351,7 @@ impl Config {
             environment: environment.unwrap_or(Environment::Production),
             host: host.unwrap_or(IpAddr::from([127, 0, 0, 1])),
             port: u16::try_from(reader.number(&s::PORT)).unwrap_or_default(),
+            web_client: read_web_client(&mut reader, environment),
             dev_open: reader.flag(&s::DEV_OPEN),
             origins: read_origins(&mut reader, environment),
             redis: read_redis(&mut reader),
@@ -366,6 +369,20 @@ impl Config {
             origin: String::new(),
         })
     }
+
+    /// Whether clients may do what only developers may: delete all chats, get a token for any name. In development, and
+    /// there only where nobody else can reach the server, unless `dev_open` says so.
+    #[must_use]
+    pub fn serves_developers(&self) -> bool {
+        let private = self.host.is_loopback() || self.dev_open;
+        self.environment.is_development() && private
+    }
+}
+
+/// On in development, off in production, where nothing is said.
+fn read_web_client(reader: &mut Reader<'_>, environment: Option<Environment>) -> bool {
+    let given = reader.parsed(&s::WEB_CLIENT, reader::flag);
+    given.unwrap_or(environment == Some(Environment::Development))
 }
 
 /// Any page in development, none but the server's own in production, where nothing is said.

@@ -72,12 +72,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn flag(&mut self, setting: &Setting) -> bool {
-        let parse = |text: &str| match text.to_ascii_lowercase().as_str() {
-            "1" | "true" | "yes" | "on" => Some(true),
-            "0" | "false" | "no" | "off" => Some(false),
-            _ => None,
-        };
-        self.parsed(setting, parse).unwrap_or_default()
+        self.parsed(setting, flag).unwrap_or_default()
     }
 
     /// Adds the problem that `value` is not accepted. Not for secrets: it shows the value.
@@ -91,5 +86,14 @@ impl<'a> Reader<'a> {
 
     pub(super) fn report(&mut self, setting: &Setting, text: impl Into<String>) {
         self.problems.push(Problem::new(setting.name, text));
+    }
+}
+
+/// What a flag says.
+pub(super) fn flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
     }
 }

@@ -89,7 +89,15 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 pub const GROUPS: &[Group] = &[
     Group {
         title: "Server",
-        settings: &[APP_ENV, HOST, PORT, CORS_ORIGINS, DEV_OPEN, RUST_LOG],
+        settings: &[
+            APP_ENV,
+            HOST,
+            PORT,
+            WEB_CLIENT,
+            CORS_ORIGINS,
+            DEV_OPEN,
+            RUST_LOG,
+        ],
     },
     Group {
         title: "Redis",
@@ -214,10 +222,16 @@ pub(super) const PORT: Setting = number(
     (0, 65_535),
     "The port to listen on; 0 takes any free one.",
 );
+pub(super) const WEB_CLIENT: Setting = text(
+    "WEB_CLIENT",
+    "",
+    "1 or 0",
+    "Serve the chat client for browsers at /. Unset: in development only.",
+);
 pub(super) const DEV_OPEN: Setting = flag(
     "DEV_OPEN",
-    "In development: let clients reset all chats also where HOST is not a loopback\n\
-     address. Production never allows it.",
+    "In development: let clients reset all chats, and get a token for any name, also where\n\
+     HOST is not a loopback address. Production never allows it.",
 );
 pub(super) const CORS_ORIGINS: Setting = text(
     "CORS_ORIGINS",

@@ -15,6 +15,7 @@ pub mod routes;
 pub mod socket;
 pub mod socket_io;
 pub mod upgrade;
+pub mod web;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::web::Web;
 use crate::chat::Chat;
 use crate::config::{AllowedOrigins, Limits, Timing};
 
@@ -33,6 +35,7 @@ pub struct Gateway {
     pub timing: Timing,
     pub allow_query_token: bool,
     pub origins: AllowedOrigins,
+    pub web: Web,
     /// One permit for each connected device.
     pub seats: Arc<Semaphore>,
     /// Every task that serves a connection.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::json;
 use warp::filters::BoxedFilter;
+use warp::reject::{LengthRequired, PayloadTooLarge};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::reply::json_reply;
-use super::{Gateway, upgrade};
+use super::{Gateway, upgrade, web};
 
 /// Every route of the server; what matches none is answered in JSON too.
 pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
@@ -21,6 +22,7 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
     let readyz = warp::path!("readyz")
         .and(warp::get())
         .map(move || readiness(&ready));
+    let web = gateway.clone();
     let ws = warp::path!("ws")
         .and(warp::get())
         .and(warp::header::headers_cloned())
@@ -33,6 +35,10 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
         .or(readyz)
         .unify()
         .or(ws)
+        .unify()
+        .or(web::token_route(web.clone()))
+        .unify()
+        .or(web::file_route(web))
         .unify()
         .recover(not_found)
         .unify()
@@ -52,10 +58,14 @@ fn readiness(gateway: &Gateway) -> Response {
 async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
     let (status, code) = if rejection.is_not_found() {
         (StatusCode::NOT_FOUND, "NOT_FOUND")
+    } else if rejection.find::<PayloadTooLarge>().is_some() {
+        (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE")
+    } else if rejection.find::<LengthRequired>().is_some() {
+        (StatusCode::LENGTH_REQUIRED, "LENGTH_REQUIRED")
     } else {
         (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED")
     };
-    let message = "there is /ws for WebSocket clients, /socket.io/ for Socket.IO clients, /healthz and /readyz";
+    let message = "there is /ws for WebSocket clients, /socket.io/ for Socket.IO clients, / for browsers (WEB_CLIENT), /healthz and /readyz";
     Ok(json_reply(
         status,
         &json!({"code": code, "message": message}),

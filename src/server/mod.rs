@@ -2,7 +2,7 @@
 
 mod background;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use self::background::Background;
 use crate::auth::{AuthSetupError, Verifier};
 use crate::chat::Chat;
 use crate::config::{Config, Durability};
+use crate::gateway::web::Web;
 use crate::gateway::{Gateway, accept};
 use crate::hub::Hub;
 use crate::hub::device::QueueLimits;
@@ -218,13 +219,11 @@ fn server_facts(address: SocketAddr) -> ServerFacts {
 }
 
 fn new_chat(config: &Config, store: Store, hub: Arc<Hub>, verifier: Verifier) -> Chat {
-    let private = config.host.is_loopback() || config.dev_open;
-    let reset_allowed = config.environment.is_development() && private;
     Chat {
         store,
         hub,
         verifier,
-        reset_allowed,
+        reset_allowed: config.serves_developers(),
     }
 }
 
@@ -235,6 +234,7 @@ fn new_gateway(config: &Config, chat: Arc<Chat>, subscriber: Current) -> Gateway
         timing: config.timing.clone(),
         allow_query_token: config.auth.allow_query_token,
         origins: config.origins.clone(),
+        web: Web::new(config),
         seats: Arc::new(Semaphore::new(config.limits.max_connections)),
         tasks: TaskTracker::new(),
         subscriber,
@@ -271,6 +271,19 @@ async fn announce(
         "chat-server {version} listening on {address}, {}, {redis}",
         config.environment
     );
+    if config.web_client && config.environment.is_development() {
+        log::info!("to chat in a browser open http://{}/", reachable(address));
+    }
+}
+
+/// An address for this machine's own clients: one that stands for all addresses is none to open.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let host = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(host, address.port())
 }
 
 /// Resolves at SIGTERM or Ctrl-C.

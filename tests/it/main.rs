@@ -11,6 +11,7 @@ mod exchange;
 mod faults;
 mod lifecycle;
 mod model;
+mod page;
 mod quiet;
 mod races;
 mod reset;

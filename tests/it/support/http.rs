@@ -53,6 +53,31 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
         .expect("the server listens")
 }
 
+/// `POST path` with exactly these headers, the body's length and `Connection: close`.
+#[allow(dead_code, reason = "of the binaries that share this only one posts")]
+pub(crate) async fn post(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let mut stream = TcpStream::connect(address)
+        .await
+        .expect("the server listens");
+    let mut request = format!("POST {path} HTTP/1.1\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let length = body.len();
+    request.push_str(&format!(
+        "Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    ));
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    timeout(PATIENCE, read(&mut stream))
+        .await
+        .expect("an HTTP answer in time")
+}
+
 /// Asks for an upgrade to WebSocket on `path`, for seeing how it is refused.
 pub(crate) async fn upgrade(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut all = vec![

@@ -1,0 +1,117 @@
+// What the page does while the server or Redis is away, and after.
+import assert from "node:assert/strict";
+
+import { Cable } from "../support/cable.mjs";
+import { story } from "../support/stage.mjs";
+
+story("a server that is killed and started again: nothing is lost, nothing comes twice", async (stage) => {
+  // Given Alice and Bob in a chat, and Carol, who is elsewhere
+  const server = await stage.server();
+  const [alice, bob, carol] = await Promise.all(["alice", "bob", "carol"].map((name) => stage.user(server, name)));
+  await alice.begin("bob");
+  await alice.say("Before");
+  await bob.open("alice");
+  await bob.sees("Before");
+  for (const window of [alice, bob, carol]) window.mayBeOffline = true;
+
+  // When the server is killed, then a banner says so
+  await server.kill();
+  for (const window of [alice, bob]) await window.says("No connection. Trying again in");
+  await stage.picture(alice, "no-connection");
+
+  // When Alice goes on writing, then it is on its way
+  await alice.say("While you were away");
+  await alice.say("And again");
+  assert.equal(await alice.page.locator(".message.sending").count(), 2);
+
+  // When the server is back on its port
+  const second = await stage.server({ PORT: String(server.port) });
+  assert.equal(second.port, server.port);
+
+  // Then all of them come back by themselves, and what was written arrives once and in order
+  for (const window of [alice, bob, carol]) await window.connected();
+  for (const window of [alice, bob]) {
+    await window.shows("Before", "While you were away", "And again");
+    await window.page.locator("#banner").waitFor({ state: "hidden" });
+  }
+  await alice.page.locator(".message.sending").first().waitFor({ state: "detached" });
+
+  // And the chat goes on, with who has read what
+  await bob.say("Welcome back");
+  await alice.sees("Welcome back");
+  await alice.page.locator(".readers", { hasText: "Read" }).waitFor();
+  await carol.begin("bob");
+  await carol.say("Me too");
+  await bob.unread("carol", 1);
+});
+
+story("what was missed is caught up, also if it is many pages", async (stage) => {
+  // Given Alice, who has a chat open and loses her network
+  const server = await stage.server();
+  const bob = await stage.client(server, "bob");
+  const { roomId } = await bob.openRoom(["alice"]);
+  await bob.send(roomId, "Message 1");
+  const cable = stage.keep(await Cable.between(server));
+  const alice = await stage.user(cable, "alice");
+  await alice.open("bob");
+  await alice.sees("Message 1");
+  alice.mayBeOffline = true;
+  cable.cut();
+  await alice.says("No connection. Trying again in");
+
+  // When Bob writes meanwhile, and she is back
+  const total = 230;
+  for (let number = 2; number <= total; number += 1) await bob.send(roomId, `Message ${number}`);
+  cable.mend();
+
+  // Then she has all of it, without a hole
+  await alice.sees(`Message ${total}`);
+  await alice.shows(...Array.from({ length: total }, (_, index) => `Message ${index + 1}`));
+  await alice.unread("bob", 0);
+});
+
+story("a message that is refused can be sent again, or given up", async (stage) => {
+  const server = await stage.server();
+  const alice = await stage.user(server, "alice");
+  const bob = await stage.user(server, "bob");
+  await alice.begin("bob");
+  await bob.open("alice");
+
+  // Given a Redis without memory
+  await stage.redis.run("CONFIG SET maxmemory 1");
+  await alice.say("Can you hear me?");
+  const failed = alice.page.locator(".message.failed");
+  await failed.getByText("Not sent:").waitFor();
+  await stage.picture(alice, "not-sent");
+
+  // When Alice tries again, then it fails again, and is still there
+  await failed.getByRole("button", { name: "Try again" }).click();
+  await failed.getByText("Not sent:").waitFor();
+
+  // When Redis has memory again, then it arrives, once
+  await stage.redis.run("CONFIG SET maxmemory 0");
+  await failed.getByRole("button", { name: "Try again" }).click();
+  await failed.waitFor({ state: "detached" });
+  await bob.shows("Can you hear me?");
+  await alice.shows("Can you hear me?");
+
+  // And each attempt had the same id
+  const ids = alice.framesOut("sendMessage").map(({ data }) => data.clientMessageId);
+  assert.equal(ids.length, 3);
+  assert.equal(new Set(ids).size, 1);
+
+  // And what is too large is never sent, and can be given up
+  await alice.say("x".repeat(20_000));
+  await failed.getByText("Not sent:").waitFor();
+  await failed.getByRole("button", { name: "Delete" }).click();
+  await failed.waitFor({ state: "detached" });
+  await alice.shows("Can you hear me?");
+
+  // Also what is too large for a frame, which costs the connection
+  await alice.say("x".repeat(100_000));
+  await failed.getByText("more than the server takes").waitFor();
+  await alice.connected();
+  await failed.getByRole("button", { name: "Delete" }).click();
+  await alice.say("Short");
+  await bob.shows("Can you hear me?", "Short");
+});

@@ -1,0 +1,679 @@
+/**
+ * A client of chat-server in one file without dependencies, for browsers (and Node 22 or newer).
+ * Copy it into your app; its rules are those of docs/protocol.md.
+ *
+ *   import { ChatClient } from "./chat-client.js";
+ *
+ *   const chat = new ChatClient({ url: "wss://chat.example/ws", token: () => fetchToken() });
+ *   chat.addEventListener("message", ({ detail }) => console.log(detail.message.content));
+ *   chat.connect();
+ *   const { roomId } = await chat.openRoom(["bob"]);
+ *   await chat.enter(roomId);
+ *   await chat.send(roomId, "Hello Bob");
+ *
+ * What it does by itself:
+ *   - It connects again after a break, with growing pauses and some randomness, until `close()`.
+ *   - It keeps the chat list (`rooms`) and the messages of rooms that were entered (`timeline(roomId)`), and brings both
+ *     up to date after a break: nothing is missing, nothing twice.
+ *   - It sends a message again after a break, under the same `clientMessageId`, so that it is stored once.
+ *   - It asks the token hook for a fresh token at each connection, and shortly before the token in use expires.
+ *
+ * Events; `detail` of each:
+ *   state     {state, error?, opened?, retryInMs?}: "connecting", "catching-up", "ready", "waiting" (connects again
+ *             after retryInMs; `opened` tells whether the server had let this device in), or "closed" (`error` says why,
+ *             unless it was `close()`)
+ *   rooms     {}: the chat list, or something in it, changed
+ *   timeline  {roomId}: messages, what is on its way out, or who has read what, changed in this room
+ *   message   {message, live}: a new message; `live` is false for what was missed and caught up on, as it is in the rooms
+ *             that were entered (in others only `rooms` tells what was missed)
+ *   reset     {roomId}: what was known of this room is no longer its history, or too old; its timeline begins anew, or is
+ *             gone
+ *   problem   ChatError: something went wrong that no request waits for
+ *   frame     {direction: "in" or "out", text}: each frame as it passes, tokens left out
+ */
+
+/** What the server refused, or what became of the connection. `code` is one of the protocol's, or DISCONNECTED. */
+export class ChatError extends Error {
+  constructor(code, message, roomId) {
+    super(message);
+    this.name = "ChatError";
+    this.code = code;
+    this.roomId = roomId;
+  }
+}
+
+/** Rooms up to this size name who has read a message; in larger ones the server only counts. */
+export const NAMED_READERS = 100;
+
+/** Messages asked for at once when catching up, the most that the server gives. */
+const PAGE = 100;
+/** Who missed more than this begins with the newest page instead of catching up. */
+const CATCH_UP_AT_MOST = 500;
+/** A token is renewed this long before it expires, or after four fifths of its life if that is later. */
+const RENEW_BEFORE_MS = 60_000;
+/** The longest pause that a timer can have. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+/** Closed with one of these, what was on its way must not be sent again as it is. */
+const FAULT_OF_OURS = new Set([1002, 1003, 1007, 1008]);
+const TOO_LARGE = 1009;
+const TOKEN_EXPIRED = 4401;
+const NO_ANSWER = 4000;
+
+export class ChatClient extends EventTarget {
+  /** The user that the token speaks for; null before the first connection. */
+  userId = null;
+  /** The chat list, latest activity first: the server's ChatEntry objects, kept up to date. */
+  rooms = [];
+  state = "closed";
+
+  #options;
+  #socket = null;
+  #wanted = false;
+  #attempt = 0;
+  #retryTimer;
+  #renewTimer;
+  #openTimer;
+  #lastId = 0;
+  /** Requests without an answer, in the order in which they went out. */
+  #waiting = new Map();
+  /** Messages that are not in a timeline yet, by clientMessageId, in the order of writing. */
+  #outbox = new Map();
+  #timelines = new Map();
+  /** Room → user → the seq up to which they have read, as far as it was told. */
+  #reads = new Map();
+  #viewing = null;
+  #listed = false;
+
+  /**
+   * @param {object} options
+   * @param {string | URL} options.url         of the server's `/ws`, beginning with ws: or wss:
+   * @param {string | (() => string | Promise<string>)} options.token  a token, or a function that gives a fresh one; if
+   *   that throws a ChatError with the code UNAUTHORIZED the client gives up, else it tries again later
+   * @param {number} [options.pageSize=50]     messages that a room begins with, and that loadOlder adds
+   * @param {number} [options.ackTimeoutMs=10000]  a connection that is not there, or leaves a request unanswered, for so
+   *   long counts as dead
+   * @param {[number, number]} [options.pausesMs=[500, 30000]]  the first and the longest pause between attempts
+   * @param {typeof WebSocket} [options.WebSocket]  where there is none in the global scope
+   */
+  constructor(options) {
+    super();
+    this.#options = {
+      pageSize: 50,
+      ackTimeoutMs: 10_000,
+      pausesMs: [500, 30_000],
+      WebSocket: globalThis.WebSocket,
+      ...options,
+    };
+  }
+
+  /** Connects, and stays connected until `close()`. */
+  connect() {
+    if (this.#wanted) return;
+    this.#wanted = true;
+    this.#attempt = 0;
+    this.#open();
+  }
+
+  /** Ends the connection. What is on its way out stays in the outbox, for the next `connect()`. */
+  close() {
+    this.#stop();
+  }
+
+  /** Ends the pause before the next attempt, if there is one. */
+  connectNow() {
+    if (this.state !== "waiting") return;
+    clearTimeout(this.#retryTimer);
+    this.#open();
+  }
+
+  // ---- requests ----
+
+  /**
+   * Sends any request of the protocol; resolves with its ack, rejects with a ChatError. While there is no connection, or
+   * if it ends before the answer, the code is DISCONNECTED, and it is not known whether the request was carried out.
+   */
+  request(event, data) {
+    const socket = this.#socket;
+    if (socket?.readyState !== 1) {
+      return Promise.reject(new ChatError("DISCONNECTED", "there is no connection to the server"));
+    }
+    const id = (this.#lastId += 1);
+    const text = JSON.stringify({ event, data, id });
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => this.#lost(socket, NO_ANSWER), this.#options.ackTimeoutMs);
+      this.#waiting.set(id, { event, data, size: text.length, resolve, reject, timer });
+      this.#tell("frame", { direction: "out", text: event === "authenticate" ? withoutToken(id) : text });
+      socket.send(text);
+    });
+  }
+
+  /**
+   * The room with one other user, or a new group with several. Resolves with `{roomId, created}`. Asked again with the same
+   * `clientRoomId` it gives the same group. The room is in `rooms` by then.
+   */
+  async openRoom(participants, { name, clientRoomId = newId() } = {}) {
+    const result = await this.request("initializeChat", { participants, name: name || undefined, clientRoomId });
+    // Its entry comes on its own way.
+    const listed = () => this.room(result.roomId) || this.state !== "ready";
+    while (!listed()) await new Promise((resolve) => this.addEventListener("rooms", resolve, { once: true }));
+    return result;
+  }
+
+  /**
+   * This device now views the room: its newest messages are read into the timeline, and all of it counts as read. Viewing
+   * is resumed after a break. While there is no connection this resolves at once.
+   */
+  async enter(roomId) {
+    this.#viewing = roomId;
+    if (this.state !== "ready") return;
+    await this.#enter(roomId);
+  }
+
+  /** This device views no room any more. */
+  async leave() {
+    if (this.#viewing === null) return;
+    this.#viewing = null;
+    if (this.state === "ready") await this.request("leaveChat");
+  }
+
+  /**
+   * Sends a message; resolves with its ack once it is stored. After a break it is sent again by itself. If the server
+   * refuses it, this rejects, and the message stays among `outgoing(roomId)` as failed: see `retry` and `discard`.
+   */
+  send(roomId, content, clientMessageId = newId()) {
+    const outgoing = { clientMessageId, roomId, content, writtenAt: new Date().toISOString() };
+    this.#outbox.set(clientMessageId, outgoing);
+    return this.#begin(outgoing);
+  }
+
+  /** Sends a failed message again, under the same id: if it was stored after all, it is not stored twice. */
+  retry(clientMessageId) {
+    const outgoing = this.#outbox.get(clientMessageId);
+    if (outgoing?.state !== "failed") return Promise.resolve();
+    return this.#begin(outgoing);
+  }
+
+  /** Forgets a failed message. */
+  discard(clientMessageId) {
+    const outgoing = this.#outbox.get(clientMessageId);
+    if (outgoing?.state !== "failed") return;
+    this.#outbox.delete(clientMessageId);
+    this.#tell("timeline", { roomId: outgoing.roomId });
+  }
+
+  /** Reads a page of older messages into the timeline; resolves with whether there are more. */
+  async loadOlder(roomId) {
+    const timeline = this.#timelines.get(roomId);
+    const oldest = timeline?.messages[0];
+    if (!oldest || !timeline.hasOlder) return false;
+    timeline.older ??= this.#loadOlder(roomId, timeline, oldest).finally(() => (timeline.older = null));
+    return timeline.older;
+  }
+
+  // ---- what is known ----
+
+  room(roomId) {
+    return this.rooms.find((room) => room.roomId === roomId);
+  }
+
+  /** The messages known of a room that was entered, oldest first, without a hole, and whether there are older ones. */
+  timeline(roomId) {
+    const { messages, hasOlder } = this.#timelines.get(roomId) ?? { messages: [], hasOlder: false };
+    return { messages, hasOlder };
+  }
+
+  /** The room's messages that are not in its timeline yet: `{clientMessageId, content, state, error, writtenAt}`; the state
+   * is "sending", "sent" or "failed". */
+  outgoing(roomId) {
+    return [...this.#outbox.values()].filter((outgoing) => outgoing.roomId === roomId);
+  }
+
+  /** Who but its sender has read a message, as far as the server names them (NAMED_READERS). */
+  readersOf(message) {
+    const readers = new Set(message.readBy);
+    for (const [user, seq] of this.#reads.get(message.roomId) ?? []) {
+      if (seq >= message.seq) readers.add(user);
+    }
+    readers.delete(message.senderId);
+    return [...readers];
+  }
+
+  /** Unread messages in all rooms. */
+  get unread() {
+    return this.rooms.reduce((sum, room) => sum + room.unreadCnt, 0);
+  }
+
+  // ---- the connection ----
+
+  async #open() {
+    this.#enterState("connecting");
+    const attempt = {};
+    this.#socket = attempt;
+    let socket;
+    try {
+      const { token, url, WebSocket } = this.#options;
+      const fresh = typeof token === "function" ? await token() : token;
+      if (this.#socket !== attempt) return;
+      const address = new URL(url);
+      address.searchParams.set("chatList", "delta");
+      socket = connectTo(WebSocket, address, fresh);
+      this.#renewInTime(fresh);
+    } catch (error) {
+      if (this.#socket !== attempt) return;
+      if (error.code === "UNAUTHORIZED") return this.#stop(error);
+      return this.#wait({ error, opened: false });
+    }
+    this.#socket = socket;
+    this.#listed = false;
+    this.#openTimer = setTimeout(() => this.#lost(socket, NO_ANSWER), this.#options.ackTimeoutMs);
+    socket.onmessage = ({ data }) => this.#socket === socket && this.#receive(data);
+    socket.onclose = ({ code }) => this.#lost(socket, code);
+  }
+
+  #lost(socket, code) {
+    if (this.#socket !== socket) return;
+    this.#socket = null;
+    clearTimeout(this.#renewTimer);
+    clearTimeout(this.#openTimer);
+    socket.close();
+    this.#rejectAll(code);
+    const renewable = typeof this.#options.token === "function";
+    if (code === TOKEN_EXPIRED && !renewable) {
+      return this.#stop(new ChatError("TOKEN_EXPIRED", "the token expired"));
+    }
+    this.#wait({ opened: this.#listed });
+  }
+
+  /** No request of this connection will be answered any more. */
+  #rejectAll(code) {
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    const largest = waiting.reduce((most, { size }) => Math.max(most, size), 0);
+    for (const { reject, timer, size } of waiting) {
+      clearTimeout(timer);
+      if (code === TOO_LARGE && size === largest) {
+        reject(new ChatError("MESSAGE_TOO_LARGE", "this is more than the server takes at once"));
+      } else if (FAULT_OF_OURS.has(code)) {
+        reject(new ChatError("REJECTED", `the server closed the connection (${code})`));
+      } else {
+        reject(new ChatError("DISCONNECTED", "the connection was lost before the answer"));
+      }
+    }
+  }
+
+  #wait(detail) {
+    this.#socket = null;
+    if (!this.#wanted) return;
+    const [first, longest] = this.#options.pausesMs;
+    const pause = Math.min(longest, first * 2 ** this.#attempt);
+    this.#attempt += 1;
+    // Some randomness, so that not all clients of a server that was gone come back in the same instant.
+    const retryInMs = pause * (0.5 + Math.random() / 2);
+    this.#retryTimer = setTimeout(() => this.#open(), retryInMs);
+    this.#enterState("waiting", { ...detail, retryInMs });
+  }
+
+  #stop(error) {
+    this.#wanted = false;
+    clearTimeout(this.#retryTimer);
+    clearTimeout(this.#renewTimer);
+    clearTimeout(this.#openTimer);
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close?.(1000);
+    this.#rejectAll(1000);
+    this.#enterState("closed", { error });
+  }
+
+  #enterState(state, detail = {}) {
+    this.state = state;
+    this.#tell("state", { state, ...detail });
+  }
+
+  /** Gives the server a fresh token before the one in use expires. */
+  #renewInTime(token) {
+    clearTimeout(this.#renewTimer);
+    const expiresAt = expiryOf(token);
+    if (expiresAt === null || typeof this.#options.token !== "function") return;
+    const left = expiresAt - Date.now();
+    const pause = Math.max(left - RENEW_BEFORE_MS, left * 0.8);
+    if (pause > LONGEST_TIMER_MS) return;
+    const renew = async () => {
+      const socket = this.#socket;
+      const fresh = await this.#options.token();
+      if (this.#socket !== socket) return;
+      await this.request("authenticate", { token: fresh });
+      this.#renewInTime(fresh);
+    };
+    // If that fails the server ends the connection, and the next one begins with a fresh token.
+    this.#renewTimer = setTimeout(() => renew().catch((error) => this.#report(error)), pause);
+  }
+
+  // ---- frames ----
+
+  #receive(text) {
+    this.#tell("frame", { direction: "in", text });
+    const { event, id, data } = JSON.parse(text);
+    const request = this.#waiting.get(id);
+    if (request) {
+      this.#waiting.delete(id);
+      clearTimeout(request.timer);
+      if (event === "ack") return request.resolve(data);
+      return request.reject(new ChatError(data.code, data.message, data.roomId));
+    }
+    switch (event) {
+      case "status":
+        return this.#greeted(data);
+      case "chatList":
+        return this.#takeList(data);
+      case "chatEntry":
+        return this.#takeEntry(data);
+      case "newMessage":
+        return this.#takeMessage(data);
+      case "messageRead":
+        return this.#takeRead(data);
+      case "chatHistory":
+        return this.#takeHistory(data);
+      case "error":
+        return this.#takeError(new ChatError(data.code, data.message, data.roomId));
+    }
+  }
+
+  #greeted(text) {
+    // The server's word for who the token speaks for: only it knows which claim counts.
+    const user = /^user:(.*) connected$/s.exec(text);
+    if (user && !this.#listed) this.userId = user[1];
+  }
+
+  #takeList(entries) {
+    this.rooms = entries;
+    const known = new Set(entries.map((entry) => entry.roomId));
+    for (const roomId of this.#timelines.keys()) {
+      if (!known.has(roomId)) this.#forget(roomId);
+    }
+    this.#tell("rooms");
+    if (this.#listed) return;
+    this.#listed = true;
+    clearTimeout(this.#openTimer);
+    // What comes from now on waits for what was missed before it.
+    for (const timeline of this.#timelines.values()) Object.assign(timeline, { filling: true, held: [] });
+    this.#resume(this.#socket);
+  }
+
+  /** After the first list of a connection: what was missed, then what is on its way out, then the room on the screen. */
+  async #resume(socket) {
+    this.#enterState("catching-up");
+    try {
+      for (const roomId of [...this.#timelines.keys()]) await this.#catchUp(roomId);
+      if (this.#socket !== socket) return;
+      this.#attempt = 0;
+      this.#enterState("ready");
+      this.#flush();
+      if (this.#viewing !== null && this.room(this.#viewing)) await this.#enter(this.#viewing);
+    } catch (error) {
+      if (this.#socket !== socket) return;
+      this.#report(error);
+      // Begun half-way is not begun: the next connection does all of it.
+      if (this.state === "catching-up") this.#lost(socket, NO_ANSWER);
+    }
+  }
+
+  #takeEntry(entry) {
+    const index = this.rooms.findIndex((room) => room.roomId === entry.roomId);
+    const before = this.rooms[index];
+    if (before && before.seq === entry.seq) this.rooms[index] = entry;
+    else {
+      if (before) this.rooms.splice(index, 1);
+      this.rooms.unshift(entry);
+    }
+    this.#tell("rooms");
+  }
+
+  #takeMessage(message) {
+    const { roomId, seq } = message;
+    for (const user of [message.senderId, ...message.readBy]) this.#noteRead(roomId, user, seq);
+    const index = this.rooms.findIndex((room) => room.roomId === roomId);
+    if (index >= 0) {
+      const [room] = this.rooms.splice(index, 1);
+      this.rooms.unshift(room);
+      room.lastMessage = message;
+      room.seq = seq;
+      this.#count(room);
+    }
+    const timeline = this.#timelines.get(roomId);
+    if (timeline?.filling) timeline.held.push(message);
+    else if (timeline) this.#append(timeline, [message], true);
+    else {
+      this.#settleBy(message);
+      this.#tell("message", { message, live: true });
+    }
+    this.#tell("rooms");
+    this.#tell("timeline", { roomId });
+  }
+
+  #takeRead({ roomId, userId, seq }) {
+    this.#noteRead(roomId, userId, seq);
+    const room = this.room(roomId);
+    if (room && userId === this.userId) this.#count(room);
+    this.#tell("rooms");
+    this.#tell("timeline", { roomId });
+  }
+
+  /** The messages of the room that is being entered: they come before the ack, and requests are answered in their order. */
+  #takeHistory(messages) {
+    const entering = [...this.#waiting.values()].find(({ event }) => event === "enterChat");
+    if (entering) this.#takeNewest(entering.data.roomId, messages);
+  }
+
+  #takeError(error) {
+    if (error.code === "HISTORY_RESET" && error.roomId) {
+      if (this.#timelines.has(error.roomId)) this.#reload(error.roomId).catch((cause) => this.#report(cause));
+      return;
+    }
+    this.#report(error);
+  }
+
+  #noteRead(roomId, user, seq) {
+    const reads = this.#reads.get(roomId) ?? new Map();
+    this.#reads.set(roomId, reads);
+    reads.set(user, Math.max(seq, reads.get(user) ?? 0));
+  }
+
+  #count(room) {
+    const seq = this.#reads.get(room.roomId)?.get(this.userId) ?? 0;
+    room.readSeq = Math.max(room.readSeq, seq);
+    room.unreadCnt = Math.max(0, room.seq - room.readSeq);
+  }
+
+  // ---- timelines ----
+
+  async #enter(roomId) {
+    const { hasMore } = await this.request("enterChat", { roomId, limit: this.#options.pageSize });
+    const timeline = this.#timelines.get(roomId);
+    // Whether there are older ones than these, which only counts if nothing older is known.
+    if (timeline && timeline.messages.length <= this.#options.pageSize) timeline.hasOlder = hasMore;
+    this.#tell("timeline", { roomId });
+  }
+
+  /** Puts the newest messages of a room under, or in place of, what is known of it. */
+  #takeNewest(roomId, messages) {
+    const timeline = this.#timelines.get(roomId);
+    const newest = timeline?.messages.at(-1);
+    const same = newest && messages.find((message) => message.seq === newest.seq);
+    const goesOn = same ? same.id === newest.id : newest && messages[0]?.seq === newest.seq + 1;
+    if (!goesOn) {
+      this.#timelines.set(roomId, { messages: [], hasOlder: messages[0]?.seq > 1, held: [] });
+      this.#append(this.#timelines.get(roomId), messages);
+    } else {
+      // What was known is told again, with who has read it by now.
+      const anew = new Map(messages.map((message) => [message.id, message]));
+      timeline.messages = timeline.messages.map((message) => anew.get(message.id) ?? message);
+      this.#append(timeline, messages, false);
+    }
+    this.#tell("timeline", { roomId });
+  }
+
+  /**
+   * Adds what comes after the newest known message; what is known already is left out. Told as news, `live` or caught up
+   * on, unless `live` is left out: what a timeline begins with is none.
+   */
+  #append(timeline, messages, live) {
+    for (const message of messages) {
+      const newest = timeline.messages.at(-1)?.seq;
+      if (newest !== undefined && message.seq <= newest) continue;
+      timeline.messages.push(message);
+      this.#settleBy(message);
+      if (live !== undefined) this.#tell("message", { message, live });
+    }
+  }
+
+  /** Reads what came after the newest known message of a room; what comes meanwhile is put after it. */
+  async #catchUp(roomId) {
+    const timeline = this.#timelines.get(roomId);
+    const room = this.room(roomId);
+    if (!timeline || !room) return;
+    const newest = timeline.messages.at(-1);
+    const known = newest?.seq ?? 0;
+    const isNewest = room.seq === known && room.lastMessage?.id === newest?.id;
+    if (!isNewest && (room.seq <= known || room.seq - known > CATCH_UP_AT_MOST)) return this.#reload(roomId);
+    try {
+      for (let more = !isNewest; more; ) {
+        const after = timeline.messages.at(-1)?.id ?? "0-0";
+        const page = await this.request("getHistory", { roomId, after, limit: PAGE });
+        this.#append(timeline, page.messages, false);
+        more = page.hasMore && page.messages.length > 0;
+      }
+    } catch (error) {
+      if (error.code !== "HISTORY_RESET") throw error;
+      return this.#reload(roomId);
+    }
+    timeline.filling = false;
+    this.#append(timeline, timeline.held.splice(0), true);
+    this.#tell("timeline", { roomId });
+  }
+
+  /** Takes a room's timeline anew. */
+  async #reload(roomId) {
+    this.#forget(roomId);
+    const timeline = { messages: [], hasOlder: false, held: [], filling: true };
+    this.#timelines.set(roomId, timeline);
+    try {
+      const page = await this.request("getHistory", { roomId, limit: this.#options.pageSize });
+      timeline.hasOlder = page.hasMore;
+      this.#append(timeline, page.messages);
+      this.#append(timeline, timeline.held.splice(0), true);
+    } catch (error) {
+      this.#timelines.delete(roomId);
+      throw error;
+    } finally {
+      timeline.filling = false;
+    }
+    this.#tell("timeline", { roomId });
+  }
+
+  async #loadOlder(roomId, timeline, oldest) {
+    const { pageSize } = this.#options;
+    const page = await this.request("getHistory", { roomId, before: oldest.id, limit: pageSize });
+    if (this.#timelines.get(roomId) !== timeline) return false;
+    timeline.messages = [...page.messages, ...timeline.messages];
+    timeline.hasOlder = page.hasMore;
+    this.#tell("timeline", { roomId });
+    return page.hasMore;
+  }
+
+  #forget(roomId) {
+    this.#timelines.delete(roomId);
+    this.#reads.delete(roomId);
+    for (const { state, clientMessageId } of this.outgoing(roomId)) {
+      if (state === "sent") this.#outbox.delete(clientMessageId);
+    }
+    if (this.#viewing === roomId && !this.room(roomId)) this.#viewing = null;
+    this.#tell("reset", { roomId });
+  }
+
+  // ---- what is on its way out ----
+
+  #begin(outgoing) {
+    Object.assign(outgoing, { state: "sending", error: null, inFlight: false });
+    const acked = new Promise((resolve, reject) => Object.assign(outgoing, { resolve, reject }));
+    this.#tell("timeline", { roomId: outgoing.roomId });
+    this.#flush();
+    return acked;
+  }
+
+  #flush() {
+    if (this.state !== "ready") return;
+    for (const outgoing of this.#outbox.values()) {
+      if (outgoing.state === "sending" && !outgoing.inFlight) this.#transmit(outgoing);
+    }
+  }
+
+  async #transmit(outgoing) {
+    const { roomId, content, clientMessageId } = outgoing;
+    outgoing.inFlight = true;
+    try {
+      const ack = await this.request("sendMessage", { roomId, content, clientMessageId });
+      outgoing.state = "sent";
+      outgoing.resolve(ack);
+      // Where a timeline is kept it shows there until its message comes.
+      const newest = this.#timelines.get(roomId)?.messages.at(-1)?.seq ?? Infinity;
+      if (ack.seq <= newest) this.#outbox.delete(clientMessageId);
+    } catch (error) {
+      // It goes out again, under the same id, as soon as there is a connection.
+      if (error.code === "DISCONNECTED") return;
+      Object.assign(outgoing, { state: "failed", error });
+      outgoing.reject(error);
+    } finally {
+      outgoing.inFlight = false;
+      this.#tell("timeline", { roomId });
+    }
+  }
+
+  /** A message of ours that has come back is stored, whatever became of its ack. */
+  #settleBy({ senderId, clientMessageId, id, roomId, seq, timestamp }) {
+    const outgoing = this.#outbox.get(clientMessageId);
+    if (!outgoing || senderId !== this.userId || outgoing.roomId !== roomId) return;
+    this.#outbox.delete(clientMessageId);
+    outgoing.resolve({ id, roomId, seq, timestamp, duplicate: false });
+  }
+
+  // ---- events ----
+
+  #report(error) {
+    if (error.code !== "DISCONNECTED") this.#tell("problem", error);
+  }
+
+  #tell(type, detail = {}) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** 128 random bits. Unlike `crypto.randomUUID` this works on pages without https too. */
+export function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function connectTo(WebSocket, address, token) {
+  try {
+    return new WebSocket(address, ["chat", token]);
+  } catch {
+    // What cannot stand in the list of subprotocols is no token.
+    throw new ChatError("UNAUTHORIZED", "this is not a token");
+  }
+}
+
+/** When a token expires, in ms since 1970; null if it does not say. */
+function expiryOf(token) {
+  try {
+    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const { exp } = JSON.parse(atob(payload));
+    return typeof exp === "number" ? exp * 1000 : null;
+  } catch {
+    return null;
+  }
+}
+
+function withoutToken(id) {
+  return JSON.stringify({ event: "authenticate", data: { token: "…" }, id });
+}

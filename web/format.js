@@ -1,0 +1,63 @@
+// How names, times and texts are shown.
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const weekday = new Intl.DateTimeFormat(undefined, { weekday: "short" });
+const shortDay = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const longDay = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
+const longDayAndYear = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
+const list = new Intl.ListFormat(undefined, { type: "conjunction" });
+
+const DAY_MS = 86_400_000;
+
+/** How many midnights lie between a time and now. */
+function daysAgo(date, now = new Date()) {
+  const midnight = (of) => new Date(of.getFullYear(), of.getMonth(), of.getDate()).getTime();
+  return Math.round((midnight(now) - midnight(date)) / DAY_MS);
+}
+
+export const timeOf = (timestamp) => clock.format(new Date(timestamp));
+export const fullTimeOf = (timestamp) => full.format(new Date(timestamp));
+
+/** As short as it can be in a list: the time today, the weekday within a week, else the date. */
+export function shortTimeOf(timestamp) {
+  const date = new Date(timestamp);
+  const days = daysAgo(date);
+  if (days <= 0) return clock.format(date);
+  if (days === 1) return "Yesterday";
+  return days < 7 ? weekday.format(date) : shortDay.format(date);
+}
+
+/** The day of a message, for the line above it. */
+export function dayOf(timestamp) {
+  const date = new Date(timestamp);
+  const days = daysAgo(date);
+  if (days <= 0) return "Today";
+  if (days === 1) return "Yesterday";
+  const sameYear = date.getFullYear() === new Date().getFullYear();
+  return (sameYear ? longDay : longDayAndYear).format(date);
+}
+
+/** Names in a row; past `most` of them the rest is counted. */
+export function names(all, most = 3) {
+  if (all.length <= most) return list.format(all);
+  return list.format([...all.slice(0, most - 1), `${all.length - most + 1} others`]);
+}
+
+export const titleOf = (room) => (room.isGroupChat ? room.groupName : room.friendId);
+
+/** A text in pieces, `{text}` or `{link}`; only addresses of http and https are links. */
+export function pieces(text) {
+  const found = [];
+  let end = 0;
+  for (const match of text.matchAll(/\bhttps?:\/\/[^\s<>"'`]+/gi)) {
+    // What ends a sentence does not belong to the address.
+    const address = match[0].replace(/[.,;:!?)\]}]+$/, "");
+    if (!URL.canParse(address)) continue;
+    if (match.index > end) found.push({ text: text.slice(end, match.index) });
+    found.push({ link: address });
+    end = match.index + address.length;
+  }
+  if (end < text.length) found.push({ text: text.slice(end) });
+  return found;
+}
