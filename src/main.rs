@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use chat_server::cli::healthcheck::run_healthcheck;
 use chat_server::cli::scripts::ScriptsCommand;
 use chat_server::cli::{self, Cli, Command};
 use chat_server::config::{self, Config};
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
             configured(|config| finish(cli::run_token(&config, &args).map(print)))
         }
         Command::Scripts(command) => run_scripts(command),
+        Command::Healthcheck(args) => {
+            configured(|config| finish(run_healthcheck(&config, &args).map(print)))
+        }
         Command::Config { example: true } => {
             print(config::example::example_text().trim_end().to_owned());
             ExitCode::SUCCESS

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and the two commands that only print.
 //! What `scripts` does is in [`crate::scripts::commands`].
 
+pub mod healthcheck;
 pub mod scripts;
 
 use std::time::Duration;
@@ -54,6 +55,8 @@ Examples:
     /// Look at, check, exchange and try the Lua scripts that hold the chat rules
     #[command(subcommand)]
     Scripts(scripts::ScriptsCommand),
+    /// Ask the server that runs with the same settings whether it is well; exit code 0 if it is, else 1
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the settings in effect; secrets are not shown
     Config {
         /// Print all settings with their defaults instead: the text of .env.example

@@ -5,14 +5,18 @@ import { join } from "node:path";
 import { eventually } from "./patience.mjs";
 import { end, forget, start, temporaryFolder } from "./processes.mjs";
 
+/** In memory alone. */
+const UNSAVED = ["--save", "", "--appendonly", "no"];
+
 /** A running `redis-server` that listens on a unix socket alone. */
 export class Redis {
-  static async start() {
+  /** Starts one with these arguments: settings, or the path of a file of them. */
+  static async start(settings = UNSAVED) {
     const redis = new Redis();
     redis.folder = temporaryFolder();
     redis.socket = join(redis.folder, "redis.sock");
-    const args = ["--port", "0", "--unixsocket", redis.socket, "--dir", redis.folder];
-    args.push("--save", "", "--appendonly", "no", "--loglevel", "warning");
+    const args = [...settings, "--port", "0", "--unixsocket", redis.socket, "--dir", redis.folder];
+    args.push("--loglevel", "warning");
     redis.process = await start("redis-server", args, { cwd: redis.folder, stdio: "ignore" });
     await eventually("an answer of redis-server", () => redis.run("PING").catch(() => false));
     return redis;

@@ -1,15 +1,14 @@
 // The chat-server under test.
 import { existsSync } from "node:fs";
 import { get } from "node:http";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 
 import { Changing, eventually, patiently } from "./patience.mjs";
 import { end, forget, start, temporaryFolder } from "./processes.mjs";
+import { repository } from "./repository.mjs";
 import { SECRET } from "./token.mjs";
 
-const repository = resolve(dirname(fileURLToPath(import.meta.url)), "../../../..");
 const binary =
   process.env.CHAT_SERVER_BIN ??
   join(resolve(repository, process.env.CARGO_TARGET_DIR ?? "target"), "debug/chat-server");

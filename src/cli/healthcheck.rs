@@ -1,0 +1,122 @@
+//! `chat-server healthcheck`: asks the server that runs with the same settings whether it is well. For containers, whose
+//! image has no program that could ask.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::config::Config;
+
+/// How long connecting, asking and each read of the answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// Bytes of the answer that are read, at most: far more than it has.
+const ANSWER_MAX_BYTES: u64 = 8 * 1024;
+
+/// The arguments of `healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// Ask whether it can serve clients now (/readyz), not only whether it runs (/healthz)
+    #[arg(long)]
+    pub ready: bool,
+}
+
+/// Why the server is not well.
+#[derive(Debug, thiserror::Error)]
+pub enum Unhealthy {
+    #[error("PORT is 0, so nobody knows the port of the server: give it one")]
+    NoPort,
+    #[error("no answer from {address}: {source}")]
+    NoAnswer {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("{address} does not answer in HTTP")]
+    NotHttp { address: SocketAddr },
+    #[error("{address} answers {status}: {body}")]
+    Refused {
+        address: SocketAddr,
+        status: u16,
+        body: String,
+    },
+}
+
+/// Asks the server with these settings; its answer.
+///
+/// # Errors
+/// It cannot be reached, or says that it is not well.
+pub fn run_healthcheck(config: &Config, args: &HealthcheckArgs) -> Result<String, Unhealthy> {
+    if config.port == 0 {
+        return Err(Unhealthy::NoPort);
+    }
+    let address = SocketAddr::new(reachable(config.host), config.port);
+    let path = if args.ready { "/readyz" } else { "/healthz" };
+    let answer = get(address, path).map_err(|source| Unhealthy::NoAnswer { address, source })?;
+    match parse(&answer) {
+        Some((200, body)) => Ok(body.to_owned()),
+        Some((status, body)) => Err(Unhealthy::Refused {
+            address,
+            status,
+            body: body.to_owned(),
+        }),
+        None => Err(Unhealthy::NotHttp { address }),
+    }
+}
+
+/// Where one who listens on `host` is found from the same machine.
+fn reachable(host: IpAddr) -> IpAddr {
+    match host {
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        host => host,
+    }
+}
+
+fn get(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_MAX_BYTES).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// The status and the body of an answer.
+fn parse(answer: &str) -> Option<(u16, &str)> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?;
+    Some((status.parse().ok()?, body.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn who_listens_everywhere_is_asked_on_loopback() {
+        for (host, asked) in [
+            ("0.0.0.0", "127.0.0.1"),
+            ("::", "::1"),
+            ("127.0.0.2", "127.0.0.2"),
+        ] {
+            let asked: IpAddr = asked.parse().unwrap();
+            assert_eq!(reachable(host.parse().unwrap()), asked);
+        }
+    }
+
+    #[test]
+    fn status_and_body_are_read() {
+        let answer = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\n{\"a\"";
+        assert_eq!(parse(answer), Some((503, "{\"a\"")));
+        for other in ["", "+PONG\r\n", "HTTP/1.1 abc\r\n\r\n", "SSH-2.0\r\n\r\n"] {
+            assert_eq!(parse(other), None);
+        }
+    }
+}
