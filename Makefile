@@ -26,12 +26,12 @@ ID ?= alice
 # Two installations at once would get into each other's way.
 .NOTPARALLEL:
 
-.PHONY: help run token config dev build test drill bench bench-durability bench-pure check-fmt lint lint-rust lint-lua test-rust test-clients fmt \
+.PHONY: help run token config dev build test drill bench bench-durability bench-pure check-fmt lint lint-rust lint-lua test-rust test-clients test-web screenshots fmt \
 	deps-build deps-redis deps-test deps-peer env clean
 
 help: ## Say what there is (this)
 	@echo "make targets:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: deps-build env ## Install what is missing, build, start the server for development
 	@scripts/ensure-redis.sh --unless-configured
@@ -63,6 +63,7 @@ test: deps-build deps-redis deps-test ## Install what is missing, run every chec
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test-rust
 	@$(MAKE) --no-print-directory test-clients
+	@$(MAKE) --no-print-directory test-web
 	@echo "==> all checks and tests passed"
 
 drill: deps-build deps-redis ## Prove the promises under faults at full scale; prints a table (8 minutes and the build)
@@ -112,6 +113,15 @@ test-clients:
 	@echo "==> Socket.IO clients that others wrote"
 	cargo test --no-run --test it $(LOCKED)
 	CHAT_SERVER_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/chat-server" tests/clients/run.sh
+
+test-web:
+	@echo "==> the page, in Chromium"
+	cargo test --no-run --test it $(LOCKED)
+	CHAT_SERVER_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/chat-server" tests/web/run.sh
+
+screenshots: deps-build deps-redis deps-test ## Make the pictures of the page that the README shows anew
+	cargo build $(LOCKED)
+	CHAT_SERVER_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/chat-server" tests/web/run.sh --screenshots
 
 deps-build:
 	@scripts/ensure-build-tools.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that rustfmt, clippy and luacheck are there.
+# Makes sure that rustfmt, clippy, luacheck, nginx and Chromium are there.
 set -eu
 cd "$(dirname "$0")"
 . ./common.sh
@@ -23,3 +23,6 @@ if ! have luacheck; then
     esac
     ensure_package luacheck "$package"
 fi
+# Debian's stands in /usr/sbin, which is not in everybody's path.
+have nginx || [ -x /usr/sbin/nginx ] || ensure_package nginx nginx-core
+have chromium || have chromium-browser || have google-chrome || ensure_package Chromium chromium

@@ -43,8 +43,7 @@ pub fn is_for_this_machine(headers: &HeaderMap) -> bool {
         return false;
     };
     let name = authority.host().trim_matches(['[', ']']);
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 fn host(headers: &HeaderMap) -> Option<&str> {
@@ -83,10 +82,20 @@ mod tests {
     #[test]
     fn only_some_names_are_this_machines() {
         let names = |host: &str| HeaderMap::from_iter([(HOST, host.parse().unwrap())]);
-        for own in ["localhost", "LOCALHOST:3000", "127.0.0.1:3000", "[::1]:3000"] {
+        for own in [
+            "localhost",
+            "LOCALHOST:3000",
+            "127.0.0.1:3000",
+            "[::1]:3000",
+        ] {
             assert!(is_for_this_machine(&names(own)), "{own}");
         }
-        for other in ["evil.example:3000", "localhost.evil.example", "192.0.2.1:3000", ""] {
+        for other in [
+            "evil.example:3000",
+            "localhost.evil.example",
+            "192.0.2.1:3000",
+            "",
+        ] {
             assert!(!is_for_this_machine(&names(other)), "{other}");
         }
         assert!(!is_for_this_machine(&HeaderMap::new()));

@@ -178,7 +178,8 @@ impl TokenDesk {
         let own = origin::is_own(headers)
             && (self.config.dev_open || origin::is_for_this_machine(headers));
         if !own {
-            let text = "only the server's own page may ask for tokens, at an address of this machine";
+            let text =
+                "only the server's own page may ask for tokens, at an address of this machine";
             let error = ChatError::new(ErrorCode::Unauthorized, text);
             return json_reply(StatusCode::FORBIDDEN, &error);
         }
@@ -193,7 +194,8 @@ impl TokenDesk {
         };
         match self.sign(&id) {
             Ok(token) => {
-                let mut response = json_reply(StatusCode::OK, &json!({"token": token, "userId": id}));
+                let mut response =
+                    json_reply(StatusCode::OK, &json!({"token": token, "userId": id}));
                 let never = HeaderValue::from_static("no-store");
                 response.headers_mut().insert(CACHE_CONTROL, never);
                 response

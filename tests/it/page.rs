@@ -7,7 +7,10 @@ const POLICY: &str = "content-security-policy";
 /// `POST /dev/token` as the server's own page asks; `headers` come on top, or in place of these.
 async fn ask(server: &Server, headers: &[(&str, &str)], body: &str) -> http::Answer {
     let host = server.address.to_string();
-    let mut all = vec![("Host", host.as_str()), ("Content-Type", "application/json")];
+    let mut all = vec![
+        ("Host", host.as_str()),
+        ("Content-Type", "application/json"),
+    ];
     all.retain(|(name, _)| headers.iter().all(|(given, _)| given != name));
     all.extend_from_slice(headers);
     http::post(server.address, "/dev/token", &all, body).await
@@ -38,7 +41,12 @@ async fn the_page_is_served_with_its_files_and_a_strict_policy() {
         let again = http::try_get(server.address, path, &headers).await.unwrap();
         assert_eq!((again.status, again.body.as_str()), (304, ""), "{path}");
     }
-    for path in ["/nothing.js", "/../Cargo.toml", "/%2e%2e/Cargo.toml", "/index.html/"] {
+    for path in [
+        "/nothing.js",
+        "/../Cargo.toml",
+        "/%2e%2e/Cargo.toml",
+        "/index.html/",
+    ] {
         assert_eq!(http::get(server.address, path).await.status, 404, "{path}");
     }
 }
@@ -111,7 +119,10 @@ async fn pages_of_others_get_no_token() {
         (vec![("Host", &*rebound), ("Origin", &*rebound_origin)], 403),
         (vec![("Host", &*rebound)], 403),
         (vec![("Content-Type", "text/plain")], 415),
-        (vec![("Content-Type", "application/x-www-form-urlencoded")], 415),
+        (
+            vec![("Content-Type", "application/x-www-form-urlencoded")],
+            415,
+        ),
     ] {
         let answer = ask(&server, &headers, r#"{"id":"alice"}"#).await;
         assert_eq!(answer.status, status, "{headers:?}");
@@ -140,11 +151,21 @@ async fn elsewhere_there_are_no_tokens_for_the_asking() {
     let reachable = Server::on(&redis).env("HOST", "0.0.0.0");
     unknown(&reachable.clone().start().await).await;
     let open = reachable.env("DEV_OPEN", "1").start().await;
-    let answer = ask(&open, &[("Host", "laptop.example:3000")], r#"{"id":"alice"}"#).await;
+    let answer = ask(
+        &open,
+        &[("Host", "laptop.example:3000")],
+        r#"{"id":"alice"}"#,
+    )
+    .await;
     assert_eq!(answer.status, 200, "{answer:?}");
 
     // And where the server cannot sign
-    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ed25519_public.pem");
-    let checking = Server::on(&redis).without("JWT_SECRET").env("JWT_PUBLIC_KEY", key);
+    let key = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/ed25519_public.pem"
+    );
+    let checking = Server::on(&redis)
+        .without("JWT_SECRET")
+        .env("JWT_PUBLIC_KEY", key);
     unknown(&checking.start().await).await;
 }
