@@ -50,13 +50,28 @@ fn only_a_key_is_needed_and_the_defaults_are_those_of_the_table() {
     assert_eq!(config.port, 3000);
     assert_eq!(config.redis.call_timeout, Duration::from_secs(2));
     let described: BTreeMap<_, _> = config.describe().into_iter().collect();
-    for setting in settings::all().filter(|s| !["RUST_LOG", "JWT_SECRET"].contains(&s.name)) {
+    let without_one = ["RUST_LOG", "JWT_SECRET", "WEB_CLIENT"];
+    for setting in settings::all().filter(|s| !without_one.contains(&s.name)) {
         assert_eq!(
             described[setting.name],
             setting.default_text(),
             "{}",
             setting.name
         );
+    }
+}
+
+#[test]
+fn the_page_is_for_development_unless_told_otherwise() {
+    for (env, expected) in [
+        (vec![("APP_ENV", "dev")], true),
+        (vec![("APP_ENV", "dev"), ("WEB_CLIENT", "0")], false),
+        (vec![], false),
+        (vec![("WEB_CLIENT", "1")], true),
+    ] {
+        let secret = [("JWT_SECRET", SECRET)];
+        let env: Vec<_> = env.into_iter().chain(secret).collect();
+        assert_eq!(configure(&env).unwrap().web_client, expected, "{env:?}");
     }
 }
 
