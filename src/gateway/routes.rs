@@ -9,8 +9,11 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use super::reply::json_reply;
+use super::reply::{json_reply, text_reply};
 use super::{Gateway, upgrade};
+
+/// The wire protocol for programs.
+const ASYNCAPI: &str = include_str!("../../asyncapi.yaml");
 
 /// Every route of the server; what matches none is answered in JSON too.
 pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
@@ -21,6 +24,9 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
     let readyz = warp::path!("readyz")
         .and(warp::get())
         .map(move || readiness(&ready));
+    let asyncapi = warp::path!("asyncapi.yaml")
+        .and(warp::get())
+        .map(|| text_reply("application/yaml", ASYNCAPI));
     let ws = warp::path!("ws")
         .and(warp::get())
         .and(warp::header::headers_cloned())
@@ -31,6 +37,8 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
         });
     healthz
         .or(readyz)
+        .unify()
+        .or(asyncapi)
         .unify()
         .or(ws)
         .unify()
@@ -55,7 +63,7 @@ async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
     } else {
         (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED")
     };
-    let message = "there is /ws for WebSocket clients, /socket.io/ for Socket.IO clients, /healthz and /readyz";
+    let message = "there is /ws for WebSocket clients, /socket.io/ for Socket.IO clients, /healthz, /readyz and /asyncapi.yaml";
     Ok(json_reply(
         status,
         &json!({"code": code, "message": message}),

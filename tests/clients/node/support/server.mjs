@@ -9,7 +9,8 @@ import { Changing, eventually, patiently } from "./patience.mjs";
 import { end, forget, start, temporaryFolder } from "./processes.mjs";
 import { SECRET } from "./token.mjs";
 
-const repository = resolve(dirname(fileURLToPath(import.meta.url)), "../../../..");
+/** The folder of the whole project. */
+export const repository = resolve(dirname(fileURLToPath(import.meta.url)), "../../../..");
 const binary =
   process.env.CHAT_SERVER_BIN ??
   join(resolve(repository, process.env.CARGO_TARGET_DIR ?? "target"), "debug/chat-server");
