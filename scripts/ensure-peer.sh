@@ -12,6 +12,6 @@ if ! have node || ! have npm; then
 fi
 if ! cmp -s package-lock.json node_modules/.installed; then
     say "installing the Node packages of benches/peer"
-    npm ci --no-audit --no-fund --loglevel=error >&2
+    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
     cp package-lock.json node_modules/.installed
 fi

@@ -10,8 +10,11 @@ use warp::reject::{LengthRequired, PayloadTooLarge};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use super::reply::json_reply;
+use super::reply::{json_reply, text_reply};
 use super::{Gateway, upgrade, web};
+
+/// The wire protocol for programs.
+const ASYNCAPI: &str = include_str!("../../asyncapi.yaml");
 
 /// Every route of the server; what matches none is answered in JSON too.
 pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
@@ -23,6 +26,9 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
         .and(warp::get())
         .map(move || readiness(&ready));
     let web = gateway.clone();
+    let asyncapi = warp::path!("asyncapi.yaml")
+        .and(warp::get())
+        .map(|| text_reply("application/yaml", ASYNCAPI));
     let ws = warp::path!("ws")
         .and(warp::get())
         .and(warp::header::headers_cloned())
@@ -33,6 +39,8 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
         });
     healthz
         .or(readyz)
+        .unify()
+        .or(asyncapi)
         .unify()
         .or(ws)
         .unify()
@@ -65,7 +73,7 @@ async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
     } else {
         (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED")
     };
-    let message = "there is /ws for WebSocket clients, /socket.io/ for Socket.IO clients, / for browsers (WEB_CLIENT), /healthz and /readyz";
+    let message = "there is /ws for WebSocket clients, /socket.io/ for Socket.IO clients, / for browsers (WEB_CLIENT), /healthz, /readyz and /asyncapi.yaml";
     Ok(json_reply(
         status,
         &json!({"code": code, "message": message}),

@@ -35,7 +35,7 @@ fresh() {
 
 if ! fresh node/package-lock.json node/node_modules/.installed; then
     say "installing the Node packages of tests/clients/node"
-    (cd node && npm ci --no-audit --no-fund --loglevel=error >&2)
+    (cd node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
     cp node/package-lock.json node/node_modules/.installed
 fi
 

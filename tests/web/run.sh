@@ -30,7 +30,7 @@ export CHROMIUM
 # Installs the pinned packages anew where the list of them has changed.
 if ! cmp -s package-lock.json node_modules/.installed; then
     say "installing the Node packages of tests/web"
-    npm ci --no-audit --no-fund --loglevel=error >&2
+    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
     cp package-lock.json node_modules/.installed
 fi
 

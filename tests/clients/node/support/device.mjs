@@ -211,7 +211,8 @@ export class NativeDevice extends Device {
   #answers = new Map();
   #lastId = 0;
 
-  static async connect(server, user, { query = "", token = tokenOf(user), headers = {} } = {}) {
+  /** Begins to connect. */
+  static open(server, user, { query = "", token = tokenOf(user), headers = {} } = {}) {
     const device = new NativeDevice(server, user);
     device.socket = new WebSocket(`ws://${server.host}/ws${query}`, { headers: { token, ...headers } });
     device.socket.on("message", (text) => device.#frame(JSON.parse(text)));
@@ -220,6 +221,11 @@ export class NativeDevice extends Device {
       device.changing.changed();
     });
     device.socket.on("error", () => {});
+    return device;
+  }
+
+  static async connect(server, user, options) {
+    const device = NativeDevice.open(server, user, options);
     device.list = await device.greeted();
     return device;
   }
