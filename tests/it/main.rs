@@ -2,6 +2,7 @@
 //! processes, real sockets. Each test starts what it needs and shares nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod acl;
 mod auth;
 mod bad_edits;
 mod counting;

@@ -1,0 +1,318 @@
+//! `deploy/redis.acl`: the server does all its work with those rights, and nobody can do more with them.
+
+use std::{fs, path::PathBuf, process::Stdio};
+
+use redis::{Client as RedisClient, RedisError, aio::MultiplexedConnection, cmd};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::support::rules::Rules;
+use crate::support::server::{Builder, Exit};
+use crate::support::{Client, Server, eventually, free_port, json};
+
+/// As `printf %s geheim | sha256sum` has it.
+const PASSWORD: &str = "geheim";
+const PASSWORD_SHA256: &str = "addb0f5e7826c857d7376d1bd9bc33c0c544790a2eac96144a8af22b1298c940";
+
+/// A `redis-server` whose settings include the shipped file, as the file itself says; `chief` may do everything.
+struct Guarded {
+    port: u16,
+    _dir: TempDir,
+    _process: Child,
+}
+
+impl Guarded {
+    /// `more` is added to the rights of the shipped user.
+    async fn start(more: &str, options: &[&str]) -> Self {
+        let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/redis.acl");
+        let shipped = fs::read_to_string(shipped).unwrap();
+        assert_eq!(shipped.matches("#PASSWORD_SHA256").count(), 1);
+        let acl = shipped
+            .replace("#PASSWORD_SHA256", &format!("#{PASSWORD_SHA256}"))
+            .replace("-@all", &format!("-@all {more}"));
+        let dir = TempDir::with_prefix("chat-acl-").unwrap();
+        let file = |name: &str| dir.path().join(name);
+        fs::write(file("chat-server.acl"), acl).unwrap();
+        let port = free_port();
+        let settings = format!(
+            "include {}\nuser chief on >chief ~* &* +@all\nport {port}\nbind 127.0.0.1\nsave \"\"\ndir {}\n",
+            file("chat-server.acl").display(),
+            dir.path().display(),
+        );
+        fs::write(file("redis.conf"), settings).unwrap();
+        let process = Command::new("redis-server")
+            .arg(file("redis.conf"))
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let redis = Self {
+            port,
+            _dir: dir,
+            _process: process,
+        };
+        eventually("Redis answers", async || {
+            redis.try_connect("chief", "chief").await.is_ok()
+        })
+        .await;
+        redis
+    }
+
+    fn url(&self, user: &str, password: &str) -> String {
+        format!("redis://{user}:{password}@127.0.0.1:{}", self.port)
+    }
+
+    async fn try_connect(
+        &self,
+        user: &str,
+        password: &str,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let url = format!("{}?protocol=resp3", self.url(user, password));
+        RedisClient::open(url)?
+            .get_multiplexed_async_connection()
+            .await
+    }
+
+    async fn connect(&self, user: &str, password: &str) -> MultiplexedConnection {
+        self.try_connect(user, password).await.unwrap()
+    }
+
+    fn server(&self) -> Builder {
+        Server::builder().env("REDIS_URL", &self.url("chat-server", PASSWORD))
+    }
+
+    /// `chat-server scripts …` with the server's own rights.
+    async fn scripts(&self, arguments: &[&str]) -> Exit {
+        let mut all = vec!["scripts"];
+        all.extend(arguments);
+        let server = self.server().without("JWT_SECRET");
+        server.args(&all).run().await
+    }
+}
+
+/// Runs a command, its words parted by spaces.
+async fn run(
+    connection: &mut MultiplexedConnection,
+    command: &str,
+) -> Result<redis::Value, RedisError> {
+    let mut words = command.split(' ');
+    let mut call = cmd(words.next().unwrap());
+    words.for_each(|word| {
+        call.arg(word);
+    });
+    call.query_async(connection).await
+}
+
+#[tokio::test]
+async fn the_server_does_all_its_work_with_the_shipped_rights() {
+    // Given a Redis with the shipped user, and two servers that know its password
+    let redis = Guarded::start("", &[]).await;
+    let one = redis.server().start().await;
+    let other = redis.server().start().await;
+    let mut alice = Client::connect_delta(&one, "alice").await;
+    let mut bob = Client::connect(&other, "bob").await;
+
+    // Then the whole path works: rooms, messages, reading, viewing, lists, pages
+    let room = alice.open_room(&["bob"]).await;
+    let group = alice.open_room(&["bob", "carol"]).await;
+    let hello = json!({"roomId": room, "content": "hello", "clientMessageId": "m-1"});
+    let first = alice.done("sendMessage", hello.clone()).await;
+    assert_eq!(first["seq"], 1);
+    let again = alice.done("sendMessage", hello).await;
+    assert_eq!(again["duplicate"], true);
+    assert_eq!(bob.expect_any("newMessage").await["content"], "hello");
+    bob.enter(&room).await;
+    alice.say(&room, "seen at once").await;
+    bob.leave().await;
+    alice.say(&group, "to all").await;
+    bob.mark(&room, &first["id"]).await;
+    assert_eq!(bob.history(&room).await.len(), 2);
+    assert_eq!(alice.list().await.as_array().map(Vec::len), Some(2));
+
+    // And so does what an operator does: the scripts are forgotten, exchanged, taken back
+    let mut chief = redis.connect("chief", "chief").await;
+    run(&mut chief, "SCRIPT FLUSH").await.unwrap();
+    alice.say(&room, "after the flush").await;
+    let rules = Rules::export().await;
+    rules.tag("1:");
+    let path = rules.path().display().to_string();
+    let listed = redis.scripts(&["list"]).await;
+    assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+    let applied = redis.scripts(&["apply", &path]).await;
+    assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+    assert!(
+        applied.stdout.contains("2 of 2 servers run it"),
+        "{}",
+        applied.stdout
+    );
+    alice.say(&room, "tagged").await;
+    let last = alice.history(&room).await.pop().unwrap();
+    assert_eq!(last["content"], "1:tagged");
+    for command in ["history", "rollback"] {
+        let done = redis.scripts(&[command]).await;
+        assert_eq!(done.code, Some(0), "{command}: {}", done.stderr);
+    }
+
+    // And the connections come back when they are cut, with nothing missed
+    run(&mut chief, "CLIENT KILL TYPE normal SKIPME yes")
+        .await
+        .unwrap();
+    run(&mut chief, "CLIENT KILL TYPE pubsub").await.unwrap();
+    alice.say(&room, "after the cut").await;
+    bob.until("newMessage", |message| {
+        message["content"] == "after the cut"
+    })
+    .await;
+
+    // And nothing was refused on the way
+    let log: Vec<redis::Value> = cmd("ACL").arg("LOG").query_async(&mut chief).await.unwrap();
+    assert!(log.is_empty(), "{log:?}");
+}
+
+#[tokio::test]
+async fn nobody_can_do_more_with_the_shipped_rights() {
+    let redis = Guarded::start("", &[]).await;
+    let mut chief = redis.connect("chief", "chief").await;
+    for command in ["SET other foreign", "HSET chats:{room:1}:meta seq 1"] {
+        run(&mut chief, command).await.unwrap();
+    }
+
+    // Given a connection of the server's user
+    let mut user = redis.connect("chat-server", PASSWORD).await;
+    run(&mut user, "SET chat:own 1").await.unwrap();
+
+    // Then commands, keys and channels that are not the server's are refused
+    for command in [
+        "EVAL return 0",
+        "EVAL_RO return 0",
+        "FUNCTION LIST",
+        "CONFIG SET maxmemory 0",
+        "CONFIG GET *",
+        "FLUSHALL",
+        "FLUSHDB",
+        "KEYS *",
+        "SCAN 0",
+        "ACL LIST",
+        "CLIENT LIST",
+        "SCRIPT FLUSH",
+        "SHUTDOWN",
+        "REPLICAOF NO ONE",
+        "MONITOR",
+        "DEL chat:own",
+        "RENAME chat:own chat:other",
+        "GET other",
+        "SET other 1",
+        "HGET chats:{room:1}:meta seq",
+        "SPUBLISH other 1",
+        "SPUBLISH chats:control 1",
+        "PUBLISH chat:control 1",
+        "SUBSCRIBE chat:control",
+        "PSUBSCRIBE *",
+        "SSUBSCRIBE other",
+    ] {
+        let refused = run(&mut user, command).await.expect_err(command);
+        assert_eq!(refused.code(), Some("NOPERM"), "{command}: {refused}");
+    }
+
+    // And a script can do no more than its caller
+    for body in [
+        "redis.call('GET', 'other')",
+        "redis.call('SET', 'other', '1')",
+        "redis.call('FLUSHALL')",
+        "redis.call('KEYS', '*')",
+        "redis.call('PUBLISH', 'chat:control', '1')",
+        "redis.call('SPUBLISH', 'other', '1')",
+    ] {
+        let script = format!("return {body}");
+        let sha: String = cmd("SCRIPT")
+            .arg("LOAD")
+            .arg(&script)
+            .query_async(&mut user)
+            .await
+            .unwrap();
+        let refused = run(&mut user, &format!("EVALSHA {sha} 0"))
+            .await
+            .expect_err(body);
+        let said = refused.to_string();
+        // The words of Redis 7.0, and of newer ones.
+        let words = [
+            "The user executing the script can't",
+            "ACL failure in script",
+        ];
+        assert!(
+            words.iter().any(|words| said.contains(words)),
+            "{body}: {said}"
+        );
+    }
+    let kept: String = cmd("GET")
+        .arg("other")
+        .query_async(&mut chief)
+        .await
+        .unwrap();
+    assert_eq!(kept, "foreign");
+
+    // And nobody gets in without a name or with another password
+    for (user, password) in [("", ""), ("default", ""), ("chat-server", "wrong")] {
+        let no_entry = redis.try_connect(user, password).await;
+        let refused = match no_entry {
+            Ok(mut connection) => run(&mut connection, "PING").await.expect_err(user),
+            Err(refused) => refused,
+        };
+        let code = refused.code().unwrap_or_default().to_owned();
+        assert!(
+            ["NOAUTH", "WRONGPASS"].contains(&code.as_str())
+                || refused.kind() == redis::ErrorKind::AuthenticationFailed,
+            "{user}: {refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_rights_that_are_left_out_are_those_of_the_reset_and_of_fsync() {
+    // Given a Redis that writes each command to disk, and the rights that the file names for it
+    let more = "+config|get +scan +unlink";
+    let options = ["--appendonly", "yes", "--appendfsync", "always"];
+    let redis = Guarded::start(more, &options).await;
+    let server = redis.server().env("DURABILITY", "fsync").start().await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    assert_eq!(alice.say(&room, "on disk").await["seq"], 1);
+    let reset = alice.done("resetRedisForDevelopment", json!(null)).await;
+    assert_eq!(reset["success"], true);
+
+    // And without them the reset is refused and deletes nothing
+    let redis = Guarded::start("", &[]).await;
+    let server = redis.server().start().await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    alice.say(&room, "kept").await;
+    let status = alice.request("resetRedisForDevelopment", json!(null)).await;
+    assert!(
+        status.is_err() || status.is_ok_and(|result| result["success"] == false),
+        "the reset said that it was done"
+    );
+    assert_eq!(alice.history(&room).await.len(), 1);
+}
+
+#[tokio::test]
+async fn redis_does_not_start_before_the_placeholder_is_replaced() {
+    let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/redis.acl");
+    let dir = TempDir::with_prefix("chat-acl-").unwrap();
+    let conf = dir.path().join("redis.conf");
+    fs::write(&conf, format!("include {}\nport 0\n", shipped.display())).unwrap();
+    let refused = Command::new("redis-server")
+        .arg(&conf)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned()
+        + &String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        said.contains("The password hash must be exactly 64 characters"),
+        "{said}"
+    );
+}
