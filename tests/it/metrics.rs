@@ -1,6 +1,9 @@
 //! `/metrics`, `/healthz` and `/readyz` as operators' programs ask them.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use regex::Regex;
 use tokio::net::TcpStream;
@@ -56,12 +59,25 @@ async fn polling(server: &Server, user: &str) -> String {
     path
 }
 
+/// Makes a room. [`Client::open_room`] would count too: it makes another, to know that nothing more comes.
+async fn open_room(client: &mut Client, participants: &[&str]) -> String {
+    let data = json!({ "participants": participants });
+    let opened = client.done("initializeChat", data).await;
+    opened["roomId"].as_str().expect("a room id").to_owned()
+}
+
 /// Waits until a figure has a value.
 async fn comes_to(server: &Server, value: f64, name: &str, labels: &[(&str, &str)]) {
-    eventually(&format!("{name} {labels:?} is {value}"), async || {
-        Figures::of(server).await.get(name, labels) == value
-    })
-    .await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = Figures::of(server).await.get(name, labels);
+        if now == value {
+            return;
+        }
+        let late = Instant::now() > deadline;
+        assert!(!late, "{name} {labels:?} is {now}\n{}", server.log);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]
@@ -82,7 +98,7 @@ async fn what_devices_do_at_both_doors_is_counted() {
     assert_eq!(before.get("chat_rooms", &[]), 0.0);
 
     // When Alice writes to both, and asks for what there is not, under names of her own
-    let room = alice.open_room(&["bob", "carol"]).await;
+    let room = open_room(&mut alice, &["bob", "carol"]).await;
     comes_to(&server, 1.0, "chat_rooms", &[]).await;
     alice.say(&room, "hello").await;
     alice.say(&room, "there").await;
@@ -166,7 +182,7 @@ async fn a_redis_that_goes_and_comes_back_empty_is_seen() {
     let mut redis = Redis::start().await;
     let server = Server::start(&redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
-    let room = alice.open_room(&["bob"]).await;
+    let room = open_room(&mut alice, &["bob"]).await;
     alice.say(&room, "hello").await;
     let figures = Figures::of(&server).await;
     assert_eq!(figures.get("chat_ready", &[]), 1.0);
@@ -219,7 +235,7 @@ async fn events_that_are_missed_are_counted_by_what_showed_it() {
     let mut bob = Client::connect_delta(&there, "bob").await;
     let room = alice.open_room(&["bob"]).await;
     alice.say(&room, "one").await;
-    bob.expect("newMessage").await;
+    bob.until("newMessage", |message| message["seq"] == 1).await;
 
     // When a message is stored that no server hears of, Bob's server finds it by itself
     let lost = ["alice", "two", "", "0", "86400", "16384", "c1"];
@@ -366,7 +382,9 @@ async fn without_its_scripts_it_is_not_ready() {
     let acl = "ACL SETUSER chatter on >secret ~* &* +@all -script";
     let _: String = redis.run(acl).await;
     let url = format!("{}?user=chatter&pass=secret", redis.url());
-    let server = Server::on(&redis).env("REDIS_URL", &url);
+    let server = Server::on(&redis)
+        .env("REDIS_URL", &url)
+        .env("PORT", &free_port().to_string());
     let server = server.start_unready().await;
 
     // Then it says that it is the scripts
