@@ -28,6 +28,25 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Every code, in the order of the declaration.
+    pub const ALL: [Self; 15] = [
+        Self::Unauthorized,
+        Self::TokenExpired,
+        Self::InvalidJson,
+        Self::UnknownEvent,
+        Self::InvalidPayload,
+        Self::MessageTooLarge,
+        Self::NotMember,
+        Self::MessageNotFound,
+        Self::TooManyParticipants,
+        Self::RateLimited,
+        Self::Rejected,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::HistoryReset,
+        Self::Internal,
+    ];
+
     /// Whether the request itself was at fault. Too many of these close the connection.
     pub fn is_bad_request(self) -> bool {
         !matches!(
@@ -136,5 +155,17 @@ impl From<AuthError> for ChatError {
             AuthError::Missing | AuthError::Invalid(_) => ErrorCode::Unauthorized,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_found_at_its_index() {
+        for (index, code) in ErrorCode::ALL.into_iter().enumerate() {
+            assert_eq!(code as usize, index, "{code}");
+        }
     }
 }

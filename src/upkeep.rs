@@ -57,7 +57,9 @@ pub async fn run(chat: Arc<Chat>, quiet_room_check: Duration, cancel: Cancellati
         |user| {
             let chat = &chat;
             Box::pin(async move {
-                if let Err(error) = list::refresh(chat, &user).await {
+                let refreshed = list::refresh(chat, &user).await;
+                chat.lists.refreshed(refreshed.is_ok());
+                if let Err(error) = refreshed {
                     log::debug!("a chat list could not be read, it follows: {error}");
                 }
             })

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::auth::Verifier;
 use crate::hub::Hub;
+use crate::metrics::{ListMetrics, RequestMetrics};
 use crate::store::Store;
 
 /// What every session of a server shares.
@@ -22,6 +23,8 @@ pub struct Chat {
     pub store: Store,
     pub hub: Arc<Hub>,
     pub verifier: Verifier,
+    pub requests: RequestMetrics,
+    pub lists: ListMetrics,
     /// Whether clients may delete everything: in development, on loopback.
     pub reset_allowed: bool,
 }

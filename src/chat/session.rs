@@ -12,7 +12,7 @@ use crate::hub::snapshot::Snapshot;
 use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{RoomId, UserId};
-use crate::protocol::request::{ClientEvent, Request};
+use crate::protocol::request::{ClientEvent, EventName, Request};
 use crate::store::calls::NewMessage;
 use crate::store::reply::Position;
 
@@ -64,8 +64,11 @@ impl Session {
         let Request { id, event, body } = request;
         let outcome = match body {
             Ok(body) => {
-                let room = body.room();
+                let (room, name) = (body.room(), body.name());
                 let outcome = self.perform(body, id.as_ref()).await;
+                if outcome.is_ok() {
+                    self.chat.requests.done(name);
+                }
                 outcome.map_err(|error| match room {
                     Some(room) => error.in_room(room),
                     None => error,
@@ -101,7 +104,10 @@ impl Session {
         }
         let outcomes = send::handle_all(self, &messages).await;
         let answer = |(outcome, request): (Result<(), ChatError>, &Request)| {
-            let error = outcome.err()?;
+            let Err(error) = outcome else {
+                self.chat.requests.done(EventName::SendMessage);
+                return None;
+            };
             let code = error.code;
             self.refuse(request.id.as_ref(), request.event.as_deref(), error);
             Some(code)
@@ -111,6 +117,7 @@ impl Session {
 
     /// Answers a request with an error.
     pub fn refuse(&self, id: Option<&RequestId>, event: Option<&str>, error: ChatError) {
+        self.chat.requests.refused(event, error.code);
         let error = match event {
             Some(event) if event.len() <= 64 => error.of_event(event),
             _ => error,

@@ -1,6 +1,7 @@
 //! The effective settings as text. Secrets never get into it, nor into `Debug` output.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ impl Config {
             (s::HOST.name, self.host.to_string()),
             (s::PORT.name, self.port.to_string()),
             (s::WEB_CLIENT.name, flag(self.web_client)),
+            (s::METRICS_ADDR.name, describe_address(self.metrics_address)),
             (s::CORS_ORIGINS.name, describe_origins(&self.origins)),
             (s::DEV_OPEN.name, flag(self.dev_open)),
         ];
@@ -37,6 +39,12 @@ impl Config {
         values.extend(describe_timing(&self.timing));
         values
     }
+}
+
+fn describe_address(address: Option<SocketAddr>) -> String {
+    address
+        .map(|address| address.to_string())
+        .unwrap_or_default()
 }
 
 fn describe_origins(origins: &AllowedOrigins) -> String {

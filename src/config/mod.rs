@@ -14,7 +14,7 @@ mod tests;
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub struct Config {
     /// Whether the chat client for browsers is served.
     pub web_client: bool,
     /// In development: allow what only developers may also where `host` is not loopback.
+    /// Where `/metrics` is told; `None` for the clients' port.
+    pub metrics_address: Option<SocketAddr>,
     pub dev_open: bool,
     /// Which web pages may use the server from a browser.
     pub origins: AllowedOrigins,
@@ -352,6 +354,7 @@ impl Config {
             host: host.unwrap_or(IpAddr::from([127, 0, 0, 1])),
             port: u16::try_from(reader.number(&s::PORT)).unwrap_or_default(),
             web_client: read_web_client(&mut reader, environment),
+            metrics_address: reader.parsed(&s::METRICS_ADDR, |text| text.parse().ok()),
             dev_open: reader.flag(&s::DEV_OPEN),
             origins: read_origins(&mut reader, environment),
             redis: read_redis(&mut reader),

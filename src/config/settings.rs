@@ -94,6 +94,7 @@ pub const GROUPS: &[Group] = &[
             HOST,
             PORT,
             WEB_CLIENT,
+            METRICS_ADDR,
             CORS_ORIGINS,
             DEV_OPEN,
             RUST_LOG,
@@ -227,6 +228,13 @@ pub(super) const WEB_CLIENT: Setting = text(
     "",
     "1 or 0",
     "Serve the chat client for browsers at /. Unset: in development only.",
+);
+pub(super) const METRICS_ADDR: Setting = text(
+    "METRICS_ADDR",
+    "",
+    "an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464",
+    "Where /metrics is told, with /healthz and /readyz beside it: an address and a port\n\
+     that clients cannot reach. Unset: on the clients' port, to everybody.",
 );
 pub(super) const DEV_OPEN: Setting = flag(
     "DEV_OPEN",

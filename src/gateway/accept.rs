@@ -35,7 +35,7 @@ const HEAD_MAX_BYTES: usize = 16 * 1024;
 /// HTTP connections beside the devices: those being upgraded, those that poll, health checks.
 const EXTRA_CONNECTIONS: usize = 1024;
 /// Pause after a failed accept: out of file descriptors, for one, does not pass at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long requests under way may take when the server ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -146,6 +146,7 @@ fn refusal(
             ErrorCode::Unauthorized,
             "pages of this origin may not use the server",
         );
+        gateway.metrics.refused(error.code);
         return Some(json_reply(StatusCode::FORBIDDEN, &error));
     }
     let is_new = query_value(request.uri().query().unwrap_or_default(), "sid").is_none();
@@ -155,23 +156,30 @@ fn refusal(
             &ChatError::new(ErrorCode::Unavailable, text),
         )
     };
-    match gateway.ready() {
+    let refusal = match gateway.ready() {
         _ if !is_new || request.method() == Method::OPTIONS => None,
         Err(why) => Some(unavailable(why.message())),
         Ok(()) if !door.has_room() || gateway.seats.available_permits() == 0 => {
             Some(unavailable("the server has too many connections"))
         }
         Ok(()) => None,
+    };
+    if refusal.is_some() {
+        gateway.metrics.refused(ErrorCode::Unavailable);
     }
+    refusal
 }
 
-async fn serve<S>(
+/// Serves one connection, to its end or until `stopping`.
+pub(super) async fn serve<S, B>(
     stream: TcpStream,
     service: S,
     header_timeout: Duration,
     stopping: CancellationToken,
 ) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: hyper::body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if let Err(error) = stream.set_nodelay(true) {
         return log::debug!("a connection was gone at once: {error}");

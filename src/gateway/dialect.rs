@@ -4,6 +4,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::joining::{DISCONNECT, binary, invalid_namespace};
 use crate::hub::device::Close;
+use crate::metrics::DoorLabel;
 use crate::protocol::frame::Frame;
 use crate::protocol::request::{Request, parse_frame};
 use crate::protocol::socket_io::{NAMESPACE, Packet, request};
@@ -29,6 +30,13 @@ pub(super) enum Asked {
 }
 
 impl Dialect {
+    pub(super) fn door(self) -> DoorLabel {
+        match self {
+            Self::Native => DoorLabel::Native,
+            Self::SocketIo => DoorLabel::SocketIoWebsocket,
+        }
+    }
+
     /// The text that carries a frame; `None` if the frame is for the other door.
     pub(super) fn text(self, frame: &Frame) -> Option<Utf8Bytes> {
         match self {

@@ -67,6 +67,7 @@ pub(super) fn admit(
         .and_then(|identity| gateway.admit(&identity, mode))
         .map_err(|denied| {
             let denied: ChatError = denied.into();
+            gateway.metrics.refused(denied.code);
             match denied.code {
                 // As clients of old know it.
                 ErrorCode::Unauthorized => {

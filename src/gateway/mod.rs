@@ -8,8 +8,10 @@ mod dialect;
 mod engine_io;
 pub mod heartbeat;
 mod joining;
+pub mod operations;
 pub mod origin;
 pub mod rate;
+pub mod readiness;
 pub mod reply;
 pub mod routes;
 pub mod socket;
@@ -19,14 +21,15 @@ pub mod web;
 
 use std::sync::Arc;
 
-use redis::aio::MultiplexedConnection;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::readiness::{NotReady, Readiness};
 use self::web::Web;
 use crate::chat::Chat;
 use crate::config::{AllowedOrigins, Limits, Timing};
+use crate::metrics::{DoorMetrics, Exposition};
 
 /// What all connections of a server share.
 pub struct Gateway {
@@ -40,37 +43,17 @@ pub struct Gateway {
     pub seats: Arc<Semaphore>,
     /// Every task that serves a connection.
     pub tasks: TaskTracker,
-    /// The connection that listens to Redis; without it events would be missed.
-    pub subscriber: watch::Receiver<Option<MultiplexedConnection>>,
+    pub readiness: Readiness,
+    /// What `/metrics` tells, if it is told on the clients' port.
+    pub exposition: Option<Arc<Exposition>>,
+    pub metrics: DoorMetrics,
     /// Set when the server begins to end.
     pub stopping: CancellationToken,
-}
-
-/// Why this server takes no clients right now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotReady {
-    ShuttingDown,
-    StoreUnreachable,
-}
-
-impl NotReady {
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::ShuttingDown => "the server is shutting down",
-            Self::StoreUnreachable => "the chat store cannot be used right now: try again soon",
-        }
-    }
 }
 
 impl Gateway {
     /// Whether clients can be served.
     pub fn ready(&self) -> Result<(), NotReady> {
-        if self.stopping.is_cancelled() {
-            return Err(NotReady::ShuttingDown);
-        }
-        if !self.chat.store.is_up() || self.subscriber.borrow().is_none() {
-            return Err(NotReady::StoreUnreachable);
-        }
-        Ok(())
+        self.readiness.ready()
     }
 }

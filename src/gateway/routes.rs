@@ -11,20 +11,15 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::reply::{json_reply, text_reply};
-use super::{Gateway, upgrade, web};
+use super::{Gateway, operations, upgrade, web};
 
 /// The wire protocol for programs.
 const ASYNCAPI: &str = include_str!("../../asyncapi.yaml");
 
 /// Every route of the server; what matches none is answered in JSON too.
 pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
-    let healthz = warp::path!("healthz")
-        .and(warp::get())
-        .map(|| json_reply(StatusCode::OK, &json!({"status": "ok"})));
-    let ready = gateway.clone();
-    let readyz = warp::path!("readyz")
-        .and(warp::get())
-        .map(move || readiness(&ready));
+    let probes = operations::probes(gateway.readiness.clone());
+    let metrics = operations::metrics(gateway.exposition.clone());
     let web = gateway.clone();
     let asyncapi = warp::path!("asyncapi.yaml")
         .and(warp::get())
@@ -37,8 +32,9 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
         .map(move |headers, query: String, on_upgrade| {
             upgrade::upgrade(&gateway, &headers, &query, on_upgrade)
         });
-    healthz
-        .or(readyz)
+    let there = "there is /ws for WebSocket clients, /socket.io/ for Socket.IO clients, / for browsers (WEB_CLIENT), /healthz, /readyz and /asyncapi.yaml";
+    probes
+        .or(metrics)
         .unify()
         .or(asyncapi)
         .unify()
@@ -48,22 +44,15 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(web::file_route(web))
         .unify()
-        .recover(not_found)
+        .recover(move |rejection: Rejection| async move {
+            Ok::<_, Infallible>(not_found(&rejection, there))
+        })
         .unify()
         .boxed()
 }
 
-fn readiness(gateway: &Gateway) -> Response {
-    match gateway.ready() {
-        Ok(()) => json_reply(StatusCode::OK, &json!({"status": "ready"})),
-        Err(why) => json_reply(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &json!({"status": "not ready", "message": why.message()}),
-        ),
-    }
-}
-
-async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
+/// Answers what no route took; `message` says which there are.
+pub(super) fn not_found(rejection: &Rejection, message: &str) -> Response {
     let (status, code) = if rejection.is_not_found() {
         (StatusCode::NOT_FOUND, "NOT_FOUND")
     } else if rejection.find::<PayloadTooLarge>().is_some() {
@@ -73,9 +62,5 @@ async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
     } else {
         (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED")
     };
-    let message = "there is /ws for WebSocket clients, /socket.io/ for Socket.IO clients, / for browsers (WEB_CLIENT), /healthz, /readyz and /asyncapi.yaml";
-    Ok(json_reply(
-        status,
-        &json!({"code": code, "message": message}),
-    ))
+    json_reply(status, &json!({"code": code, "message": message}))
 }

@@ -23,8 +23,8 @@ use super::admission::Admitted;
 use super::conversation::Conversation;
 use super::dialect::{Asked, Dialect};
 use super::heartbeat::{Beat, Heartbeat};
-use crate::config::Timing;
 use crate::hub::device::{Close, Device};
+use crate::metrics::Ending;
 use crate::protocol::frame::Frame;
 use crate::protocol::request::Request;
 
@@ -49,6 +49,16 @@ enum End {
     Device(Close),
     /// The peer broke a rule of WebSocket's: a close code and its reason.
     Broken(u16, &'static str),
+}
+
+impl End {
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Gone => Ending::Client,
+            Self::Device(close) => Ending::Server(*close),
+            Self::Broken(..) => Ending::Broken,
+        }
+    }
 }
 
 /// Serves a device of `/ws` from the switch of protocols to its end.
@@ -79,7 +89,9 @@ pub(super) async fn serve(
         user.escape_debug(),
         device.id
     );
+    let presence = gateway.metrics.enter(dialect.door());
     let end = run(&gateway, socket, &device, &mut conversation, dialect).await;
+    presence.leave(end.ending());
     log::debug!(
         "user {} disconnected, device {}: {end:?}",
         user.escape_debug(),
@@ -123,7 +135,7 @@ async fn run(
     };
     let end = tokio::select! {
         end = read(&mut stream, conversation, dialect, &seen) => end,
-        end = write(&gateway.timing, &mut sink, device, dialect, &seen) => end,
+        end = write(gateway, &mut sink, device, dialect, &seen) => end,
     };
     if !matches!(end, End::Gone)
         && let Ok(socket) = sink.reunite(stream)
@@ -224,12 +236,13 @@ fn broken(error: &Error) -> End {
 }
 
 async fn write(
-    timing: &Timing,
+    gateway: &Gateway,
     sink: &mut SplitSink<Socket, Message>,
     device: &Device,
     dialect: Dialect,
     seen: &Seen,
 ) -> End {
+    let (timing, door) = (&gateway.timing, dialect.door());
     let mut batch = VecDeque::new();
     let mut heartbeat = Heartbeat::new(timing, Instant::now());
     // One timer for the connection's life: most turns of the loop are for something else.
@@ -241,6 +254,7 @@ async fn write(
         if close == Some(Close::TooSlow) {
             return End::Device(Close::TooSlow);
         }
+        gateway.metrics.sent(door, batch.len());
         if !batch.is_empty()
             && let Err(end) =
                 guarded(device, patience, write_batch(sink, dialect, &mut batch)).await

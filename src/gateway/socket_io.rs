@@ -27,6 +27,7 @@ use super::joining::{
 };
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::device::{Close, Device};
+use crate::metrics::{DoorLabel, Ending};
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::socket_io::{NAMESPACE, Packet, request};
 
@@ -183,6 +184,7 @@ impl Door {
         inbox.bytes.fetch_sub(len, Ordering::Relaxed);
         let text = "too many requests wait for their answers: send more slowly";
         let error = ChatError::new(ErrorCode::RateLimited, text);
+        self.gateway.chat.requests.refused(None, error.code);
         match socket.data.device.get() {
             // A client that goes on without reading its errors overflows its queue, which ends it.
             Some(device) => device.send(Frame::error(id.map(RequestId::SocketIo).as_ref(), &error)),
@@ -244,11 +246,13 @@ async fn converse(gateway: &Gateway, socket: &Peer, admitted: Admitted, packets:
     let _ = socket.data.device.set(device.clone());
     let user = device.user.as_str().escape_debug();
     log::debug!("user {user} connected over Socket.IO, device {}", device.id);
+    let presence = gateway.metrics.enter(DoorLabel::SocketIoPolling);
     let close = tokio::select! {
         () = socket.data.gone.cancelled() => None,
         never = read(&mut conversation, packets) => match never {},
-        close = write(socket, &device) => close,
+        close = write(gateway, socket, &device) => close,
     };
+    presence.leave(close.map_or(Ending::Client, Ending::Server));
     log::debug!("user {user} disconnected, device {}: {close:?}", device.id);
     conversation.end().await;
     drop(admitted.seat);
@@ -298,13 +302,16 @@ async fn read(conversation: &mut Conversation, mut packets: Packets) -> Infallib
 }
 
 /// Hands the device's queue to the transport. `None` if the transport is closed.
-async fn write(socket: &Peer, device: &Device) -> Option<Close> {
+async fn write(gateway: &Gateway, socket: &Peer, device: &Device) -> Option<Close> {
     let mut batch = VecDeque::new();
     loop {
         let close = device.take(&mut batch);
         if close == Some(Close::TooSlow) {
             return close;
         }
+        gateway
+            .metrics
+            .sent(DoorLabel::SocketIoPolling, batch.len());
         for packet in batch.drain(..).filter_map(|frame| frame.packet()) {
             if let Err(end) = emit(socket, device, packet).await {
                 return end;

@@ -49,6 +49,7 @@ pub fn upgrade(
     match admit(gateway, headers, query, on_upgrade) {
         Ok(response) => response,
         Err(refusal) => {
+            gateway.metrics.refused(refusal.error.code);
             let mut response = json_reply(refusal.status, &refusal.error);
             if refusal.status == StatusCode::UPGRADE_REQUIRED {
                 response

@@ -92,6 +92,7 @@ impl Hub {
                     "room {room}: an event is missing before rev {}",
                     event.position.rev
                 );
+                self.metrics.gap_shown_by_next_event();
                 return self.repairs.add(room);
             }
         }
@@ -142,6 +143,7 @@ impl Hub {
                 due = true;
             }
         }
+        self.metrics.message_for(feed.devices.len());
         if due {
             self.refresh_changed.notify_one();
         }
@@ -177,6 +179,11 @@ impl Hub {
         } else {
             own.iter().for_each(|device| device.send_room_event(&event));
         }
+        self.metrics.read_for(if to_members {
+            feed.devices.len()
+        } else {
+            own.len()
+        });
         own.iter()
             .for_each(|device| self.list_changed(state, device));
     }

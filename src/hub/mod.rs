@@ -24,6 +24,7 @@ use self::feed::Feed;
 use self::interest::Interest;
 use self::refresh::RefreshQueue;
 use self::work_set::WorkSet;
+use crate::metrics::HubMetrics;
 use crate::protocol::event::ChatEntry;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
@@ -41,6 +42,7 @@ pub struct Hub {
     /// Entries that delta devices are to take anew.
     pub new_entries: WorkSet<(UserId, RoomId)>,
     refresh_changed: Notify,
+    metrics: HubMetrics,
 }
 
 struct State {
@@ -86,7 +88,20 @@ impl Hub {
             recounts: WorkSet::default(),
             new_entries: WorkSet::default(),
             refresh_changed: Notify::new(),
+            metrics: HubMetrics::default(),
         }
+    }
+
+    /// Counts what it does.
+    pub fn counting(mut self, metrics: HubMetrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// How many users have a device here, and how many rooms are followed.
+    pub fn size(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.users.len(), state.rooms.len())
     }
 
     /// Takes a connection of a user. It holds its events back until its first snapshot is complete.

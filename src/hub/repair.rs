@@ -4,6 +4,7 @@ use super::device::ListMode;
 use super::feed::Feed;
 use super::{Hub, State};
 use crate::error::ChatError;
+use crate::metrics::Caught;
 use crate::protocol::event::MessageRead;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{MessageId, RoomId};
@@ -51,6 +52,7 @@ impl Hub {
         };
         if feed.position() == Some(asked) && feed.distrust() {
             log::debug!("room {room}: what came after rev {} is missing", asked.rev);
+            self.metrics.gap_shown_by_comparison();
             self.repairs.add(room);
         }
     }
@@ -81,8 +83,12 @@ impl Hub {
             return waiting_from.is_some();
         }
         match missed {
-            Missed::Gone => self.forget(&mut state, room),
+            Missed::Gone => {
+                self.metrics.repaired(Caught::Gone);
+                self.forget(&mut state, room);
+            }
             Missed::Reset(head) => {
+                self.metrics.repaired(Caught::Reset);
                 self.tell_reset(&mut state, room);
                 self.end_repair(&mut state, room, head);
             }
@@ -110,7 +116,12 @@ impl Hub {
             }
             return true;
         }
-        if page.position.rev > from.rev {
+        let missed = page.position.rev > from.rev;
+        self.metrics.repaired(match missed {
+            true => Caught::Up,
+            false => Caught::Nothing,
+        });
+        if missed {
             if page.small {
                 self.deliver_marks(state, room, page.position.rev, from.seq, &page.marks);
             } else {
@@ -160,6 +171,7 @@ impl Hub {
     }
 
     fn tell_reset(&self, state: &mut State, room: RoomId) {
+        self.metrics.history_reset();
         if let Some(feed) = state.rooms.get(&room) {
             let frame = Frame::error(None, &ChatError::history_reset().in_room(room));
             feed.devices

@@ -55,7 +55,70 @@ pub enum ClientEvent {
     ResetRedisForDevelopment,
 }
 
+/// The name of a client event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventName {
+    SendMessage,
+    MarkAsRead,
+    EnterChat,
+    LeaveChat,
+    InitializeChat,
+    GetChatList,
+    GetHistory,
+    Authenticate,
+    ResetRedisForDevelopment,
+}
+
+impl EventName {
+    /// Every name, in the order of the declaration.
+    pub const ALL: [Self; 9] = [
+        Self::SendMessage,
+        Self::MarkAsRead,
+        Self::EnterChat,
+        Self::LeaveChat,
+        Self::InitializeChat,
+        Self::GetChatList,
+        Self::GetHistory,
+        Self::Authenticate,
+        Self::ResetRedisForDevelopment,
+    ];
+
+    /// As it stands on the wire.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::SendMessage => "sendMessage",
+            Self::MarkAsRead => "markAsRead",
+            Self::EnterChat => "enterChat",
+            Self::LeaveChat => "leaveChat",
+            Self::InitializeChat => "initializeChat",
+            Self::GetChatList => "getChatList",
+            Self::GetHistory => "getHistory",
+            Self::Authenticate => "authenticate",
+            Self::ResetRedisForDevelopment => "resetRedisForDevelopment",
+        }
+    }
+
+    /// The name that is written so.
+    pub fn of(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|name| name.text() == text)
+    }
+}
+
 impl ClientEvent {
+    pub fn name(&self) -> EventName {
+        match self {
+            Self::InitializeChat { .. } => EventName::InitializeChat,
+            Self::GetChatList => EventName::GetChatList,
+            Self::EnterChat { .. } => EventName::EnterChat,
+            Self::LeaveChat => EventName::LeaveChat,
+            Self::SendMessage { .. } => EventName::SendMessage,
+            Self::MarkAsRead { .. } => EventName::MarkAsRead,
+            Self::GetHistory { .. } => EventName::GetHistory,
+            Self::Authenticate { .. } => EventName::Authenticate,
+            Self::ResetRedisForDevelopment => EventName::ResetRedisForDevelopment,
+        }
+    }
+
     /// The room that it is about, if it is about one that the client named.
     pub fn room(&self) -> Option<RoomId> {
         match self {
@@ -162,20 +225,22 @@ fn frame_error(text: &str, error: &serde_json::Error) -> ChatError {
 
 /// Reads an event's payload; the same for both doors. Unknown fields are ignored, `null` counts as absent.
 pub fn parse_event(event: &str, data: Option<&RawValue>) -> Result<ClientEvent, ChatError> {
+    let name = EventName::of(event)
+        .ok_or_else(|| ChatError::new(ErrorCode::UnknownEvent, "there is no event of this name"))?;
     let fields = || Fields::parse(data);
-    Ok(match event {
-        "initializeChat" => initialize_chat(&fields()?)?,
-        "getChatList" => ClientEvent::GetChatList,
-        "enterChat" => {
+    Ok(match name {
+        EventName::InitializeChat => initialize_chat(&fields()?)?,
+        EventName::GetChatList => ClientEvent::GetChatList,
+        EventName::EnterChat => {
             let fields = fields()?;
             ClientEvent::EnterChat {
                 limit: fields.limit()?,
                 room: fields.room()?,
             }
         }
-        "leaveChat" => ClientEvent::LeaveChat,
-        "sendMessage" => send_message(&fields()?)?,
-        "markAsRead" => {
+        EventName::LeaveChat => ClientEvent::LeaveChat,
+        EventName::SendMessage => send_message(&fields()?)?,
+        EventName::MarkAsRead => {
             let fields = fields()?;
             let message = fields
                 .message_id("messageId", fields.message_id)?
@@ -185,18 +250,12 @@ pub fn parse_event(event: &str, data: Option<&RawValue>) -> Result<ClientEvent, 
                 message: message.ok_or_else(ChatError::message_not_found)?,
             }
         }
-        "getHistory" => get_history(&fields()?)?,
-        "authenticate" => {
+        EventName::GetHistory => get_history(&fields()?)?,
+        EventName::Authenticate => {
             let token = string("token", fields()?.token)?.ok_or_else(|| missing("token"))?;
             ClientEvent::Authenticate { token }
         }
-        "resetRedisForDevelopment" => ClientEvent::ResetRedisForDevelopment,
-        _ => {
-            return Err(ChatError::new(
-                ErrorCode::UnknownEvent,
-                "there is no event of this name",
-            ));
-        }
+        EventName::ResetRedisForDevelopment => ClientEvent::ResetRedisForDevelopment,
     })
 }
 
@@ -365,5 +424,19 @@ fn client_id(field: &str, raw: Option<&RawValue>) -> Result<Option<String>, Chat
             "\"{field}\" must have 1 to {ID_MAX_CHARS} printable ASCII characters without spaces"
         ))),
         text => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_at_its_index_and_by_its_text() {
+        for (index, name) in EventName::ALL.into_iter().enumerate() {
+            assert_eq!(name as usize, index, "{name:?}");
+            assert_eq!(EventName::of(name.text()), Some(name));
+        }
+        assert_eq!(EventName::of("newMessage"), None);
     }
 }

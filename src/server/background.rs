@@ -14,11 +14,14 @@ use super::ServeError;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::hub::published::{RoomEvent, RoomGained};
+use crate::metrics::{Metrics, PublishedMetrics};
 use crate::scripts::keeper::{Keeper, Order, Orders};
 use crate::scripts::watch::FolderWatch;
 use crate::scripts::wire::Announcement;
 use crate::store::confirm::{Confirmations, Wanted, confirm};
-use crate::store::connection::{ConnectError, Connector, Current, Keeping, Pulse, keep_open};
+use crate::store::connection::{
+    ConnectError, Connector, Current, Keeping, Progress, Pulse, keep_open,
+};
 use crate::store::former::Former;
 use crate::store::keys::{Keys, Topic};
 use crate::store::server_check::{ServerInfo, check_durability, check_server};
@@ -31,8 +34,9 @@ const COMMANDS_PULSE: Pulse = Pulse {
     dead: Duration::from_secs(15),
 };
 /// What Redis has published meanwhile still comes when it goes on: making the connection anew would cost repairs.
+/// Asked often, for the answers tell how far behind the events are.
 const SUBSCRIPTIONS_PULSE: Pulse = Pulse {
-    every: Duration::from_secs(5),
+    every: Duration::from_secs(1),
     late: Duration::from_secs(15),
     dead: Duration::from_secs(15),
 };
@@ -45,13 +49,30 @@ const CONFIRMATIONS_PULSE: Pulse = Pulse {
 };
 
 /// The tasks that serve no single connection.
-#[derive(Default)]
 pub(super) struct Background {
     tasks: JoinSet<Result<(), ConnectError>>,
     pub(super) cancel: CancellationToken,
+    metrics: Metrics,
+}
+
+/// The connection for commands.
+pub(super) struct Commands {
+    pub(super) current: Current,
+    /// How far it has come while it is not there yet.
+    pub(super) progress: Progress,
+    /// What the Redis is that it leads to.
+    pub(super) info: watch::Receiver<Option<ServerInfo>>,
 }
 
 impl Background {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            cancel: CancellationToken::new(),
+            metrics,
+        }
+    }
+
     pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(async {
             task.await;
@@ -59,7 +80,7 @@ impl Background {
         });
     }
 
-    /// The connection for commands, on a Redis that was checked and has the scripts; and what that Redis is.
+    /// The connection for commands, on a Redis that was checked and has the scripts.
     pub(super) fn keep_commands(
         &mut self,
         connector: &Connector,
@@ -67,10 +88,12 @@ impl Background {
         distrusted: Arc<Notify>,
         config: &Config,
         confirmations: Option<Confirmations>,
-    ) -> (Current, watch::Receiver<Option<ServerInfo>>) {
+    ) -> Commands {
         let (set, current) = watch::channel(None);
         let (set_info, info) = watch::channel(None);
         let former = Former::default();
+        let progress = Progress::default();
+        let on_the_way = progress.clone();
         let production = !config.environment.is_development();
         let durability = config.redis.durability;
         let prepare = async move |connection: &mut MultiplexedConnection| {
@@ -81,6 +104,7 @@ impl Background {
             }
             former.succeed(connection, &info).await?;
             set_info.send_replace(Some(info));
+            on_the_way.checked();
             orders.prepare(connection).await?;
             Ok(())
         };
@@ -90,11 +114,17 @@ impl Background {
             prepare,
             on_push: |_| (),
             distrusted,
+            progress: progress.clone(),
+            metrics: self.metrics.commands.clone(),
         };
         let cancel = self.cancel.clone();
         self.tasks
             .spawn(keep_open(connector.clone(), keeping, set, cancel));
-        (current, info)
+        Commands {
+            current,
+            progress,
+            info,
+        }
     }
 
     /// The connection and the task that confirm writes, where the setting promises more than Redis's reply.
@@ -103,7 +133,7 @@ impl Background {
         connector: &Connector,
         keys: &Keys,
         config: &Config,
-    ) -> Option<Confirmations> {
+    ) -> Option<(Confirmations, Current)> {
         let wanted = Wanted::of(config.redis.durability)?;
         let (confirmations, requests) = Confirmations::new();
         let (set, current) = watch::channel(None);
@@ -116,13 +146,18 @@ impl Background {
             },
             on_push: |_| (),
             distrusted: Arc::default(),
+            progress: Progress::default(),
+            metrics: self.metrics.confirmations.clone(),
         };
         let (connector, cancel) = (connector.clone(), self.cancel.clone());
         self.tasks
             .spawn(keep_open(connector, keeping, set, cancel.clone()));
         let (marker, patience) = (keys.confirm(), config.redis.call_timeout);
-        self.spawn(confirm(requests, wanted, marker, current, patience, cancel));
-        Some(confirmations)
+        let asked_on = current.clone();
+        self.spawn(confirm(
+            requests, wanted, marker, asked_on, patience, cancel,
+        ));
+        Some((confirmations, current))
     }
 
     /// The connection that listens, on which the hub hears what it wants to.
@@ -137,7 +172,8 @@ impl Background {
         let prepare = async |_: &mut MultiplexedConnection| Ok(());
         let on_push = {
             let (keys, hub, orders) = (keys.clone(), hub.clone(), orders.clone());
-            move |push| deliver(&keys, &hub, &orders, push)
+            let metrics = self.metrics.published.clone();
+            move |push| deliver(&keys, &hub, &orders, &metrics, push)
         };
         let keeping = Keeping {
             name: "subscriptions",
@@ -145,6 +181,8 @@ impl Background {
             prepare,
             on_push,
             distrusted: Arc::default(),
+            progress: Progress::default(),
+            metrics: self.metrics.subscriptions.clone(),
         };
         let cancel = self.cancel.clone();
         self.tasks
@@ -216,24 +254,32 @@ impl Background {
 }
 
 /// Hands what Redis published to the hub. Runs on the connection's own task: it must not block.
-fn deliver(keys: &Keys, hub: &Hub, orders: &Orders, push: PushInfo) {
+fn deliver(keys: &Keys, hub: &Hub, orders: &Orders, metrics: &PublishedMetrics, push: PushInfo) {
     let Some((topic, payload)) = published(keys, push) else {
         return;
     };
+    metrics.heard(&topic);
     match &topic {
         Topic::Room(room) => match RoomEvent::parse(*room, &payload) {
             Some(event) => hub.room_event(*room, event),
-            None => log::warn!("an event of room {room} could not be read"),
+            None => {
+                metrics.unreadable(&topic);
+                log::warn!("an event of room {room} could not be read");
+            }
         },
         Topic::User(user) => match RoomGained::parse(&payload) {
             Some(gained) => hub.room_gained(user, &gained),
-            None => log::warn!("an event of a user's channel could not be read"),
+            None => {
+                metrics.unreadable(&topic);
+                log::warn!("an event of a user's channel could not be read");
+            }
         },
         Topic::Control => match serde_json::from_slice(&payload) {
             Ok(Announcement::Reset) => hub.reset(),
             Ok(Announcement::Scripts(question)) => orders.give(Order::Answer(question)),
             Err(error) => {
-                log::warn!("what was announced to all servers is not understood: {error}")
+                metrics.unreadable(&topic);
+                log::warn!("what was announced to all servers is not understood: {error}");
             }
         },
     }

@@ -1,11 +1,13 @@
 //! Puts the parts together, runs them, and takes them apart in order.
 
 mod background;
+mod operations;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::BuildError;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -13,22 +15,27 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::background::Background;
+use self::operations::Observed;
 use crate::auth::{AuthSetupError, Verifier};
 use crate::chat::Chat;
 use crate::config::{Config, Durability};
+use crate::gateway::readiness::Readiness;
 use crate::gateway::web::Web;
 use crate::gateway::{Gateway, accept};
 use crate::hub::Hub;
 use crate::hub::device::QueueLimits;
+use crate::metrics::{DoorMetrics, Exposition, Metrics};
 use crate::scripts::keeper::{self, Keeper};
 use crate::scripts::set::InEffect;
 use crate::scripts::verify::Refusal;
 use crate::scripts::wire::ServerFacts;
 use crate::scripts::{CONTRACT, MissingScript, Script, ScriptSet};
+use crate::store::confirm::Wanted;
 use crate::store::connection::{ConnectError, Connector, Current};
 use crate::store::embedded::{EmbeddedError, EmbeddedOptions, EmbeddedRedis};
 use crate::store::keys::Keys;
 use crate::store::server_check::ServerInfo;
+use crate::store::tally::Tallies;
 use crate::store::{Bounds, Rules, Store};
 use crate::upkeep;
 
@@ -49,6 +56,15 @@ pub enum ServeError {
         address: SocketAddr,
         source: std::io::Error,
     },
+    #[error(
+        "cannot listen on {address} for metrics: {source} (another program may use the port, or it is the clients' own: set METRICS_ADDR to a free one)"
+    )]
+    ListenForMetrics {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("the metrics cannot be recorded: {0}")]
+    Metrics(#[from] BuildError),
     #[error(transparent)]
     Auth(#[from] AuthSetupError),
     #[error(transparent)]
@@ -70,6 +86,13 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let signal = stop_signal()?;
     let address = SocketAddr::new(config.host, config.port);
     let listener = listen(address).map_err(|source| ServeError::Listen { address, source })?;
+    let for_metrics = config.metrics_address.map(|address| {
+        listen(address).map_err(|source| ServeError::ListenForMetrics { address, source })
+    });
+    let listeners = Listeners {
+        clients: listener,
+        metrics: for_metrics.transpose()?,
+    };
     let (embedded, url) = match &config.redis.url {
         Some(url) => (None, url.clone()),
         None => {
@@ -78,7 +101,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
             (Some(embedded), url)
         }
     };
-    let outcome = run(&config, listener, &url, signal).await;
+    let outcome = run(&config, listeners, &url, signal).await;
     if let Some(embedded) = embedded {
         embedded.stop().await;
     }
@@ -105,10 +128,17 @@ async fn start_embedded(config: &Config) -> Result<EmbeddedRedis, EmbeddedError>
     EmbeddedRedis::start(options).await
 }
 
-/// Runs on a listener and a Redis that are there, until `stop`.
+/// Where connections come in.
+pub struct Listeners {
+    pub clients: TcpListener,
+    /// For `/metrics`, where it is not told on the clients' port.
+    pub metrics: Option<TcpListener>,
+}
+
+/// Runs on listeners and a Redis that are there, until `stop`.
 pub async fn run(
     config: &Config,
-    listener: TcpListener,
+    listeners: Listeners,
     redis_url: &str,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -118,23 +148,31 @@ pub async fn run(
     let first = keeper::first_set(config.lua_dir.clone(), &embedded).await?;
     let (set_scripts, scripts) = keeper::in_effect(first.set);
     let keys = Keys::new(&config.redis.key_prefix);
-    let hub = Arc::new(new_hub(config));
-    let local = listener
-        .local_addr()
-        .unwrap_or_else(|_| SocketAddr::new(config.host, config.port));
+    let confirms = Wanted::of(config.redis.durability).is_some();
+    let (metrics, recorder) = Metrics::recorded(confirms)?;
+    let hub = Arc::new(new_hub(config, &metrics));
+    let local = listeners.clients.local_addr();
+    let local = local.unwrap_or_else(|_| SocketAddr::new(config.host, config.port));
 
-    let mut background = Background::default();
+    let mut background = Background::new(metrics.clone());
     let (orders, inbox) = keeper::inbox();
     let distrusted = Arc::new(Notify::new());
     let confirmations = background.keep_confirmations(&connector, &keys, config);
-    let (commands, info) = background.keep_commands(
+    let (confirmations, confirming) = confirmations.unzip();
+    let commands = background.keep_commands(
         &connector,
         orders.clone(),
         distrusted.clone(),
         config,
         confirmations.clone(),
     );
-    let subscriber = background.keep_subscriber(&connector, &keys, &hub, &orders);
+    let readiness = Readiness {
+        commands: commands.current.clone(),
+        progress: commands.progress,
+        subscriber: background.keep_subscriber(&connector, &keys, &hub, &orders),
+        stopping: CancellationToken::new(),
+    };
+    let (info, commands) = (commands.info, commands.current);
     let commands_up = commands.clone();
     let store = Store::new(
         keys.clone(),
@@ -143,7 +181,10 @@ pub async fn run(
         bounds(config),
         Rules::new(&config.chat, &config.limits),
     );
-    let store = store.reporting_to(distrusted).confirming(confirmations);
+    let store = store
+        .reporting_to(distrusted)
+        .confirming(confirmations)
+        .counting(Tallies::telling(metrics.scripts.clone()));
     let parts = keeper::Parts {
         embedded,
         lua_dir: config.lua_dir.clone(),
@@ -155,17 +196,32 @@ pub async fn run(
     };
     let keeper = Keeper::new(parts, first.note);
     background.keep_scripts(keeper, inbox, &orders, config)?;
-    let chat = Arc::new(new_chat(config, store, hub.clone(), verifier));
+    let chat = Arc::new(new_chat(config, store, hub.clone(), verifier, &metrics));
     let cancel = background.cancel.clone();
     let quiet_room_check = config.chat.quiet_room_check;
     background.spawn(upkeep::run(chat.clone(), quiet_room_check, cancel));
-    let gateway = Arc::new(new_gateway(config, chat, subscriber));
+    let observed = Observed {
+        readiness: readiness.clone(),
+        confirming,
+        hub: hub.clone(),
+        gauges: metrics.scraped,
+    };
+    let metrics_at = operations::place(listeners.metrics.as_ref());
+    let told_here = operations::tell(
+        &mut background,
+        &recorder,
+        observed,
+        listeners.metrics,
+        config.timing.header_timeout,
+    );
+    let gateway = new_gateway(config, chat, readiness, metrics.doors, told_here);
+    let gateway = Arc::new(gateway);
 
-    let acceptor = tokio::spawn(accept::accept(gateway.clone(), listener));
+    let acceptor = tokio::spawn(accept::accept(gateway.clone(), listeners.clients));
     let outcome = tokio::select! {
         () = stop => Ok(()),
         refused = background.refused() => Err(refused.into()),
-        () = async { announce(config, local, &connector, info, commands_up, &scripts).await; std::future::pending().await } => Ok(()),
+        () = async { announce(config, (local, &metrics_at), &connector, info, commands_up, &scripts).await; std::future::pending().await } => Ok(()),
     };
     close_connections(&gateway, &hub, config.timing.shutdown_deadline).await;
     background.end().await;
@@ -191,12 +247,12 @@ async fn close_connections(gateway: &Gateway, hub: &Hub, deadline: Duration) {
     }
 }
 
-fn new_hub(config: &Config) -> Hub {
+fn new_hub(config: &Config, metrics: &Metrics) -> Hub {
     let limits = QueueLimits {
         max_frames: config.limits.queue_max_frames,
         max_bytes: config.limits.queue_max_bytes,
     };
-    Hub::new(limits, config.chat.list_refresh_interval)
+    Hub::new(limits, config.chat.list_refresh_interval).counting(metrics.hub.clone())
 }
 
 fn bounds(config: &Config) -> Bounds {
@@ -218,16 +274,30 @@ fn server_facts(address: SocketAddr) -> ServerFacts {
     }
 }
 
-fn new_chat(config: &Config, store: Store, hub: Arc<Hub>, verifier: Verifier) -> Chat {
+fn new_chat(
+    config: &Config,
+    store: Store,
+    hub: Arc<Hub>,
+    verifier: Verifier,
+    metrics: &Metrics,
+) -> Chat {
     Chat {
         store,
         hub,
         verifier,
+        requests: metrics.requests.clone(),
+        lists: metrics.lists.clone(),
         reset_allowed: config.serves_developers(),
     }
 }
 
-fn new_gateway(config: &Config, chat: Arc<Chat>, subscriber: Current) -> Gateway {
+fn new_gateway(
+    config: &Config,
+    chat: Arc<Chat>,
+    readiness: Readiness,
+    metrics: DoorMetrics,
+    exposition: Option<Arc<Exposition>>,
+) -> Gateway {
     Gateway {
         chat,
         limits: config.limits.clone(),
@@ -237,15 +307,17 @@ fn new_gateway(config: &Config, chat: Arc<Chat>, subscriber: Current) -> Gateway
         web: Web::new(config),
         seats: Arc::new(Semaphore::new(config.limits.max_connections)),
         tasks: TaskTracker::new(),
-        subscriber,
-        stopping: CancellationToken::new(),
+        stopping: readiness.stopping.clone(),
+        readiness,
+        exposition,
+        metrics,
     }
 }
 
 /// The start line: version, address, environment, Redis and scripts.
 async fn announce(
     config: &Config,
-    address: SocketAddr,
+    (address, metrics_at): (SocketAddr, &str),
     connector: &Connector,
     mut info: watch::Receiver<Option<ServerInfo>>,
     mut commands: Current,
@@ -268,7 +340,7 @@ async fn announce(
     };
     let version = env!("CARGO_PKG_VERSION");
     log::info!(
-        "chat-server {version} listening on {address}, {}, {redis}",
+        "chat-server {version} listening on {address}, {}, {redis}{metrics_at}",
         config.environment
     );
     if config.web_client && config.environment.is_development() {

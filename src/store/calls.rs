@@ -454,6 +454,7 @@ impl Store {
 
     fn failed(&self, script: Script, error: &CallError) -> ChatError {
         (self.on_failure)(script, error);
+        self.tallies.failed(script, error.into());
         error.into()
     }
 

@@ -4,6 +4,7 @@
 //! learns whether it was ever written. Here a call finds either a connection that is up or none at all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -15,6 +16,8 @@ use redis::{
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::metrics::ConnectionMetrics;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
@@ -92,6 +95,27 @@ impl Connector {
 /// The connection that is up now, if one is.
 pub type Current = watch::Receiver<Option<MultiplexedConnection>>;
 
+/// How far a connection has come that others cannot have yet.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<AtomicBool>);
+
+impl Progress {
+    /// Redis was checked; the scripts are not loaded yet.
+    pub fn checked(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// It begins anew, or is done.
+    fn reset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it is for the scripts alone that others cannot have the connection.
+    pub fn lacks_scripts(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// How it is noticed that Redis no longer answers on a connection that is still open.
 #[derive(Debug, Clone, Copy)]
 pub struct Pulse {
@@ -114,6 +138,9 @@ pub struct Keeping<Prepare, Push> {
     pub on_push: Push,
     /// Notified if the connection is to be made anew: it leads to the wrong Redis.
     pub distrusted: Arc<Notify>,
+    /// Told by `prepare`.
+    pub progress: Progress,
+    pub metrics: ConnectionMetrics,
 }
 
 /// Keeps one connection open until `cancel`.
@@ -142,6 +169,7 @@ where
             (keeping.prepare)(&mut connection).await?;
             Ok::<_, ConnectError>(connection)
         };
+        keeping.progress.reset();
         let outcome = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             outcome = attempt => outcome,
@@ -151,7 +179,11 @@ where
                 if complained || ever_connected {
                     log::info!("Redis at {} is back ({name})", connector.address());
                 }
+                if ever_connected {
+                    keeping.metrics.reconnected();
+                }
                 (ever_connected, complained, backoff) = (true, false, BACKOFF_FIRST);
+                keeping.progress.reset();
                 current.send_replace(Some(connection.clone()));
                 let end = tokio::select! {
                     () = cancel.cancelled() => return Ok(()),
@@ -194,20 +226,19 @@ async fn feel_pulse<Prepare, Push>(
         let asked = Instant::now();
         let ping = redis::cmd("PING");
         let mut answer = std::pin::pin!(ping.exec_async(&mut connection));
-        if tokio::time::timeout_at(asked + pulse.late, &mut answer)
-            .await
-            .is_ok()
-        {
+        if let Ok(answered) = tokio::time::timeout_at(asked + pulse.late, &mut answer).await {
             // An error ends the connection, or is an answer too.
+            if answered.is_ok() {
+                keeping.metrics.answered_after(asked.elapsed());
+            }
             continue;
         }
         log::warn!("Redis at {} does not answer ({name})", connector.address());
         let for_others = current.send_replace(None);
-        if tokio::time::timeout_at(asked + pulse.dead, answer)
-            .await
-            .is_err()
-        {
-            return;
+        match tokio::time::timeout_at(asked + pulse.dead, answer).await {
+            Ok(Ok(())) => keeping.metrics.answered_after(asked.elapsed()),
+            Ok(Err(_)) => {}
+            Err(_) => return,
         }
         log::info!("Redis at {} answers again ({name})", connector.address());
         current.send_replace(for_others);

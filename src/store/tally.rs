@@ -3,12 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::error::ErrorCode;
+use crate::metrics::ScriptMetrics;
 use crate::scripts::Script;
 
 /// Counts since the server started.
 #[derive(Debug, Default)]
 pub struct Tallies {
     scripts: [Tally; Script::ALL.len()],
+    metrics: ScriptMetrics,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +31,14 @@ pub struct Counted {
 }
 
 impl Tallies {
+    /// Tells `/metrics` too.
+    pub fn telling(metrics: ScriptMetrics) -> Self {
+        Self {
+            metrics,
+            ..Self::default()
+        }
+    }
+
     /// Counts a call, from when it was made to its reply or its failure.
     pub fn count(&self, script: Script, took: Duration) {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -35,6 +46,12 @@ impl Tallies {
         tally.calls.fetch_add(1, Ordering::Relaxed);
         tally.total_us.fetch_add(took_us, Ordering::Relaxed);
         tally.worst_us.fetch_max(took_us, Ordering::Relaxed);
+        self.metrics.took(script, took);
+    }
+
+    /// Counts a failure, by what the client is told.
+    pub fn failed(&self, script: Script, code: ErrorCode) {
+        self.metrics.failed(script, code);
     }
 
     pub fn of(&self, script: Script) -> Counted {

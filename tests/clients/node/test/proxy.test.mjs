@@ -198,7 +198,7 @@ describe("proxy", () => {
     assert.equal(await polling.send(`42["none","${"x".repeat(65_536)}"]`), 413);
 
     // Whether it can serve clients may be asked; its figures may not
-    assert.deepEqual(JSON.parse((await http(nginx, "GET", "/readyz")).body), { status: "ready" });
+    assert.equal(JSON.parse((await http(nginx, "GET", "/readyz")).body).status, "ready");
     const metrics = await http(nginx, "GET", "/metrics");
     assert.equal(metrics.status, 404);
     assert.match(metrics.body, /<center>nginx<\/center>/);

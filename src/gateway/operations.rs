@@ -1,0 +1,125 @@
+//! What operators and their programs ask: `/healthz`, `/readyz`, `/metrics`; on the clients' port, or on one of its own.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use super::accept::{ACCEPT_PAUSE, serve};
+use super::readiness::Readiness;
+use super::reply::json_reply;
+use super::routes::not_found;
+use crate::metrics::{self, Exposition};
+
+/// Connections to the operators' port, at most.
+const CONNECTIONS: usize = 64;
+
+/// `/healthz` and `/readyz`.
+pub(super) fn probes(readiness: Readiness) -> BoxedFilter<(Response,)> {
+    let healthz = warp::path!("healthz")
+        .and(warp::get())
+        .map(|| json_reply(StatusCode::OK, &json!({"status": "ok"})));
+    let readyz = warp::path!("readyz")
+        .and(warp::get())
+        .map(move || ready(&readiness));
+    healthz.or(readyz).unify().boxed()
+}
+
+fn ready(readiness: &Readiness) -> Response {
+    let checks = readiness.checks();
+    match readiness.ready() {
+        Ok(()) => json_reply(
+            StatusCode::OK,
+            &json!({"status": "ready", "checks": checks}),
+        ),
+        Err(why) => json_reply(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"status": "not ready", "message": why.message(), "checks": checks}),
+        ),
+    }
+}
+
+/// `/metrics`; not there without an exposition.
+pub(super) fn metrics(exposition: Option<Arc<Exposition>>) -> BoxedFilter<(Response,)> {
+    warp::path!("metrics")
+        .and(warp::get())
+        .and_then(move || {
+            let exposition = exposition.clone();
+            async move {
+                match exposition {
+                    Some(exposition) => Ok(written(exposition.text().await)),
+                    None => Err(warp::reject::not_found()),
+                }
+            }
+        })
+        .boxed()
+}
+
+fn written(text: Option<String>) -> Response {
+    let Some(text) = text else {
+        let message = "the server is shutting down";
+        return json_reply(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"message": message}),
+        );
+    };
+    let mut response = Response::new(text.into());
+    let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// Answers on the operators' port until `cancel`: also while the server closes its devices' connections.
+pub async fn serve_operations(
+    listener: TcpListener,
+    readiness: Readiness,
+    exposition: Arc<Exposition>,
+    header_timeout: Duration,
+    cancel: CancellationToken,
+) {
+    let there = "there is /metrics, /healthz and /readyz";
+    let routes = probes(readiness)
+        .or(metrics(Some(exposition)))
+        .unify()
+        .recover(move |rejection: Rejection| async move {
+            Ok::<_, Infallible>(not_found(&rejection, there))
+        })
+        .unify();
+    let service = TowerToHyperService::new(warp::service(routes));
+    let (tasks, places) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
+    while let Some((accepted, place)) = cancel
+        .run_until_cancelled(async {
+            // Past the limit connections wait in the kernel's backlog.
+            let place = places.clone().acquire_owned().await;
+            (listener.accept().await, place)
+        })
+        .await
+    {
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                log::warn!("cannot accept a connection to the metrics: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let connection = serve(stream, service.clone(), header_timeout, cancel.clone());
+        tasks.spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+}

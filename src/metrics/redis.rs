@@ -1,0 +1,131 @@
+//! The connections to Redis, and what comes over the one that listens.
+
+use std::time::Duration;
+
+use ::metrics::{Counter, Histogram};
+
+use super::{counter, histogram, label};
+use crate::store::keys::Topic;
+
+/// One connection that is kept open.
+#[derive(Debug, Clone)]
+pub struct ConnectionMetrics {
+    reconnects: Counter,
+    answers: Histogram,
+}
+
+impl ConnectionMetrics {
+    pub(super) fn commands() -> Self {
+        let seconds = histogram(
+            "chat_redis_ping_seconds",
+            "How long Redis took to answer a PING on the connection for commands, asked every half second.",
+            &[],
+        );
+        Self::new("commands", seconds)
+    }
+
+    /// What Redis sends on a connection comes in one order. So the answer to a PING on the one that listens comes behind all
+    /// that was published to it before, and waits as long as an event that is published now.
+    pub(super) fn subscriptions() -> Self {
+        let seconds = histogram(
+            "chat_pubsub_lag_seconds",
+            "How long the answer to a PING took on the connection that listens, behind all events on their way; asked every second.",
+            &[],
+        );
+        Self::new("subscriptions", seconds)
+    }
+
+    /// Its PINGs wait behind WAIT, for disk or replicas: their time says nothing of its own.
+    pub(super) fn confirmations(there: bool) -> Self {
+        match there {
+            true => Self::new("confirmations", Histogram::noop()),
+            false => Self::default(),
+        }
+    }
+
+    fn new(connection: &str, answers: Histogram) -> Self {
+        let reconnects = counter(
+            "chat_redis_reconnects_total",
+            "Connections to Redis that were made anew, after the first.",
+            &[label("connection", connection)],
+        );
+        Self {
+            reconnects,
+            answers,
+        }
+    }
+
+    pub fn reconnected(&self) {
+        self.reconnects.increment(1);
+    }
+
+    /// Redis has answered a PING.
+    pub fn answered_after(&self, time: Duration) {
+        self.answers.record(time.as_secs_f64());
+    }
+}
+
+/// Counts nothing.
+impl Default for ConnectionMetrics {
+    fn default() -> Self {
+        Self {
+            reconnects: Counter::noop(),
+            answers: Histogram::noop(),
+        }
+    }
+}
+
+/// What other servers and this one have published.
+#[derive(Debug, Clone)]
+pub struct PublishedMetrics {
+    room: PerChannel,
+    user: PerChannel,
+    control: PerChannel,
+}
+
+#[derive(Debug, Clone)]
+struct PerChannel {
+    heard: Counter,
+    unreadable: Counter,
+}
+
+impl PublishedMetrics {
+    pub(super) fn register() -> Self {
+        let channel = |channel: &str| {
+            let labels = [label("channel", channel)];
+            PerChannel {
+                heard: counter(
+                    "chat_published_total",
+                    "Events that came from Redis, by the kind of channel.",
+                    &labels,
+                ),
+                unreadable: counter(
+                    "chat_published_unreadable_total",
+                    "Events that came from Redis and are not what the scripts' headers say.",
+                    &labels,
+                ),
+            }
+        };
+        Self {
+            room: channel("room"),
+            user: channel("user"),
+            control: channel("control"),
+        }
+    }
+
+    pub fn heard(&self, topic: &Topic) {
+        self.of(topic).heard.increment(1);
+    }
+
+    pub fn unreadable(&self, topic: &Topic) {
+        self.of(topic).unreadable.increment(1);
+    }
+
+    fn of(&self, topic: &Topic) -> &PerChannel {
+        match topic {
+            Topic::Room(_) => &self.room,
+            Topic::User(_) => &self.user,
+            Topic::Control => &self.control,
+        }
+    }
+}
