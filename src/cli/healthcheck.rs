@@ -2,7 +2,7 @@
 //! image has no program that could ask.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use clap::Args;
@@ -51,7 +51,7 @@ pub fn run_healthcheck(config: &Config, args: &HealthcheckArgs) -> Result<String
     if config.port == 0 {
         return Err(Unhealthy::NoPort);
     }
-    let address = SocketAddr::new(reachable(config.host), config.port);
+    let address = SocketAddr::new(config.own_host(), config.port);
     let path = if args.ready { "/readyz" } else { "/healthz" };
     let answer = get(address, path).map_err(|source| Unhealthy::NoAnswer { address, source })?;
     match parse(&answer) {
@@ -62,15 +62,6 @@ pub fn run_healthcheck(config: &Config, args: &HealthcheckArgs) -> Result<String
             body: body.to_owned(),
         }),
         None => Err(Unhealthy::NotHttp { address }),
-    }
-}
-
-/// Where one who listens on `host` is found from the same machine.
-fn reachable(host: IpAddr) -> IpAddr {
-    match host {
-        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        host => host,
     }
 }
 
@@ -98,18 +89,6 @@ fn parse(answer: &str) -> Option<(u16, &str)> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn who_listens_everywhere_is_asked_on_loopback() {
-        for (host, asked) in [
-            ("0.0.0.0", "127.0.0.1"),
-            ("::", "::1"),
-            ("127.0.0.2", "127.0.0.2"),
-        ] {
-            let asked: IpAddr = asked.parse().unwrap();
-            assert_eq!(reachable(host.parse().unwrap()), asked);
-        }
-    }
 
     #[test]
     fn status_and_body_are_read() {

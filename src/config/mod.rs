@@ -14,7 +14,7 @@ mod tests;
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -341,6 +341,15 @@ fn environment_of(lookup: Lookup<'_>) -> Result<Environment, (&'static str, Stri
 }
 
 impl Config {
+    /// Where programs on this machine find the server: an address that stands for all is none to connect to.
+    pub fn own_host(&self) -> IpAddr {
+        match self.host {
+            IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            host => host,
+        }
+    }
+
     /// Reads all settings from `lookup`, which stands for the environment.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
 
 use super::settings::{EXAMPLE_SECRET, Kind};
@@ -72,6 +73,18 @@ fn the_page_is_for_development_unless_told_otherwise() {
         let secret = [("JWT_SECRET", SECRET)];
         let env: Vec<_> = env.into_iter().chain(secret).collect();
         assert_eq!(configure(&env).unwrap().web_client, expected, "{env:?}");
+    }
+}
+
+#[test]
+fn who_listens_everywhere_is_found_on_loopback() {
+    for (host, own) in [
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "::1"),
+        ("127.0.0.2", "127.0.0.2"),
+    ] {
+        let config = configure(&[("JWT_SECRET", SECRET), ("HOST", host)]).unwrap();
+        assert_eq!(config.own_host(), own.parse::<IpAddr>().unwrap());
     }
 }
 

@@ -3,7 +3,7 @@
 mod background;
 mod operations;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -344,18 +344,9 @@ async fn announce(
         config.environment
     );
     if config.web_client && config.environment.is_development() {
-        log::info!("to chat in a browser open http://{}/", reachable(address));
+        let own = SocketAddr::new(config.own_host(), address.port());
+        log::info!("to chat in a browser open http://{own}/");
     }
-}
-
-/// An address for this machine's own clients: one that stands for all addresses is none to open.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let host = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(host, address.port())
 }
 
 /// Resolves at SIGTERM or Ctrl-C.

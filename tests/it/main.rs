@@ -6,6 +6,7 @@ mod acl;
 mod auth;
 mod bad_edits;
 mod counting;
+mod deploy;
 mod edits;
 mod embedded;
 mod exchange;
