@@ -20,7 +20,13 @@ fn key(room: &str, part: &str) -> String {
 }
 
 /// Calls a room's script as a server would, but what it publishes in the room is lost.
-pub(crate) async fn unheard(redis: &Redis, script: &str, room: &str, more_keys: &[&str], args: &[&str]) {
+pub(crate) async fn unheard(
+    redis: &Redis,
+    script: &str,
+    room: &str,
+    more_keys: &[&str],
+    args: &[&str],
+) {
     let path = repository().join(format!("lua/{script}.lua"));
     let text = fs::read_to_string(path).expect("a script");
     let text = text.replace("'SPUBLISH', events,", "'ECHO',");
