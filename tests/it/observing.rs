@@ -119,6 +119,8 @@ async fn the_alerts_are_rules_about_figures_that_there_are() {
     let rules = groups
         .iter()
         .flat_map(|group| group["rules"].as_vec().expect("rules"));
+    let manual = read("docs/operating.md");
+    let manual = manual.split_once("\n## Alerts\n").expect("a section").1;
     let mut names = BTreeSet::new();
     for rule in rules {
         let name = rule["alert"].as_str().expect("a name");
@@ -137,7 +139,12 @@ async fn the_alerts_are_rules_about_figures_that_there_are() {
             );
         }
     }
-    assert!(names.len() > 10, "{names:?}");
+    let explained = Regex::new("`(Chat[A-Za-z]+)`").expect("a pattern");
+    let explained: BTreeSet<&str> = explained
+        .captures_iter(manual)
+        .filter_map(|found| Some(found.get(1)?.as_str()))
+        .collect();
+    assert_eq!(names, explained);
 }
 
 #[tokio::test]

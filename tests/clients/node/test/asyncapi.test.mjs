@@ -84,8 +84,8 @@ describe("the document", () => {
 
 describe("the document names what the sources name", () => {
   it("the requests", () => {
-    const read = between(source("src/protocol/request.rs"), "pub fn parse_event", "fn initialize_chat");
-    const inSource = found(read, /^ {8}"(\w+)" =>/gm);
+    const names = between(source("src/protocol/request.rs"), "pub fn text(self)", "pub fn of(");
+    const inSource = found(names, /=> "(\w+)",$/gm);
     assert.deepEqual(document.requests(), inSource);
   });
 
