@@ -442,8 +442,9 @@ pub(super) const MAX_REQUESTS_WAITING: Setting = number(
     "requests",
     256,
     (1, 1_000_000),
-    "Requests of one Socket.IO device that may wait for the ones before them. Beyond:\n\
-     RATE_LIMITED. (A /ws device waits itself: its next request is not read before.)",
+    "Requests of one device that began with long-polling that may wait for the ones\n\
+     before them. Beyond: RATE_LIMITED. (One that began with WebSocket waits itself: its\n\
+     next request is not read before.)",
 );
 
 pub(super) const HISTORY_MAX_MESSAGES: Setting = number(
