@@ -37,7 +37,7 @@ fn default(setting: &str) -> u64 {
 fn settings_that_are_named_are_settings_that_there_are() {
     let settings = found(&read(".env.example"), r"(?m)^#?([A-Z_]+)=");
     for (file, pattern) in [
-        ("Dockerfile", r"(?m)\b([A-Z_]+)=\S+ \\?$|ENV ([A-Z_]+)="),
+        ("Dockerfile", r"(?m)^(?:ENV| {3}) ([A-Z_]+)="),
         ("compose.yaml", r"(?m)^ {4}([A-Z_]+):"),
         ("deploy/chat-server.service", r"(?m)^Environment=([A-Z_]+)="),
         (
@@ -49,8 +49,7 @@ fn settings_that_are_named_are_settings_that_there_are() {
         let named = Regex::new(pattern).unwrap();
         let named: BTreeSet<String> = named
             .captures_iter(&text)
-            .filter_map(|found| found.iter().skip(1).flatten().next())
-            .map(|name| name.as_str().to_owned())
+            .map(|found| found[1].to_owned())
             .collect();
         assert!(!named.is_empty(), "{file}");
         let unknown: Vec<_> = named.difference(&settings).collect();
