@@ -404,12 +404,12 @@ export class ChatClient extends EventTarget {
   async #resume(socket) {
     this.#enterState("catching-up");
     try {
-      for (const roomId of [...this.#timelines.keys()]) await this.#catchUp(roomId);
+      for (const roomId of [...this.#timelines.keys()]) await unlessGone(this.#catchUp(roomId));
       if (this.#socket !== socket) return;
       this.#attempt = 0;
       this.#enterState("ready");
       this.#flush();
-      if (this.#viewing !== null && this.room(this.#viewing)) await this.#enter(this.#viewing);
+      if (this.#viewing !== null && this.room(this.#viewing)) await unlessGone(this.#enter(this.#viewing));
     } catch (error) {
       if (this.#socket !== socket) return;
       this.#report(error);
@@ -467,7 +467,8 @@ export class ChatClient extends EventTarget {
 
   #takeError(error) {
     if (error.code === "HISTORY_RESET" && error.roomId) {
-      if (this.#timelines.has(error.roomId)) this.#reload(error.roomId).catch((cause) => this.#report(cause));
+      if (!this.#timelines.has(error.roomId)) return;
+      unlessGone(this.#reload(error.roomId)).catch((cause) => this.#report(cause));
       return;
     }
     this.#report(error);
@@ -652,6 +653,15 @@ export class ChatClient extends EventTarget {
 export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** What nobody asked for may concern a room that is gone meanwhile: no problem, since a list without it is on its way. */
+async function unlessGone(work) {
+  try {
+    await work;
+  } catch (error) {
+    if (error.code !== "NOT_MEMBER") throw error;
+  }
 }
 
 function connectTo(WebSocket, address, token) {

@@ -185,6 +185,42 @@ story("a history that is no more is taken anew", async (stage) => {
   assert.deepEqual(bob.problems, []);
 });
 
+story("a room that vanishes while the client asks for it by itself is no problem", async (stage) => {
+  const server = await stage.server();
+  const alice = await stage.client(server, "alice");
+  // In turn: when it reads what it missed, and when it views its room again
+  for (const event of ["getHistory", "enterChat"]) {
+    let armed = false;
+    class LateRequest extends WebSocket {
+      async send(text) {
+        if (armed && JSON.parse(text).event === event) await alice.request("resetRedisForDevelopment");
+        super.send(text);
+      }
+    }
+    const cable = stage.keep(await Cable.between(server));
+    const bob = await stage.client(server, "bob", { ...throughCable(cable), WebSocket: LateRequest });
+    const { roomId } = await alice.openRoom(["bob"]);
+    await alice.send(roomId, "seen");
+    await bob.enter(roomId);
+    cable.cut();
+    await until(bob, "the break", () => bob.state !== "ready");
+    await alice.send(roomId, "missed");
+    armed = true;
+    const refused = told(bob, "frame", ({ text }) => text.includes("NOT_MEMBER"));
+    cable.mend();
+    await refused;
+    await until(bob, "an empty list", () => bob.state === "ready" && bob.rooms.length === 0);
+    assert.deepEqual(bob.timeline(roomId), { messages: [], hasOlder: false });
+    assert.deepEqual(bob.problems, []);
+    // And the connection goes on: it is the same room that is made again
+    await alice.openRoom(["bob"]);
+    await until(bob, "the room", () => bob.room(roomId));
+    assert.equal((await bob.send(roomId, "new")).seq, 1);
+    bob.close();
+    await alice.request("resetRedisForDevelopment");
+  }
+});
+
 story("a send whose outcome is not known is safe to repeat", async (stage) => {
   const server = await stage.server({ REDIS_CALL_TIMEOUT_MS: "300" });
   const alice = await stage.client(server, "alice");
