@@ -1,6 +1,7 @@
 //! What differs between the doors once a WebSocket is open: how texts read, what is a ping, how a client is told to go.
 
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use bytes::Bytes;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::joining::{DISCONNECT, binary, invalid_namespace};
 use crate::hub::device::Close;
@@ -37,18 +38,22 @@ impl Dialect {
         }
     }
 
-    /// The text that carries a frame; `None` if the frame is for the other door.
-    pub(super) fn text(self, frame: &Frame) -> Option<Utf8Bytes> {
-        match self {
+    /// The WebSocket frame that carries a frame; `None` if that is for the other door.
+    pub(super) fn bytes(self, frame: &Frame) -> Option<Bytes> {
+        let text = match self {
             Self::Native => frame.native(),
             Self::SocketIo => frame.socket_io(),
-        }
+        };
+        text.map(|text| text.frame())
     }
 
-    pub(super) fn ping(self) -> Message {
+    /// The WebSocket frame that asks whether the peer is there.
+    pub(super) fn ping(self) -> Bytes {
         match self {
-            Self::Native => Message::Ping(bytes::Bytes::new()),
-            Self::SocketIo => Message::Text(Utf8Bytes::from_static("2")),
+            // Without a payload.
+            Self::Native => Bytes::from_static(&[0x89, 0]),
+            // A text.
+            Self::SocketIo => Bytes::from_static(&[0x81, 1, b'2']),
         }
     }
 
@@ -60,10 +65,7 @@ impl Dialect {
     /// What is said before the connection is closed, to a client that is not to come back by itself.
     pub(super) fn last_word(self, close: Close) -> Option<Message> {
         let is_final = matches!(close, Close::TokenExpired | Close::TooManyBadRequests);
-        (self == Self::SocketIo && is_final)
-            .then(|| Frame::socket_io_packet(DISCONNECT).socket_io())
-            .flatten()
-            .map(Message::Text)
+        (self == Self::SocketIo && is_final).then(|| Message::text(format!("4{DISCONNECT}")))
     }
 
     pub(super) fn read(self, text: &str) -> Asked {

@@ -125,7 +125,7 @@ async fn join(gateway: &Gateway, socket: &mut Socket) -> Option<Auth> {
 /// Tells the client why, then disconnects it. One that is to come again is not told to stay away.
 async fn turn_away(mut socket: Socket, error: &ChatError) -> Option<()> {
     let told = Frame::error(None, error).socket_io()?;
-    socket.feed(Message::Text(told)).await.ok()?;
+    socket.feed(Message::text(told.as_str())).await.ok()?;
     if error.code != ErrorCode::Unavailable {
         send(&mut socket, format!("4{DISCONNECT}")).await?;
         // It hangs up itself.

@@ -10,6 +10,8 @@ pub mod heartbeat;
 mod joining;
 pub mod operations;
 pub mod origin;
+pub mod outlet;
+mod pipe;
 pub mod rate;
 pub mod readiness;
 pub mod reply;

@@ -1,13 +1,12 @@
 //! One device's WebSocket: reads requests, writes what the device's queue holds, finds peers that are gone.
 
-use std::collections::VecDeque;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{FutureExt, Sink, SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
@@ -23,6 +22,8 @@ use super::admission::Admitted;
 use super::conversation::Conversation;
 use super::dialect::{Asked, Dialect};
 use super::heartbeat::{Beat, Heartbeat};
+use super::outlet::{Flushed, Outlet};
+use super::pipe::Line;
 use crate::hub::device::{Close, Device};
 use crate::metrics::Ending;
 use crate::protocol::frame::Frame;
@@ -38,7 +39,7 @@ const IN_A_ROW: usize = 16;
 /// How long a peer may take to read its close frame and to hang up.
 pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 
-pub(super) type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<Line>;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -109,8 +110,8 @@ pub(super) async fn open(gateway: &Gateway, on_upgrade: OnUpgrade) -> Option<Soc
         .ok()?;
     let config = web_socket_config(gateway.limits.max_frame_bytes);
     // Copied: the HTTP server's buffer of 8 KiB would live as long as the connection.
-    let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    Some(WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await)
+    let (line, read) = (Line::new(parts.io.into_inner()), parts.read_buf.to_vec());
+    Some(WebSocketStream::from_partially_read(line, read, Role::Server, Some(config)).await)
 }
 
 fn web_socket_config(max_frame_bytes: usize) -> WebSocketConfig {
@@ -123,48 +124,37 @@ fn web_socket_config(max_frame_bytes: usize) -> WebSocketConfig {
 
 async fn run(
     gateway: &Gateway,
-    socket: Socket,
-    device: &Device,
+    mut socket: Socket,
+    device: &Arc<Device>,
     conversation: &mut Conversation,
     dialect: Dialect,
 ) -> End {
-    let (mut sink, mut stream) = socket.split();
-    let seen = Seen {
-        heard: AtomicBool::new(true),
-        asked: AtomicBool::new(false),
-    };
+    let pipe = socket.get_ref().pipe.clone();
+    let outlet = Outlet::open(pipe, device.clone(), dialect, gateway.metrics.clone());
+    let heard = AtomicBool::new(true);
     let end = tokio::select! {
-        end = read(&mut stream, conversation, dialect, &seen) => end,
-        end = write(gateway, &mut sink, device, dialect, &seen) => end,
+        end = read(&mut socket, conversation, dialect, &outlet, &heard) => end,
+        end = write(gateway, device, dialect, &outlet, &heard) => end,
     };
-    if !matches!(end, End::Gone)
-        && let Ok(socket) = sink.reunite(stream)
-    {
+    if !matches!(end, End::Gone) {
         // Whoever does not read the goodbye in time goes without.
-        let goodbye = Box::pin(say_goodbye(socket, device, dialect, &end));
+        let goodbye = Box::pin(say_goodbye(socket, &outlet, dialect, &end));
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
     end
 }
 
-/// What the reader tells the writer.
-struct Seen {
-    /// Something came from the peer.
-    heard: AtomicBool,
-    /// A request is being answered.
-    asked: AtomicBool,
-}
-
 async fn read(
-    stream: &mut SplitStream<Socket>,
+    stream: &mut Socket,
     conversation: &mut Conversation,
     dialect: Dialect,
-    seen: &Seen,
+    outlet: &Outlet,
+    heard: &AtomicBool,
 ) -> End {
     Box::pin(conversation.start()).await;
     loop {
         let first = conversation.next(stream.next()).await;
-        seen.heard.store(true, Ordering::Relaxed);
+        heard.store(true, Ordering::Relaxed);
         let mut requests = Vec::new();
         let mut next = understand(dialect, first);
         // Messages sent in a row are stored in one round trip: those that are here already.
@@ -187,9 +177,7 @@ async fn read(
             }
         };
         if !requests.is_empty() {
-            seen.asked.store(true, Ordering::Relaxed);
-            conversation.answer(requests).await;
-            seen.asked.store(false, Ordering::Relaxed);
+            outlet.answering(conversation.answer(requests)).await;
         }
         if let Some(end) = end {
             return end;
@@ -235,48 +223,38 @@ fn broken(error: &Error) -> End {
     }
 }
 
+/// Writes what waits where nobody else does, and pings.
 async fn write(
     gateway: &Gateway,
-    sink: &mut SplitSink<Socket, Message>,
     device: &Device,
     dialect: Dialect,
-    seen: &Seen,
+    outlet: &Outlet,
+    heard: &AtomicBool,
 ) -> End {
-    let (timing, door) = (&gateway.timing, dialect.door());
-    let mut batch = VecDeque::new();
+    let timing = &gateway.timing;
     let mut heartbeat = Heartbeat::new(timing, Instant::now());
     // One timer for the connection's life: most turns of the loop are for something else.
     let mut beat = pin!(tokio::time::sleep_until(heartbeat.due));
     // A peer that takes nothing for so long is as dead as one that answers no ping.
     let patience = timing.ping_interval + timing.ping_timeout;
     loop {
-        let close = device.take(&mut batch);
-        if close == Some(Close::TooSlow) {
-            return End::Device(Close::TooSlow);
-        }
-        gateway.metrics.sent(door, batch.len());
-        if !batch.is_empty()
-            && let Err(end) =
-                guarded(device, patience, write_batch(sink, dialect, &mut batch)).await
-        {
-            return end;
-        }
-        if let Some(close) = close {
-            return End::Device(close);
+        match outlet.flush() {
+            Flushed::All => {}
+            Flushed::Last(close) => return End::Device(close),
+            Flushed::Broken => return End::Gone,
+            Flushed::Stuck => match guarded(device, patience, outlet.pipe.writable()).await {
+                Ok(()) => continue,
+                Err(end) => return end,
+            },
         }
         tokio::select! {
-            () = device.woken() => if seen.asked.load(Ordering::Relaxed) {
+            () = device.woken() => if device.is_answering() {
                 // The answer comes right behind the event that it belongs to: both go out in one write.
                 tokio::task::yield_now().await;
             },
             () = &mut beat => {
-                match heartbeat.beat(Instant::now(), &seen.heard) {
-                    Beat::Ping => {
-                        let ping = sink.send(dialect.ping());
-                        if let Err(end) = guarded(device, patience, ping).await {
-                            return end;
-                        }
-                    }
+                match heartbeat.beat(Instant::now(), heard) {
+                    Beat::Ping => outlet.put(dialect.ping()),
                     Beat::Wait => {}
                     Beat::Dead => return End::Gone,
                 }
@@ -286,25 +264,11 @@ async fn write(
     }
 }
 
-/// Writes what was queued and flushes once.
-async fn write_batch(
-    sink: &mut (impl Sink<Message, Error = Error> + Unpin),
-    dialect: Dialect,
-    batch: &mut VecDeque<Frame>,
-) -> Result<(), Error> {
-    while let Some(frame) = batch.pop_front() {
-        if let Some(text) = dialect.text(&frame) {
-            sink.feed(Message::Text(text)).await?;
-        }
-    }
-    sink.flush().await
-}
-
 /// Bounds a write in time, and ends it if the device's queue overflows meanwhile.
 async fn guarded(
     device: &Device,
     patience: Duration,
-    write: impl Future<Output = Result<(), Error>>,
+    write: impl Future<Output = io::Result<()>>,
 ) -> Result<(), End> {
     tokio::select! {
         biased;
@@ -320,14 +284,12 @@ async fn guarded(
 /// not read yet.
 async fn say_goodbye(
     mut socket: Socket,
-    device: &Device,
+    outlet: &Outlet,
     dialect: Dialect,
     end: &End,
 ) -> Result<(), Error> {
-    let mut batch = VecDeque::new();
-    device.take(&mut batch);
-    for text in batch.iter().filter_map(|frame| dialect.text(frame)) {
-        socket.feed(Message::Text(text)).await?;
+    while matches!(outlet.flush(), Flushed::Stuck) {
+        outlet.pipe.writable().await?;
     }
     let (code, reason) = match end {
         End::Gone => return Ok(()),
@@ -356,90 +318,4 @@ async fn say_goodbye(
     let mut scrap = [0; 1024];
     while stream.read(&mut scrap).await? > 0 {}
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::io;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-    use super::*;
-
-    /// A peer that takes everything and counts how often it is given something.
-    #[derive(Default)]
-    struct Peer {
-        writes: usize,
-        bytes: Vec<u8>,
-    }
-
-    impl AsyncRead for Peer {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
-
-    impl AsyncWrite for Peer {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            self.writes += 1;
-            self.bytes.extend_from_slice(bytes);
-            Poll::Ready(Ok(bytes.len()))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    async fn written(dialect: Dialect, frames: usize) -> Peer {
-        let mut socket = WebSocketStream::from_raw_socket(
-            Peer::default(),
-            Role::Server,
-            Some(web_socket_config(64 * 1024)),
-        )
-        .await;
-        let mut batch: VecDeque<Frame> = (0..frames)
-            .map(|number| Frame::status(&format!("status {number}")))
-            .collect();
-        write_batch(&mut socket, dialect, &mut batch).await.unwrap();
-        assert!(batch.is_empty());
-        socket.into_inner()
-    }
-
-    #[tokio::test]
-    async fn what_waits_for_a_device_is_one_write() {
-        for dialect in [Dialect::Native, Dialect::SocketIo] {
-            let peer = written(dialect, 100).await;
-            assert_eq!(peer.writes, 1, "{dialect:?}");
-            let count = |text: &[u8]| {
-                peer.bytes
-                    .windows(text.len())
-                    .filter(|part| *part == text)
-                    .count()
-            };
-            assert_eq!(count(b"\"status "), 100);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_long_batch_is_written_in_parts() {
-        let peer = written(Dialect::Native, 2000).await;
-        let parts = peer.bytes.len().div_ceil(WRITE_BYTES);
-        assert!((2..=parts).contains(&peer.writes), "{} writes", peer.writes);
-    }
 }

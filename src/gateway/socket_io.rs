@@ -6,7 +6,6 @@
 //! closed. Here an event is laid out once for all; below, for each socket, the transport copies it once to put its packet
 //! type in front. Clients that begin with WebSocket do without all this (`engine_io.rs`).
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -267,8 +266,8 @@ async fn converse(gateway: &Gateway, socket: &Peer, admitted: Admitted, packets:
 
 /// Sends what still waits. A client that is not to come back by itself is told to disconnect.
 async fn say_goodbye(socket: &Peer, device: &Device, close: Close) -> Result<(), Option<Close>> {
-    let mut batch = VecDeque::new();
-    device.take(&mut batch);
+    let mut batch = Vec::new();
+    device.take(|frame| batch.push(frame));
     for packet in batch.iter().filter_map(Frame::packet) {
         emit(socket, device, packet).await?;
     }
@@ -303,9 +302,9 @@ async fn read(conversation: &mut Conversation, mut packets: Packets) -> Infallib
 
 /// Hands the device's queue to the transport. `None` if the transport is closed.
 async fn write(gateway: &Gateway, socket: &Peer, device: &Device) -> Option<Close> {
-    let mut batch = VecDeque::new();
+    let mut batch = Vec::new();
     loop {
-        let close = device.take(&mut batch);
+        let close = device.take(|frame| batch.push(frame));
         if close == Some(Close::TooSlow) {
             return close;
         }

@@ -1,6 +1,7 @@
 //! What was published goes to the devices concerned: encoded once, queued for each.
 
 use super::device::{ListMode, RoomFrame};
+use super::due::Priority;
 use super::feed::{Feed, Verdict};
 use super::published::{Change, RoomEvent, RoomGained};
 use super::{Hub, State};
@@ -65,6 +66,7 @@ impl Hub {
                         rev,
                         message_seq: None,
                         frame,
+                        priority: Priority::High,
                     });
                 }
                 (ListMode::Delta, None) => {
@@ -134,6 +136,7 @@ impl Hub {
             rev,
             message_seq: Some(message.seq),
             frame: &frame,
+            priority: Priority::of_fan_out(feed.devices.len()),
         };
         let mut due = false;
         for device in feed.devices.values() {
@@ -160,18 +163,24 @@ impl Hub {
         let Some(feed) = state.rooms.get(&room) else {
             return;
         };
+        let own = state
+            .users
+            .get(&read.user_id)
+            .map(|user| user.devices.clone())
+            .unwrap_or_default();
+        let count = if to_members {
+            feed.devices.len()
+        } else {
+            own.len()
+        };
         let frame = Frame::event("messageRead", read);
         let event = RoomFrame {
             room,
             rev,
             message_seq: None,
             frame: &frame,
+            priority: Priority::of_fan_out(count),
         };
-        let own = state
-            .users
-            .get(&read.user_id)
-            .map(|user| user.devices.clone())
-            .unwrap_or_default();
         if to_members {
             feed.devices
                 .values()
@@ -179,11 +188,7 @@ impl Hub {
         } else {
             own.iter().for_each(|device| device.send_room_event(&event));
         }
-        self.metrics.read_for(if to_members {
-            feed.devices.len()
-        } else {
-            own.len()
-        });
+        self.metrics.read_for(count);
         own.iter()
             .for_each(|device| self.list_changed(state, device));
     }

@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::due::{Due, Outlet, Priority};
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::store::reply::Position;
@@ -79,7 +80,15 @@ pub struct Device {
     pub mode: ListMode,
     limits: QueueLimits,
     lane: Mutex<Lane>,
-    /// Something waits to be written, or the device is to be closed.
+    /// Who writes for it. None for a device whose task writes itself.
+    outlet: OnceLock<Weak<dyn Outlet>>,
+    /// Where it says that something waits for the outlet.
+    due: Arc<Due>,
+    /// It stands there with this priority.
+    is_due: PerPriority,
+    /// Its task answers a request, and will write then.
+    answering: AtomicBool,
+    /// Something waits for the device's task: to be written, or the device is to be closed.
     woken: Notify,
     /// The queue has overflowed. Not told by `woken`: who waits for one would take the other's word.
     overflowed: Notify,
@@ -89,6 +98,21 @@ pub struct Device {
     list_due: AtomicBool,
     /// A snapshot waits for events. Begins and is asked for under the hub's lock only, so that no event is missed.
     awaits_events: AtomicBool,
+}
+
+#[derive(Default)]
+struct PerPriority {
+    high: AtomicBool,
+    low: AtomicBool,
+}
+
+impl PerPriority {
+    fn of(&self, priority: Priority) -> &AtomicBool {
+        match priority {
+            Priority::High => &self.high,
+            Priority::Low => &self.low,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -136,14 +160,18 @@ pub struct RoomFrame<'a> {
     pub rev: u64,
     pub message_seq: Option<u64>,
     pub frame: &'a Frame,
+    pub priority: Priority,
 }
+
+/// A queue keeps room for so many frames while it is empty.
+const KEPT_FRAMES: usize = 4;
 
 /// The token of the hold that a device is made with.
 pub(super) const FIRST_HOLD: u64 = 1;
 
 impl Device {
     /// A device that holds its events back until its first list is complete.
-    pub fn connecting(user: UserId, mode: ListMode, limits: QueueLimits) -> Self {
+    pub fn connecting(user: UserId, mode: ListMode, limits: QueueLimits, due: Arc<Due>) -> Self {
         let hold = Hold {
             token: FIRST_HOLD,
             first: true,
@@ -159,6 +187,10 @@ impl Device {
                 holds_begun: FIRST_HOLD,
                 ..Lane::default()
             }),
+            outlet: OnceLock::new(),
+            due,
+            is_due: PerPriority::default(),
+            answering: AtomicBool::new(false),
             woken: Notify::new(),
             overflowed: Notify::new(),
             freed: Notify::new(),
@@ -171,7 +203,7 @@ impl Device {
     pub fn send(&self, frame: Frame) {
         let mut lane = self.lock();
         lane.push(frame, self.limits);
-        self.wake(&lane);
+        self.wake(&lane, Priority::High);
     }
 
     /// The room's entry is about to be read for this device: until it is there, no event of the room is sent.
@@ -198,7 +230,7 @@ impl Device {
                 lane.count(event.frame.len(), self.limits);
             }
         }
-        self.wake(&lane);
+        self.wake(&lane, event.priority);
     }
 
     /// Everything of the room up to `rev` has been queued or held: a snapshot that waited for it may be complete.
@@ -227,17 +259,45 @@ impl Device {
     pub fn close(&self, close: Close) {
         let mut lane = self.lock();
         lane.close.get_or_insert(close);
-        self.wake(&lane);
+        self.wake(&lane, Priority::High);
     }
 
-    /// Moves what waits into `batch`; tells whether to close after it.
-    pub fn take(&self, batch: &mut VecDeque<Frame>) -> Option<Close> {
+    /// From now on `outlet` writes what waits.
+    pub fn opens(&self, outlet: Weak<dyn Outlet>) {
+        // Set once: a device has one connection.
+        let _ = self.outlet.set(outlet);
+    }
+
+    /// While a request is answered the device's task writes, so that an event and the answer behind it are one write.
+    pub fn set_answering(&self, answering: bool) {
+        self.answering.store(answering, Ordering::Relaxed);
+    }
+
+    pub fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::Relaxed)
+    }
+
+    /// Gives out what waits, in its order; tells whether to close after it.
+    pub fn take(&self, frame: impl FnMut(Frame)) -> Option<Close> {
         let mut lane = self.lock();
         lane.bytes = lane.hold.as_ref().map_or(0, |hold| hold.bytes);
-        batch.append(&mut lane.queue);
-        // A burst leaves a large buffer behind: thousands of idle devices must not keep theirs.
-        lane.queue = VecDeque::new();
+        lane.queue.drain(..).for_each(frame);
+        if lane.queue.capacity() > KEPT_FRAMES {
+            // A burst leaves a large buffer behind: thousands of idle devices must not keep theirs.
+            lane.queue = VecDeque::new();
+        }
         lane.close
+    }
+
+    /// It stands no more among those that are due. To be called before the queue is looked at: what comes later is due
+    /// again.
+    pub fn leave_due(&self, priority: Priority) {
+        self.is_due.of(priority).store(false, Ordering::Release);
+    }
+
+    /// There is something that only the device's task can do.
+    pub fn wake_task(&self) {
+        self.woken.notify_one();
     }
 
     /// Resolves when there may be something to take. For a single taker.
@@ -341,11 +401,18 @@ impl Device {
             let _ = done.send(());
         }
         self.freed.notify_waiters();
-        self.wake(lane);
+        self.wake(lane, Priority::High);
     }
 
-    fn wake(&self, lane: &Lane) {
-        self.woken.notify_one();
+    fn wake(&self, lane: &Lane, priority: Priority) {
+        match self.outlet.get() {
+            Some(outlet) if lane.close.is_none() && !self.is_answering() => {
+                if !self.is_due.of(priority).swap(true, Ordering::AcqRel) {
+                    self.due.add(outlet.clone(), priority);
+                }
+            }
+            _ => self.woken.notify_one(),
+        }
         if lane.close == Some(Close::TooSlow) {
             self.overflowed.notify_one();
         }

@@ -2,6 +2,7 @@
 
 mod delivery;
 pub mod device;
+pub mod due;
 pub mod feed;
 pub mod interest;
 mod lists;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use self::device::{Close, Device, ListMode, QueueLimits};
+use self::due::Due;
 use self::feed::Feed;
 use self::interest::Interest;
 use self::refresh::RefreshQueue;
@@ -41,6 +43,8 @@ pub struct Hub {
     pub recounts: WorkSet<UserId>,
     /// Entries that delta devices are to take anew.
     pub new_entries: WorkSet<(UserId, RoomId)>,
+    /// Devices to be written to.
+    pub due: Arc<Due>,
     refresh_changed: Notify,
     metrics: HubMetrics,
 }
@@ -87,6 +91,7 @@ impl Hub {
             repairs: WorkSet::default(),
             recounts: WorkSet::default(),
             new_entries: WorkSet::default(),
+            due: Arc::default(),
             refresh_changed: Notify::new(),
             metrics: HubMetrics::default(),
         }
@@ -122,7 +127,8 @@ impl Hub {
         if known.is_none() {
             self.interest.want(Topic::User(user.clone()));
         }
-        let device = Arc::new(Device::connecting(user.clone(), mode, self.queue_limits));
+        let device = Device::connecting(user.clone(), mode, self.queue_limits, self.due.clone());
+        let device = Arc::new(device);
         let state = &mut *state;
         let known = state.users.entry(user).or_default();
         known.devices.push(device.clone());

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,10 +73,11 @@ fn marked(rev: u64, seq: u64) -> RoomEvent {
 
 /// What a device was given since the last look, in short: `m1`, `r1` or the text of a status.
 fn got(device: &Device) -> Vec<String> {
-    let mut batch = VecDeque::new();
-    device.take(&mut batch);
+    let mut batch = Vec::new();
+    device.take(|frame| batch.push(frame));
     let short = |frame: Frame| {
-        let value: serde_json::Value = serde_json::from_str(&frame.native().unwrap()).unwrap();
+        let value: serde_json::Value =
+            serde_json::from_str(frame.native().unwrap().as_str()).unwrap();
         let data = &value["data"];
         match value["event"].as_str().unwrap() {
             "newMessage" => format!("m{}", data["seq"]),
@@ -142,14 +143,18 @@ async fn a_message_is_encoded_once_for_all_devices_of_a_door() {
     room.hub.room_event(room.id, sent(room.id, 2, 2));
     let mut texts = HashSet::new();
     for device in &devices {
-        let mut batch = VecDeque::new();
-        device.take(&mut batch);
-        let [frame] = batch.make_contiguous() else {
+        let mut batch = Vec::new();
+        device.take(|frame| batch.push(frame));
+        let [frame] = batch.as_slice() else {
             panic!("{} frames", batch.len());
         };
         let native = frame.native().unwrap();
         let (socket_io, packet) = (frame.socket_io().unwrap(), frame.packet().unwrap());
-        texts.insert((native.as_ptr(), socket_io.as_ptr(), packet.as_ptr()));
+        texts.insert((
+            native.as_str().as_ptr(),
+            socket_io.as_str().as_ptr(),
+            packet.as_ptr(),
+        ));
     }
     assert_eq!(texts.len(), 1);
 }
@@ -361,8 +366,9 @@ async fn a_device_that_does_not_read_is_closed_and_others_are_not() {
         room.hub.room_event(room.id, sent(room.id, seq + 1, seq));
         assert_eq!(got(&quick), [format!("m{seq}")]);
     }
-    let mut batch = VecDeque::new();
-    assert_eq!(slow.take(&mut batch), Some(Close::TooSlow));
+    let mut batch = Vec::new();
+    let close = slow.take(|frame| batch.push(frame));
+    assert_eq!(close, Some(Close::TooSlow));
     assert!(batch.is_empty());
 }
 

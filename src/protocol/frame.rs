@@ -4,10 +4,12 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use engineioxide::Str;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::event::Ack;
 use crate::error::ChatError;
@@ -20,18 +22,67 @@ enum Encoded {
     /// An event, for devices of both doors.
     Event {
         name: &'static str,
-        native: Utf8Bytes,
+        native: Text,
         /// Where the data begins in `native`; it ends before the last brace.
         data_at: usize,
         /// The text for Socket.IO devices with a WebSocket, made for the first that needs it.
-        socket_io: OnceLock<Utf8Bytes>,
+        socket_io: OnceLock<Text>,
         /// The same for those whose transport puts Engine.IO's type in front itself.
         packet: OnceLock<Str>,
     },
     /// What goes to one native device.
-    Native(Utf8Bytes),
+    Native(Text),
     /// What goes to one Socket.IO device.
-    SocketIo(Utf8Bytes),
+    SocketIo(Text),
+}
+
+/// A text as it goes over a WebSocket.
+#[derive(Clone)]
+pub struct Text {
+    /// The WebSocket frame.
+    frame: Bytes,
+    /// Where the text begins in it.
+    at: usize,
+}
+
+/// Bytes of a WebSocket frame's header, at most, where the server sends it.
+const HEADER_MAX_BYTES: usize = 10;
+
+impl Text {
+    /// Lays out `head`, `body` and `tail`, each written in its turn.
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        bytes.resize(HEADER_MAX_BYTES, 0);
+        write(&mut bytes);
+        let len = bytes.len() - HEADER_MAX_BYTES;
+        let header = FrameHeader {
+            opcode: OpCode::Data(Data::Text),
+            ..FrameHeader::default()
+        };
+        // The header's length depends on the text's: it goes right before it.
+        let begin = HEADER_MAX_BYTES - header.len(len as u64);
+        if let Err(error) = header.format(len as u64, &mut &mut bytes[begin..HEADER_MAX_BYTES]) {
+            log::error!("an event could not be laid out: {error}");
+        }
+        Self {
+            frame: Bytes::from(bytes).slice(begin..),
+            at: HEADER_MAX_BYTES - begin,
+        }
+    }
+
+    /// The WebSocket frame that carries the text.
+    pub fn frame(&self) -> Bytes {
+        self.frame.clone()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.frame[self.at..]
+    }
+
+    pub fn as_str(&self) -> &str {
+        // Written by formatting and by serde_json, which write UTF-8.
+        std::str::from_utf8(self.bytes()).unwrap_or_default()
+    }
 }
 
 impl Frame {
@@ -41,7 +92,7 @@ impl Frame {
         let native = around(format_args!(r#"{{"event":"{name}","data":"#), data, "}");
         Self(Arc::new(Encoded::Event {
             name,
-            native: native.into(),
+            native,
             data_at: HEAD.len() + name.len(),
             socket_io: OnceLock::new(),
             packet: OnceLock::new(),
@@ -53,11 +104,11 @@ impl Frame {
         Self(Arc::new(match id {
             RequestId::Native(id) => {
                 let head = format_args!(r#"{{"event":"ack","id":{id},"data":"#);
-                Encoded::Native(around(head, result, "}").into())
+                Encoded::Native(around(head, result, "}"))
             }
             RequestId::SocketIo(id) => {
                 let head = format_args!(r#"43{id}[{{"ok":true,"data":"#);
-                Encoded::SocketIo(around(head, result, "}]").into())
+                Encoded::SocketIo(around(head, result, "}]"))
             }
         }))
     }
@@ -68,18 +119,21 @@ impl Frame {
             None => return Self::event("error", error),
             Some(RequestId::Native(id)) => {
                 let head = format_args!(r#"{{"event":"error","id":{id},"data":"#);
-                Encoded::Native(around(head, error, "}").into())
+                Encoded::Native(around(head, error, "}"))
             }
             Some(RequestId::SocketIo(id)) => {
                 let head = format_args!(r#"43{id}[{{"ok":false,"error":"#);
-                Encoded::SocketIo(around(head, error, "}]").into())
+                Encoded::SocketIo(around(head, error, "}]"))
             }
         }))
     }
 
     /// A Socket.IO packet as it is.
     pub fn socket_io_packet(packet: &str) -> Self {
-        Self(Arc::new(Encoded::SocketIo(format!("4{packet}").into())))
+        Self(Arc::new(Encoded::SocketIo(Text::written(|bytes| {
+            bytes.push(b'4');
+            bytes.extend_from_slice(packet.as_bytes());
+        }))))
     }
 
     /// A human-readable `status`.
@@ -90,8 +144,8 @@ impl Frame {
     /// Bytes of the text, near enough the same at both doors.
     pub fn len(&self) -> usize {
         match &*self.0 {
-            Encoded::Event { native, .. } | Encoded::Native(native) => native.len(),
-            Encoded::SocketIo(packet) => packet.len(),
+            Encoded::Event { native, .. } | Encoded::Native(native) => native.bytes().len(),
+            Encoded::SocketIo(packet) => packet.bytes().len(),
         }
     }
 
@@ -100,7 +154,7 @@ impl Frame {
     }
 
     /// The text for a native device; `None` for an answer to a Socket.IO device.
-    pub fn native(&self) -> Option<Utf8Bytes> {
+    pub fn native(&self) -> Option<Text> {
         match &*self.0 {
             Encoded::Event { native, .. } | Encoded::Native(native) => Some(native.clone()),
             Encoded::SocketIo(_) => None,
@@ -108,7 +162,7 @@ impl Frame {
     }
 
     /// The Engine.IO message for a Socket.IO device; `None` for an answer to a native device.
-    pub fn socket_io(&self) -> Option<Utf8Bytes> {
+    pub fn socket_io(&self) -> Option<Text> {
         match &*self.0 {
             Encoded::Event {
                 name,
@@ -117,8 +171,15 @@ impl Frame {
                 socket_io,
                 ..
             } => {
-                let text =
-                    || format!("42[\"{name}\",{}]", &native[*data_at..native.len() - 1]).into();
+                let text = || {
+                    let native = native.bytes();
+                    Text::written(|bytes| {
+                        let data = &native[*data_at..native.len() - 1];
+                        for part in [b"42[\"", name.as_bytes(), b"\",", data, b"]"] {
+                            bytes.extend_from_slice(part);
+                        }
+                    })
+                };
                 Some(socket_io.get_or_init(text).clone())
             }
             Encoded::Native(_) => None,
@@ -129,7 +190,7 @@ impl Frame {
     /// The Socket.IO packet alone, for a transport that makes an Engine.IO message of it.
     pub fn packet(&self) -> Option<Str> {
         let text = self.socket_io()?;
-        let packet = || Str::copy_from_slice(&text[1..]);
+        let packet = || Str::copy_from_slice(&text.as_str()[1..]);
         Some(match &*self.0 {
             Encoded::Event { packet: shared, .. } => shared.get_or_init(packet).clone(),
             Encoded::Native(_) | Encoded::SocketIo(_) => packet(),
@@ -148,18 +209,18 @@ impl fmt::Debug for Frame {
 const USUAL_BYTES: usize = 512;
 
 /// `head`, the value as JSON, `tail`: written into one buffer.
-fn around(head: std::fmt::Arguments<'_>, value: &impl Serialize, tail: &str) -> String {
-    let mut text = Vec::with_capacity(USUAL_BYTES);
-    // Writing to memory does not fail, nor do our own types: string keys, no maps that could.
-    let written = text
-        .write_fmt(head)
-        .map_err(serde_json::Error::io)
-        .and_then(|()| serde_json::to_writer(&mut text, value));
-    if let Err(error) = written {
-        log::error!("an event could not be encoded: {error}");
-    }
-    text.extend_from_slice(tail.as_bytes());
-    String::from_utf8(text).unwrap_or_default()
+fn around(head: std::fmt::Arguments<'_>, value: &impl Serialize, tail: &str) -> Text {
+    Text::written(|bytes| {
+        // Writing to memory does not fail, nor do our own types: string keys, no maps that could.
+        let written = bytes
+            .write_fmt(head)
+            .map_err(serde_json::Error::io)
+            .and_then(|()| serde_json::to_writer(&mut *bytes, value));
+        if let Err(error) = written {
+            log::error!("an event could not be encoded: {error}");
+        }
+        bytes.extend_from_slice(tail.as_bytes());
+    })
 }
 
 /// What a request that wants an answer is known by.

@@ -1,0 +1,308 @@
+//! A device's TCP connection, to which more than one may write: whole WebSocket frames, one behind the other.
+//!
+//! The reader's WebSocket stream answers pings and closes by itself; everything else is written by whoever has something
+//! for the device. What the socket does not take at once stays here, ahead of all that comes later.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// Frames that go out in one write, at most.
+const AT_ONCE: usize = 128;
+
+/// Room for so many frames is kept while there are none.
+const KEPT_FRAMES: usize = 4;
+
+/// The writing half.
+pub(super) struct Pipe {
+    socket: OwnedWriteHalf,
+    rest: Mutex<Rest>,
+}
+
+/// What is still to be written, and before all else.
+#[derive(Default)]
+pub(super) struct Rest(VecDeque<Bytes>);
+
+impl Rest {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn extend(&mut self, frames: impl IntoIterator<Item = Bytes>) {
+        self.0.extend(frames);
+    }
+
+    /// Gives `write` as much as it takes now, frame by frame in their order. True if that is all.
+    fn write(&mut self, write: impl Fn(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<bool> {
+        while let Some(first) = self.0.front() {
+            let written = match self.0.len() {
+                1 => write(&[IoSlice::new(first)]),
+                len => {
+                    let mut slices = [IoSlice::new(&[]); AT_ONCE];
+                    for (slice, frame) in slices.iter_mut().zip(&self.0) {
+                        *slice = IoSlice::new(frame);
+                    }
+                    write(&slices[..len.min(AT_ONCE)])
+                }
+            };
+            match written {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(first) = self.0.front_mut() {
+            if written < first.len() {
+                return first.advance(written);
+            }
+            written -= first.len();
+            self.0.pop_front();
+        }
+        if self.0.capacity() > KEPT_FRAMES {
+            // A burst leaves a large buffer behind: thousands of idle connections must not keep theirs.
+            self.0 = VecDeque::new();
+        }
+    }
+}
+
+impl Pipe {
+    /// Nobody else writes while this is held.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Rest> {
+        // Nothing in here panics half-way through a change.
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes as much as the socket takes now. True if that is all.
+    pub(super) fn write(&self, rest: &mut Rest) -> io::Result<bool> {
+        rest.write(|slices| match slices {
+            [only] => self.socket.try_write(only),
+            several => self.socket.try_write_vectored(several),
+        })
+    }
+
+    /// Resolves when the socket may take more, or is gone.
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        self.socket.writable().await
+    }
+
+    fn poll_written(&self, cx: &mut Context<'_>, rest: &mut Rest) -> Poll<io::Result<()>> {
+        while !self.write(rest)? {
+            ready!(self.socket.as_ref().poll_write_ready(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Both halves, for a WebSocket stream.
+pub(super) struct Line {
+    read: OwnedReadHalf,
+    pub(super) pipe: Arc<Pipe>,
+}
+
+impl Line {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        let (read, socket) = stream.into_split();
+        let rest = Mutex::default();
+        Self {
+            read,
+            pipe: Arc::new(Pipe { socket, rest }),
+        }
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.read).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Line {
+    /// Takes all or nothing: the WebSocket stream gives whole frames, which nobody may come between.
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        frames: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut rest = self.pipe.lock();
+        ready!(self.pipe.poll_written(cx, &mut rest))?;
+        rest.extend([Bytes::copy_from_slice(frames)]);
+        Poll::Ready(Ok(frames.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pipe.poll_written(cx, &mut self.pipe.lock())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::cell::RefCell;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Takes so many bytes at each write and so many writes, then nothing more for now.
+    struct Socket {
+        bytes_each: usize,
+        writes_left: RefCell<usize>,
+        taken: RefCell<Vec<u8>>,
+        writes: RefCell<usize>,
+    }
+
+    impl Socket {
+        fn taking(bytes_each: usize, writes: usize) -> Self {
+            Self {
+                bytes_each,
+                writes_left: RefCell::new(writes),
+                taken: RefCell::default(),
+                writes: RefCell::default(),
+            }
+        }
+
+        fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut left = self.writes_left.borrow_mut();
+            if *left == 0 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            *left -= 1;
+            *self.writes.borrow_mut() += 1;
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            let len = all.len().min(self.bytes_each);
+            self.taken.borrow_mut().extend(&all[..len]);
+            Ok(len)
+        }
+    }
+
+    fn frames(count: usize) -> Vec<Bytes> {
+        (0..count)
+            .map(|number| Bytes::from(format!("<{number}>")))
+            .collect()
+    }
+
+    #[test]
+    fn what_waits_is_one_write() {
+        let socket = Socket::taking(usize::MAX, usize::MAX);
+        let mut rest = Rest::default();
+        rest.extend(frames(AT_ONCE));
+        assert!(rest.write(|slices| socket.write(slices)).unwrap());
+        assert_eq!(*socket.writes.borrow(), 1);
+        assert_eq!(*socket.taken.borrow(), frames(AT_ONCE).concat());
+        // More than that in as few as can be
+        rest.extend(frames(2 * AT_ONCE + 1));
+        assert!(rest.write(|slices| socket.write(slices)).unwrap());
+        assert_eq!(*socket.writes.borrow(), 1 + 3);
+    }
+
+    #[test]
+    fn a_full_socket_goes_on_where_it_stopped() {
+        // However little it takes at once, in the midst of frames too
+        for bytes_each in 1..12 {
+            let socket = Socket::taking(bytes_each, 5);
+            let mut rest = Rest::default();
+            rest.extend(frames(20));
+            assert!(!rest.write(|slices| socket.write(slices)).unwrap());
+            rest.extend(frames(3));
+            *socket.writes_left.borrow_mut() = usize::MAX;
+            assert!(rest.write(|slices| socket.write(slices)).unwrap());
+            assert_eq!(
+                *socket.taken.borrow(),
+                [frames(20), frames(3)].concat().concat(),
+                "{bytes_each} bytes at once"
+            );
+        }
+    }
+
+    #[test]
+    fn no_large_buffer_is_kept() {
+        let socket = Socket::taking(usize::MAX, usize::MAX);
+        let mut rest = Rest::default();
+        rest.extend(frames(1000));
+        assert!(rest.write(|slices| socket.write(slices)).unwrap());
+        assert!(rest.0.capacity() <= KEPT_FRAMES);
+    }
+
+    #[tokio::test]
+    async fn two_writers_do_not_come_between_each_others_frames() {
+        const COUNT: usize = 20_000;
+        const LINE_BYTES: usize = 500;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (mut far, _) = listener.accept().await.unwrap();
+        let mut line = Line::new(near.unwrap());
+        let pipe = line.pipe.clone();
+        // Given a WebSocket stream and somebody else who write the same line, while the peer reads slowly
+        let through_stream = async {
+            for number in 0..COUNT {
+                line.write_all(format!("a{number:0LINE_BYTES$}\n").as_bytes())
+                    .await
+                    .unwrap();
+                line.flush().await.unwrap();
+            }
+        };
+        let write = |line: String| {
+            let mut rest = pipe.lock();
+            rest.extend((!line.is_empty()).then(|| Bytes::from(line)));
+            pipe.write(&mut rest).unwrap()
+        };
+        let directly = async {
+            for number in 0..COUNT {
+                match write(format!("b{number:0LINE_BYTES$}\n")) {
+                    true => tokio::task::yield_now().await,
+                    false => pipe.writable().await.unwrap(),
+                }
+            }
+            while !write(String::new()) {
+                pipe.writable().await.unwrap();
+            }
+        };
+        let reading = async {
+            let mut all = Vec::new();
+            let mut lines = 0;
+            let mut buffer = vec![0; 256 * 1024];
+            while lines < 2 * COUNT {
+                // Slower than they write: what the kernel holds is full after a while.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let len = far.read(&mut buffer).await.unwrap();
+                lines += buffer[..len].iter().filter(|byte| **byte == b'\n').count();
+                all.extend_from_slice(&buffer[..len]);
+            }
+            String::from_utf8(all).unwrap()
+        };
+        let ((), (), text) = tokio::join!(through_stream, directly, reading);
+        // Then each line came whole, and those of each writer in their order
+        for writer in ["a", "b"] {
+            let of_writer: Vec<&str> = text
+                .lines()
+                .filter(|line| line.starts_with(writer))
+                .collect();
+            let expected: Vec<String> = (0..COUNT)
+                .map(|number| format!("{writer}{number:0LINE_BYTES$}"))
+                .collect();
+            assert_eq!(of_writer, expected);
+        }
+    }
+}
