@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use chat_server::cli::healthcheck::run_healthcheck;
@@ -69,7 +70,9 @@ fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     pretty_env_logger::formatted_builder()
         .parse_filters(&config::log_filter())
         .init();
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.worker_threads_on(cores))
         .enable_all()
         .build()?;
     Ok(runtime.block_on(chat_server::serve(config))?)

@@ -29,6 +29,7 @@ impl Config {
             (s::METRICS_ADDR.name, describe_address(self.metrics_address)),
             (s::CORS_ORIGINS.name, describe_origins(&self.origins)),
             (s::DEV_OPEN.name, flag(self.dev_open)),
+            (s::WORKER_THREADS.name, self.worker_threads.to_string()),
         ];
         values.extend(describe_redis(&self.redis));
         let lua_dir = self.lua_dir.as_deref();

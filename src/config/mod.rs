@@ -37,10 +37,12 @@ pub struct Config {
     pub port: u16,
     /// Whether the chat client for browsers is served.
     pub web_client: bool,
-    /// In development: allow what only developers may also where `host` is not loopback.
     /// Where `/metrics` is told; `None` for the clients' port.
     pub metrics_address: Option<SocketAddr>,
+    /// In development: allow what only developers may also where `host` is not loopback.
     pub dev_open: bool,
+    /// Threads that serve clients; 0 for as many as suit the machine.
+    pub worker_threads: usize,
     /// Which web pages may use the server from a browser.
     pub origins: AllowedOrigins,
     /// How Redis is reached or run.
@@ -350,6 +352,19 @@ impl Config {
         }
     }
 
+    /// Threads that serve clients, on a machine with so many cores.
+    ///
+    /// Redis keeps a core busy when the server is: where both are on one machine it has one of its own.
+    #[must_use]
+    pub fn worker_threads_on(&self, cores: usize) -> usize {
+        let beside_redis = self.redis.url.as_deref().is_none_or(redis_url::is_local);
+        match self.worker_threads {
+            0 if beside_redis => cores.saturating_sub(1).max(1),
+            0 => cores,
+            given => given,
+        }
+    }
+
     /// Reads all settings from `lookup`, which stands for the environment.
     ///
     /// # Errors
@@ -365,6 +380,7 @@ impl Config {
             web_client: read_web_client(&mut reader, environment),
             metrics_address: reader.parsed(&s::METRICS_ADDR, |text| text.parse().ok()),
             dev_open: reader.flag(&s::DEV_OPEN),
+            worker_threads: reader.count(&s::WORKER_THREADS),
             origins: read_origins(&mut reader, environment),
             redis: read_redis(&mut reader),
             lua_dir: read_lua_dir(&mut reader),

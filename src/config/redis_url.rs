@@ -1,6 +1,7 @@
 //! The address of a Redis: what is accepted, and how it is shown without its password.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 /// The driver parses the address, so that what passes here is what it can use.
 pub(super) fn check(text: &str) -> Result<(), String> {
@@ -19,6 +20,20 @@ pub(super) fn check(text: &str) -> Result<(), String> {
         return Err("it names a database other than 0".to_owned());
     }
     Ok(())
+}
+
+/// Whether it is the address of a Redis on this machine: a socket's, or one of loopback's.
+pub(super) fn is_local(text: &str) -> bool {
+    let Some(url) = redis::parse_redis_url(text) else {
+        return false;
+    };
+    match url.host_str() {
+        None | Some("" | "localhost") => true,
+        Some(host) => host
+            .trim_matches(['[', ']'])
+            .parse()
+            .is_ok_and(|host: IpAddr| host.is_loopback()),
+    }
 }
 
 /// An address of a Redis without its password. What can't be parsed is not shown at all.

@@ -97,6 +97,7 @@ pub const GROUPS: &[Group] = &[
             METRICS_ADDR,
             CORS_ORIGINS,
             DEV_OPEN,
+            WORKER_THREADS,
             RUST_LOG,
         ],
     },
@@ -240,6 +241,14 @@ pub(super) const DEV_OPEN: Setting = flag(
     "DEV_OPEN",
     "In development: let clients reset all chats, and get a token for any name, also where\n\
      HOST is not a loopback address. Production never allows it.",
+);
+pub(super) const WORKER_THREADS: Setting = number(
+    "WORKER_THREADS",
+    "threads",
+    0,
+    (0, 1024),
+    "Threads that serve clients. 0: one for each core, but for one that is left to Redis where\n\
+     Redis is on this machine.",
 );
 pub(super) const CORS_ORIGINS: Setting = text(
     "CORS_ORIGINS",

@@ -483,3 +483,38 @@ fn the_readme_lists_every_setting_with_its_default() {
         .collect();
     assert_eq!(rows, expected);
 }
+
+#[test]
+fn a_core_is_left_to_a_redis_on_the_same_machine() {
+    let threads = |variables: &[(&str, &str)], cores| {
+        let variables = [&[("JWT_SECRET", SECRET)], variables].concat();
+        configure(&variables).unwrap().worker_threads_on(cores)
+    };
+    // Its own Redis, or one that is here
+    assert_eq!(threads(&[], 8), 7);
+    for here in [
+        "redis://localhost:6379",
+        "redis://127.0.0.1",
+        "redis://user:secret@127.0.0.2:7000",
+        "rediss://[::1]:6380",
+        "unix:///run/redis.sock",
+        "redis+unix:///run/redis.sock?pass=secret",
+    ] {
+        let there = [("REDIS_URL", here)];
+        assert_eq!(threads(&there, 8), 7, "{here}");
+        assert_eq!(threads(&there, 2), 1, "{here}");
+        assert_eq!(threads(&there, 1), 1, "{here}");
+    }
+    for elsewhere in [
+        "redis://redis:6379",
+        "redis://10.0.0.5",
+        "rediss://[fd00::1]",
+    ] {
+        let there = [("REDIS_URL", elsewhere)];
+        assert_eq!(threads(&there, 8), 8, "{elsewhere}");
+        assert_eq!(threads(&there, 1), 1, "{elsewhere}");
+    }
+    // What is given counts
+    assert_eq!(threads(&[("WORKER_THREADS", "3")], 8), 3);
+    assert_eq!(threads(&[("WORKER_THREADS", "16")], 8), 16);
+}
