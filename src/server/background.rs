@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::PushInfo;
 use redis::aio::MultiplexedConnection;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ServeError;
 use crate::config::Config;
+use crate::gateway::outlet::write_due;
 use crate::hub::Hub;
 use crate::hub::published::{RoomEvent, RoomGained};
 use crate::metrics::{Metrics, PublishedMetrics};
@@ -200,6 +202,16 @@ impl Background {
             keep_subscribed(keys, interest, heard_on, on_heard, cancel).await;
         });
         current
+    }
+
+    /// The writers to devices, one for each thread that can run one.
+    pub(super) fn keep_writing(&mut self, hub: &Hub) {
+        for _ in 0..Handle::current().metrics().num_workers() {
+            let (cancel, write) = (self.cancel.clone(), write_due(hub.due.clone()));
+            self.spawn(async move {
+                cancel.run_until_cancelled(write).await;
+            });
+        }
     }
 
     /// The task that exchanges the scripts, and what makes it read them again: SIGHUP, in development a changed file.

@@ -19,7 +19,6 @@ use self::operations::Observed;
 use crate::auth::{AuthSetupError, Verifier};
 use crate::chat::Chat;
 use crate::config::{Config, Durability};
-use crate::gateway::outlet::write_due;
 use crate::gateway::readiness::Readiness;
 use crate::gateway::web::Web;
 use crate::gateway::{Gateway, accept};
@@ -201,9 +200,7 @@ pub async fn run(
     let cancel = background.cancel.clone();
     let quiet_room_check = config.chat.quiet_room_check;
     background.spawn(upkeep::run(chat.clone(), quiet_room_check, cancel));
-    for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
-        background.spawn(write_due(hub.due.clone()));
-    }
+    background.keep_writing(&hub);
     let observed = Observed {
         readiness: readiness.clone(),
         confirming,
