@@ -34,6 +34,9 @@ pub(crate) struct Rows {
 struct Scale {
     secs: u64,
     warmup_secs: u64,
+    /// What is compared with the relay is measured so often, and so long each time.
+    turns: usize,
+    turn_secs: u64,
     crowd: usize,
     idle_secs: u64,
     fanout: usize,
@@ -46,6 +49,8 @@ struct Scale {
 const FULL: Scale = Scale {
     secs: 10,
     warmup_secs: 2,
+    turns: 3,
+    turn_secs: 5,
     crowd: 10_000,
     idle_secs: 30,
     fanout: 1000,
@@ -57,6 +62,8 @@ const FULL: Scale = Scale {
 const QUICK: Scale = Scale {
     secs: 2,
     warmup_secs: 1,
+    turns: 1,
+    turn_secs: 2,
     crowd: 500,
     idle_secs: 2,
     fanout: 100,
@@ -65,6 +72,21 @@ const QUICK: Scale = Scale {
     large_room: 200,
     history: 2000,
 };
+
+/// The same work in three ways.
+struct Compared {
+    socketio: Figures,
+    native: Figures,
+    /// Where Node is there.
+    relay: Option<Figures>,
+}
+
+/// The run in the middle, by its sends.
+fn middle(mut runs: Vec<Figures>) -> Option<Figures> {
+    runs.sort_by(|one, other| one.sends_per_sec.total_cmp(&other.sends_per_sec));
+    let at = runs.len() / 2;
+    (at < runs.len()).then(|| runs.swap_remove(at))
+}
 
 /// A figure, and what there is to reach.
 struct Bound {
@@ -201,10 +223,36 @@ impl Table {
         }
     }
 
+    /// The same work at both doors and with the relay, in turn, so that all have the same machine: of each the run in
+    /// the middle.
+    fn compare(&self, rooms: usize, members: usize, with_relay: bool) -> Result<Compared, Error> {
+        let mut runs = [Door::Socketio, Door::Native, Door::Relay].map(|door| (door, Vec::new()));
+        for _ in 0..self.scale.turns {
+            for (door, figures) in &mut runs {
+                if *door != Door::Relay || with_relay {
+                    let work = Work {
+                        secs: self.scale.turn_secs,
+                        ..self.work(rooms, members, *door)
+                    };
+                    figures.push(self.load(&work, false)?);
+                }
+            }
+        }
+        let [socketio, native, relay] = runs.map(|(_, figures)| middle(figures));
+        let none = || Error::Stuck("no run".to_owned());
+        Ok(Compared {
+            socketio: socketio.ok_or_else(none)?,
+            native: native.ok_or_else(none)?,
+            relay,
+        })
+    }
+
     fn small_rooms(&mut self, with_relay: bool) -> Result<(), Error> {
-        let run = |door| self.load(&self.work(50, 2, door), false);
-        let (socketio, native) = (run(Door::Socketio)?, run(Door::Native)?);
-        let relay = with_relay.then(|| run(Door::Relay)).transpose()?;
+        let Compared {
+            socketio,
+            native,
+            relay,
+        } = self.compare(50, 2, with_relay)?;
         let what = "50 rooms x 2, window 1";
         if let Some(relay) = &relay {
             self.plain_row(format!("{what}: relay"), sends(relay));
@@ -233,9 +281,11 @@ impl Table {
     }
 
     fn large_fanout(&mut self, with_relay: bool) -> Result<(), Error> {
-        let run = |door| self.load(&self.work(2, 50, door), false);
-        let (socketio, native) = (run(Door::Socketio)?, run(Door::Native)?);
-        let relay = with_relay.then(|| run(Door::Relay)).transpose()?;
+        let Compared {
+            socketio,
+            native,
+            relay,
+        } = self.compare(2, 50, with_relay)?;
         let what = "2 rooms x 50, window 1";
         if let Some(relay) = &relay {
             self.plain_row(format!("{what}: relay"), deliveries(relay));

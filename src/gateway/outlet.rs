@@ -82,6 +82,8 @@ impl Outlet {
     pub(super) async fn answering(&self, answer: impl Future<Output = ()>) {
         self.device.set_answering(true);
         answer.await;
+        // What Redis published with the answer comes over another connection, often a moment later: one write for both.
+        tokio::task::yield_now().await;
         self.device.set_answering(false);
         self.flush_or_wake();
     }
