@@ -253,6 +253,11 @@ impl Clients {
                     self.first_error.get_or_insert_with(words);
                 }
                 incoming => {
+                    if incoming == Incoming::Served && self.door == Door::Native {
+                        // A client that has said nothing yet is acknowledged packet by packet by its kernel, which costs
+                        // both ends. Those of Socket.IO have joined; this is as much (RFC 6455, 5.5.3).
+                        websocket::put_pong(&mut device.out, b"");
+                    }
                     let mut outbox = Outbox {
                         door: self.door,
                         out: &mut device.out,

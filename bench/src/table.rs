@@ -49,8 +49,8 @@ struct Scale {
 const FULL: Scale = Scale {
     secs: 10,
     warmup_secs: 2,
-    turns: 3,
-    turn_secs: 5,
+    turns: 5,
+    turn_secs: 3,
     crowd: 10_000,
     idle_secs: 30,
     fanout: 1000,
@@ -81,11 +81,22 @@ struct Compared {
     relay: Option<Figures>,
 }
 
-/// The run in the middle, by its sends.
+/// The run in the middle by its sends, with the p99 and the cost that are in the middle of theirs.
 fn middle(mut runs: Vec<Figures>) -> Option<Figures> {
+    let middle_of = |figure: fn(&Figures) -> f64| {
+        let mut all: Vec<f64> = runs.iter().map(figure).collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied()
+    };
+    let p99_ms = middle_of(|run| run.delivery.p99_ms)?;
+    let cost = middle_of(|run| run.server.map_or(0.0, |usage| usage.cpu_us_per_delivery))?;
     runs.sort_by(|one, other| one.sends_per_sec.total_cmp(&other.sends_per_sec));
-    let at = runs.len() / 2;
-    (at < runs.len()).then(|| runs.swap_remove(at))
+    let mut middle = runs.swap_remove(runs.len() / 2);
+    middle.delivery.p99_ms = p99_ms;
+    if let Some(usage) = &mut middle.server {
+        usage.cpu_us_per_delivery = cost;
+    }
+    Some(middle)
 }
 
 /// A figure, and what there is to reach.
@@ -223,8 +234,8 @@ impl Table {
         }
     }
 
-    /// The same work at both doors and with the relay, in turn, so that all have the same machine: of each the run in
-    /// the middle.
+    /// The same work at both doors and with the relay, in turn, so that all have the same machine: of each figure the
+    /// one in the middle.
     fn compare(&self, rooms: usize, members: usize, with_relay: bool) -> Result<Compared, Error> {
         let mut runs = [Door::Socketio, Door::Native, Door::Relay].map(|door| (door, Vec::new()));
         for _ in 0..self.scale.turns {
