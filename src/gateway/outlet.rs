@@ -52,19 +52,22 @@ impl Outlet {
         outlet
     }
 
-    /// Writes what waits, as far as the socket takes it now.
+    /// Writes what waits, as far as the socket takes it now. What comes meanwhile is due again.
     pub(super) fn flush(&self) -> Flushed {
         let mut rest = self.pipe.lock();
-        loop {
-            match self.pipe.write(&mut rest) {
-                Ok(true) => {}
-                Ok(false) => return Flushed::Stuck,
-                Err(_) => return Flushed::Broken,
-            }
-            let close = self.take(&mut rest);
-            if rest.is_empty() || close == Some(Close::TooSlow) {
-                return close.map_or(Flushed::All, Flushed::Last);
-            }
+        match self.pipe.write(&mut rest) {
+            Ok(true) => {}
+            Ok(false) => return Flushed::Stuck,
+            Err(_) => return Flushed::Broken,
+        }
+        let close = self.take(&mut rest);
+        if close == Some(Close::TooSlow) {
+            return Flushed::Last(Close::TooSlow);
+        }
+        match self.pipe.write(&mut rest) {
+            Ok(true) => close.map_or(Flushed::All, Flushed::Last),
+            Ok(false) => Flushed::Stuck,
+            Err(_) => Flushed::Broken,
         }
     }
 

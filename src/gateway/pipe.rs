@@ -31,10 +31,6 @@ pub(super) struct Pipe {
 pub(super) struct Rest(VecDeque<Bytes>);
 
 impl Rest {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn extend(&mut self, frames: impl IntoIterator<Item = Bytes>) {
         self.0.extend(frames);
     }

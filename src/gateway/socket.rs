@@ -1,4 +1,4 @@
-//! One device's WebSocket: reads requests, writes what the device's queue holds, finds peers that are gone.
+//! One device's WebSocket: reads requests, writes what only its own task can (`outlet`), finds peers that are gone.
 
 use std::io;
 use std::pin::pin;
@@ -32,7 +32,7 @@ use crate::protocol::request::Request;
 /// Of what is read at once. Thousands of idle sockets must not keep large buffers; and each look at the socket clears
 /// this much. Longer messages get a buffer of their own length.
 const READ_BYTES: usize = 512;
-/// Waits to be written before it is written in the midst of a batch.
+/// Of what the WebSocket stream writes itself so much may wait before it is written.
 const WRITE_BYTES: usize = 16 * 1024;
 /// Messages of one device that are stored in one round trip, at most: Redis does nothing else meanwhile.
 const IN_A_ROW: usize = 16;
