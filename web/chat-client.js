@@ -388,7 +388,8 @@ export class ChatClient extends EventTarget {
   #takeList(entries) {
     this.rooms = entries;
     const known = new Set(entries.map((entry) => entry.roomId));
-    for (const roomId of this.#timelines.keys()) {
+    const asked = this.#entering().map(({ data }) => data.roomId);
+    for (const roomId of new Set([...this.#timelines.keys(), ...asked])) {
       if (!known.has(roomId)) this.#forget(roomId);
     }
     this.#tell("rooms");
@@ -461,8 +462,13 @@ export class ChatClient extends EventTarget {
 
   /** The messages of the room that is being entered: they come before the ack, and requests are answered in their order. */
   #takeHistory(messages) {
-    const entering = [...this.#waiting.values()].find(({ event }) => event === "enterChat");
-    if (entering) this.#takeNewest(entering.data.roomId, messages);
+    const [entering] = this.#entering();
+    if (entering && !entering.outdated) this.#takeNewest(entering.data.roomId, messages);
+  }
+
+  /** The requests to enter a room that are not answered yet. */
+  #entering() {
+    return [...this.#waiting.values()].filter(({ event }) => event === "enterChat");
   }
 
   #takeError(error) {
@@ -585,6 +591,8 @@ export class ChatClient extends EventTarget {
   #forget(roomId) {
     this.#timelines.delete(roomId);
     this.#reads.delete(roomId);
+    // What was asked for before may be answered with what is no more.
+    for (const request of this.#entering()) request.outdated ||= request.data.roomId === roomId;
     for (const { state, clientMessageId } of this.outgoing(roomId)) {
       if (state === "sent") this.#outbox.delete(clientMessageId);
     }

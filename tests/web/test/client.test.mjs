@@ -221,6 +221,35 @@ story("a room that vanishes while the client asks for it by itself is no problem
   }
 });
 
+story("a history that comes after its room is gone is not kept", async (stage) => {
+  const server = await stage.server();
+  const alice = await stage.client(server, "alice");
+  // As it may be: what was read before a reset arrives behind the list of after it
+  class LateHistory extends WebSocket {
+    #held = [];
+    set onmessage(receive) {
+      super.onmessage = (frame) => {
+        const { event } = JSON.parse(frame.data);
+        if (event === "chatHistory" || this.#held.length) this.#held.push(frame);
+        if (event === "chatList" && this.#held.length) [this.#held.pop(), ...this.#held.splice(0)].forEach(receive);
+        else if (!this.#held.length) receive(frame);
+      };
+    }
+  }
+  const bob = await stage.client(server, "bob", { WebSocket: LateHistory });
+  const { roomId } = await alice.openRoom(["bob"]);
+  await alice.send(roomId, "gone");
+  await until(bob, "the message", () => bob.room(roomId)?.seq === 1);
+  const read = told(alice, "frame", ({ text }) => text.includes("messageRead"));
+  const entered = bob.enter(roomId);
+  await read;
+  await alice.request("resetRedisForDevelopment");
+  await entered;
+  assert.deepEqual(bob.rooms, []);
+  assert.deepEqual(bob.timeline(roomId), { messages: [], hasOlder: false });
+  assert.deepEqual(bob.problems, []);
+});
+
 story("a send whose outcome is not known is safe to repeat", async (stage) => {
   const server = await stage.server({ REDIS_CALL_TIMEOUT_MS: "300" });
   const alice = await stage.client(server, "alice");
