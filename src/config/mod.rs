@@ -6,6 +6,7 @@
 mod describe;
 pub mod example;
 mod reader;
+mod reading;
 mod redis_url;
 pub mod settings;
 mod sources;
@@ -13,13 +14,11 @@ mod sources;
 mod tests;
 
 use std::ffi::OsString;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::auth;
-use reader::Reader;
+use reading::environment_of;
 use settings as s;
 use sources::{NODE_ENV, Sources};
 
@@ -237,24 +236,8 @@ pub fn load() -> Result<Config, ConfigErrors> {
 /// Bad values among them, and a file that cannot be read or parsed.
 pub fn load_for_operator() -> Result<OperatorConfig, ConfigErrors> {
     let sources = open_sources();
-    let lookup = |name: &str| sources.get(name);
-    let mut reader = Reader::new(&lookup);
-    reader.problems = sources.problems.clone();
-    read_environment(&mut reader);
-    let config = OperatorConfig {
-        redis: read_redis(&mut reader),
-        lua_dir: read_lua_dir(&mut reader),
-        limits: read_limits(&mut reader),
-        chat: read_chat(&mut reader),
-    };
-    let problems = reader.problems;
-    if problems.is_empty() {
-        return Ok(config);
-    }
-    Err(ConfigErrors {
-        problems,
-        origin: origin(&sources),
-    })
+    let outcome = OperatorConfig::from_lookup(&|name| sources.get(name));
+    checked(outcome, &sources)
 }
 
 /// Who uses this process: `USER` or `LOGNAME`.
@@ -297,8 +280,14 @@ fn open_sources() -> Sources {
 }
 
 fn load_from(sources: &Sources) -> Result<Config, ConfigErrors> {
+    let outcome = Config::from_lookup(&|name| sources.get(name));
+    checked(outcome, sources)
+}
+
+/// With what is wrong with the file, before what is wrong with the values.
+fn checked<T>(outcome: Result<T, ConfigErrors>, sources: &Sources) -> Result<T, ConfigErrors> {
     let mut problems = sources.problems.clone();
-    match Config::from_lookup(&|name| sources.get(name)) {
+    match outcome {
         Ok(config) if problems.is_empty() => return Ok(config),
         Ok(_) => {}
         Err(errors) => problems.extend(errors.problems),
@@ -327,21 +316,6 @@ fn origin(sources: &Sources) -> String {
     format!("{environment}; file {}{found}", path.display())
 }
 
-/// The environment that `APP_ENV` or, where that is unset, `NODE_ENV` says; or the name of the
-/// variable and its bad value.
-fn environment_of(lookup: Lookup<'_>) -> Result<Environment, (&'static str, String)> {
-    for name in [s::APP_ENV.name, NODE_ENV] {
-        let value = lookup(name).unwrap_or_default();
-        match value.trim() {
-            "" => {}
-            "dev" | "development" => return Ok(Environment::Development),
-            "prod" | "production" => return Ok(Environment::Production),
-            _ => return Err((name, value)),
-        }
-    }
-    Ok(Environment::Production)
-}
-
 impl Config {
     /// Where programs on this machine find the server: an address that stands for all is none to connect to.
     pub fn own_host(&self) -> IpAddr {
@@ -365,258 +339,11 @@ impl Config {
         }
     }
 
-    /// Reads all settings from `lookup`, which stands for the environment.
-    ///
-    /// # Errors
-    /// All bad values at once.
-    pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigErrors> {
-        let mut reader = Reader::new(lookup);
-        let environment = read_environment(&mut reader);
-        let host = reader.parsed(&s::HOST, |text| text.parse().ok());
-        let config = Self {
-            environment: environment.unwrap_or(Environment::Production),
-            host: host.unwrap_or(IpAddr::from([127, 0, 0, 1])),
-            port: u16::try_from(reader.number(&s::PORT)).unwrap_or_default(),
-            web_client: read_web_client(&mut reader, environment),
-            metrics_address: reader.parsed(&s::METRICS_ADDR, |text| text.parse().ok()),
-            dev_open: reader.flag(&s::DEV_OPEN),
-            worker_threads: reader.count(&s::WORKER_THREADS),
-            origins: read_origins(&mut reader, environment),
-            redis: read_redis(&mut reader),
-            lua_dir: read_lua_dir(&mut reader),
-            auth: read_auth(&mut reader, environment),
-            limits: read_limits(&mut reader),
-            chat: read_chat(&mut reader),
-            timing: read_timing(&mut reader),
-        };
-        if reader.problems.is_empty() {
-            return Ok(config);
-        }
-        Err(ConfigErrors {
-            problems: reader.problems,
-            origin: String::new(),
-        })
-    }
-
     /// Whether clients may do what only developers may: delete all chats, get a token for any name. In development, and
     /// there only where nobody else can reach the server, unless `dev_open` says so.
     #[must_use]
     pub fn serves_developers(&self) -> bool {
         let private = self.host.is_loopback() || self.dev_open;
         self.environment.is_development() && private
-    }
-}
-
-/// On in development, off in production, where nothing is said.
-fn read_web_client(reader: &mut Reader<'_>, environment: Option<Environment>) -> bool {
-    let given = reader.parsed(&s::WEB_CLIENT, reader::flag);
-    given.unwrap_or(environment == Some(Environment::Development))
-}
-
-/// Any page in development, none but the server's own in production, where nothing is said.
-fn read_origins(reader: &mut Reader<'_>, environment: Option<Environment>) -> AllowedOrigins {
-    let given = reader.parsed(&s::CORS_ORIGINS, allowed_origins);
-    given.unwrap_or(match environment {
-        Some(Environment::Development) => AllowedOrigins::Any,
-        _ => AllowedOrigins::List(Vec::new()),
-    })
-}
-
-fn allowed_origins(text: &str) -> Option<AllowedOrigins> {
-    if text == "*" {
-        return Some(AllowedOrigins::Any);
-    }
-    let origin = |part: &str| {
-        let part = part.trim();
-        let (scheme, host) = part.split_once("://")?;
-        let plain = |c: char| c.is_ascii_graphic() && !"/?#@,*".contains(c);
-        let good =
-            ["http", "https"].contains(&scheme) && !host.is_empty() && host.chars().all(plain);
-        good.then(|| part.to_ascii_lowercase())
-    };
-    text.split(',')
-        .map(origin)
-        .collect::<Option<Vec<_>>>()
-        .map(AllowedOrigins::List)
-}
-
-/// `None` where `APP_ENV` is bad: what depends on it can't be judged then.
-fn read_environment(reader: &mut Reader<'_>) -> Option<Environment> {
-    environment_of(&|name| reader.raw(name))
-        .map_err(|(name, value)| {
-            let accepted = s::APP_ENV.accepted();
-            let text = format!("{value:?} is not accepted; give {accepted}");
-            reader.problems.push(Problem::new(name, text));
-        })
-        .ok()
-}
-
-fn read_redis(reader: &mut Reader<'_>) -> RedisConfig {
-    RedisConfig {
-        url: read_redis_url(reader),
-        key_prefix: reader
-            .parsed(&s::KEY_PREFIX, key_prefix)
-            .unwrap_or_default(),
-        data_dir: reader
-            .text(&s::REDIS_DATA_DIR)
-            .map(PathBuf::from)
-            .unwrap_or_default(),
-        runtime_dir: reader.text(&s::REDIS_RUNTIME_DIR).map(PathBuf::from),
-        call_timeout: reader.millis(&s::REDIS_CALL_TIMEOUT_MS),
-        calls_at_once: reader.count(&s::REDIS_CALLS_AT_ONCE),
-        durability: reader
-            .parsed(&s::DURABILITY, durability)
-            .unwrap_or(Durability::Memory),
-    }
-}
-
-fn durability(text: &str) -> Option<Durability> {
-    match text {
-        "memory" => Some(Durability::Memory),
-        "fsync" => Some(Durability::Fsync),
-        _ => {
-            let replicas = text.strip_prefix("replicas:")?.parse().ok()?;
-            (1..=9)
-                .contains(&replicas)
-                .then_some(Durability::Replicas(replicas))
-        }
-    }
-}
-
-fn read_lua_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
-    reader.text(&s::LUA_DIR).map(PathBuf::from)
-}
-
-fn key_prefix(text: &str) -> Option<String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let fits = (1..=32).contains(&text.len()) && text.bytes().all(allowed);
-    fits.then(|| text.to_owned())
-}
-
-fn read_redis_url(reader: &mut Reader<'_>) -> Option<String> {
-    let url = reader.text(&s::REDIS_URL)?;
-    if let Err(reason) = redis_url::check(&url) {
-        let accepted = s::REDIS_URL.accepted();
-        let shown = redis_url::masked(&url);
-        reader.report(
-            &s::REDIS_URL,
-            format!("{shown} is not accepted: {reason}; give {accepted}"),
-        );
-    }
-    Some(url)
-}
-
-fn read_auth(reader: &mut Reader<'_>, environment: Option<Environment>) -> AuthConfig {
-    let claim = |text: &str| (text.len() <= 128).then(|| text.to_owned());
-    AuthConfig {
-        key: read_key(reader, environment),
-        user_claim: reader.parsed(&s::JWT_USER_CLAIM, claim),
-        require_exp: reader.flag(&s::JWT_REQUIRE_EXP),
-        issuer: reader.text(&s::JWT_ISSUER),
-        audience: reader.text(&s::JWT_AUDIENCE),
-        leeway: reader.secs(&s::JWT_LEEWAY_SECS),
-        allow_query_token: reader.flag(&s::ALLOW_QUERY_TOKEN),
-    }
-}
-
-fn read_key(reader: &mut Reader<'_>, environment: Option<Environment>) -> KeySource {
-    match (reader.text(&s::JWT_SECRET), reader.text(&s::JWT_PUBLIC_KEY)) {
-        (Some(secret), None) => {
-            check_secret(reader, &secret, environment);
-            return KeySource::HmacSecret(secret);
-        }
-        (None, Some(key)) => return KeySource::PublicKeyPem(read_public_key(reader, &key)),
-        (Some(_), Some(_)) => {
-            let text = "is set, and so is JWT_PUBLIC_KEY; give one of the two";
-            reader.report(&s::JWT_SECRET, text);
-        }
-        // With a bad APP_ENV no file was read, so it may well be set there.
-        (None, None) if environment.is_none() => {}
-        (None, None) => {
-            let text = "is not set, nor is JWT_PUBLIC_KEY; give one of the two \
-                        (for development: cp .env.example .env.dev, and APP_ENV=dev)";
-            reader.report(&s::JWT_SECRET, text);
-        }
-    }
-    KeySource::HmacSecret(String::new())
-}
-
-fn check_secret(reader: &mut Reader<'_>, secret: &str, environment: Option<Environment>) {
-    if environment != Some(Environment::Production) {
-        return;
-    }
-    let reason = if secret == s::EXAMPLE_SECRET {
-        "is the example's"
-    } else if secret.len() < s::MIN_SECRET_BYTES {
-        "is too short for production"
-    } else {
-        return;
-    };
-    let accepted = s::JWT_SECRET.accepted();
-    reader.report(
-        &s::JWT_SECRET,
-        format!("{reason}; give {accepted} (openssl rand -base64 48)"),
-    );
-}
-
-/// The PEM text, from the value itself or from the file it names.
-fn read_public_key(reader: &mut Reader<'_>, value: &str) -> Vec<u8> {
-    let pem = if value.contains("-----BEGIN") {
-        Ok(value.replace("\\n", "\n").into_bytes())
-    } else {
-        // The value is not shown: it may be a secret that was put in the wrong variable.
-        fs::read(value).map_err(|error| {
-            format!("is neither PEM text nor the path of a file that can be read ({error})")
-        })
-    };
-    let checked = pem.and_then(|pem| match auth::check_public_key(&pem) {
-        Ok(()) => Ok(pem),
-        Err(error) => Err(error.to_string()),
-    });
-    checked.unwrap_or_else(|reason| {
-        let accepted = s::JWT_PUBLIC_KEY.accepted();
-        reader.report(&s::JWT_PUBLIC_KEY, format!("{reason}; give {accepted}"));
-        Vec::new()
-    })
-}
-
-fn read_limits(reader: &mut Reader<'_>) -> Limits {
-    let limits = Limits {
-        max_connections: reader.count(&s::MAX_CONNECTIONS),
-        max_connections_per_user: reader.count(&s::MAX_CONNECTIONS_PER_USER),
-        max_frame_bytes: reader.count(&s::MAX_FRAME_BYTES),
-        max_content_bytes: reader.count(&s::MAX_CONTENT_BYTES),
-        max_participants: reader.count(&s::MAX_PARTICIPANTS),
-        queue_max_frames: reader.count(&s::QUEUE_MAX_FRAMES),
-        queue_max_bytes: reader.count(&s::QUEUE_MAX_BYTES),
-        max_requests_per_sec: reader.count(&s::MAX_REQUESTS_PER_SEC),
-        max_request_burst: reader.count(&s::MAX_REQUEST_BURST),
-        max_requests_waiting: reader.count(&s::MAX_REQUESTS_WAITING),
-    };
-    let (content, frame) = (limits.max_content_bytes, limits.max_frame_bytes);
-    // A refused frame limit reads as 0; it is reported already.
-    if frame > 0 && content > frame {
-        let text = format!("{content} is more than MAX_FRAME_BYTES, {frame}; give at most that");
-        reader.report(&s::MAX_CONTENT_BYTES, text);
-    }
-    limits
-}
-
-fn read_chat(reader: &mut Reader<'_>) -> ChatConfig {
-    ChatConfig {
-        history_max_messages: reader.number(&s::HISTORY_MAX_MESSAGES),
-        dedupe_ttl: reader.secs(&s::DEDUPE_TTL_SECS),
-        viewer_lease: reader.millis(&s::VIEWER_LEASE_MS),
-        list_refresh_interval: reader.millis(&s::LIST_REFRESH_INTERVAL_MS),
-        quiet_room_check: reader.millis(&s::QUIET_ROOM_CHECK_MS),
-    }
-}
-
-fn read_timing(reader: &mut Reader<'_>) -> Timing {
-    Timing {
-        header_timeout: reader.millis(&s::HEADER_TIMEOUT_MS),
-        ping_interval: reader.millis(&s::PING_INTERVAL_MS),
-        ping_timeout: reader.millis(&s::PING_TIMEOUT_MS),
-        shutdown_deadline: reader.millis(&s::SHUTDOWN_DEADLINE_MS),
     }
 }

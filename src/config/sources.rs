@@ -6,7 +6,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Environment, Problem, environment_of, settings};
+use super::reading::environment_of;
+use super::{Environment, Problem, settings};
 
 /// The alias of `APP_ENV` that the replaced server used.
 pub(super) const NODE_ENV: &str = "NODE_ENV";

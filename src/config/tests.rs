@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
 
