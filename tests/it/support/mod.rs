@@ -25,8 +25,9 @@ pub(crate) use self::{
 };
 pub(crate) use serde_json::{Value, json};
 
-/// How long any wait lasts before it fails the test.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long any wait lasts before it fails the test: far above what one takes even on a busy machine, so that only a hang
+/// ends it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Polls `check` until it is true; for conditions that nothing announces.
 pub(crate) async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {

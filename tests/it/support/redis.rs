@@ -1,6 +1,6 @@
 //! A `redis-server` of the test's own.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, process::Stdio};
 
 use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection, cmd};
 use tempfile::TempDir;
@@ -10,7 +10,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{eventually, free_port, server::signal};
+use super::{PATIENCE, eventually, free_port, server::signal};
 
 /// A running `redis-server`, killed on drop. Data lives in a temporary folder.
 pub(crate) struct Redis {
@@ -74,8 +74,7 @@ impl Redis {
             .expect("redis-server must be in PATH");
         self.process = Some(process);
         let client = Client::open(self.url()).expect("a Redis URL");
-        let config =
-            AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
         eventually("the test's redis-server answers", async || {
             client
                 .get_multiplexed_async_connection_with_config(&config)
