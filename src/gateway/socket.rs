@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -44,8 +44,10 @@ pub(super) type Socket = WebSocketStream<Line>;
 /// How a connection ended.
 #[derive(Debug)]
 enum End {
-    /// The peer closed, or is gone.
+    /// The peer hung up, or is gone.
     Gone,
+    /// The peer sent a close frame, which is to be answered.
+    Closed,
     /// The server ends it.
     Device(Close),
     /// The peer broke a rule of WebSocket's: a close code and its reason.
@@ -55,7 +57,7 @@ enum End {
 impl End {
     fn ending(&self) -> Ending {
         match self {
-            Self::Gone => Ending::Client,
+            Self::Gone | Self::Closed => Ending::Client,
             Self::Device(close) => Ending::Server(*close),
             Self::Broken(..) => Ending::Broken,
         }
@@ -138,7 +140,7 @@ async fn run(
     };
     if !matches!(end, End::Gone) {
         // Whoever does not read the goodbye in time goes without.
-        let goodbye = Box::pin(say_goodbye(socket, &outlet, dialect, &end));
+        let goodbye = Box::pin(say_goodbye(socket, outlet, dialect, &end));
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
     end
@@ -202,6 +204,7 @@ fn understand(dialect: Dialect, message: Option<Result<Message, Error>>) -> Step
             Asked::Nothing => Step::Nothing,
             Asked::HangUp => Step::End(End::Gone),
         },
+        Some(Ok(Message::Close(_))) => Step::End(End::Closed),
         Some(Ok(Message::Binary(_))) if dialect.refuses_binary() => {
             Step::End(End::Broken(1003, "only text frames are accepted"))
         }
@@ -280,19 +283,21 @@ async fn guarded(
     }
 }
 
-/// Sends what still waits and the close frame, then waits for the peer's: closing at once would discard what it has
-/// not read yet.
+/// Sends what still waits and the close frame.
 async fn say_goodbye(
     mut socket: Socket,
-    outlet: &Outlet,
+    outlet: Arc<Outlet>,
     dialect: Dialect,
     end: &End,
 ) -> Result<(), Error> {
     while matches!(outlet.flush(), Flushed::Stuck) {
         outlet.pipe.writable().await?;
     }
+    // Nobody writes behind a close frame (RFC 6455, 5.5.1).
+    drop(outlet);
     let (code, reason) = match end {
         End::Gone => return Ok(()),
+        End::Closed => return answer_close(socket).await,
         End::Device(close) => {
             if let Some(word) = dialect.last_word(*close) {
                 socket.feed(word).await?;
@@ -305,6 +310,17 @@ async fn say_goodbye(
         code: code.into(),
         reason: reason.into(),
     };
+    close(socket, frame).await
+}
+
+/// The WebSocket stream has the answer ready when it has read a close frame, and gives it out when it reads on.
+async fn answer_close(mut socket: Socket) -> Result<(), Error> {
+    while socket.next().await.is_some() {}
+    Ok(socket.get_mut().flush().await?)
+}
+
+/// Sends a close frame, then waits for the peer's: closing at once would discard what it has not read yet.
+async fn close(mut socket: Socket, frame: CloseFrame) -> Result<(), Error> {
     socket.close(Some(frame)).await?;
     loop {
         match socket.next().await {

@@ -4,7 +4,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::support::{
     Client, RawSocket, Redis, Server, Value, code, eventually, free_port, http, json,
-    raw::{CLOSE, FIN, PING, PONG, TEXT, close_code},
+    raw::{CLOSE, FIN, PING, PONG, TEXT, close_code, frame},
     server::repository,
     token,
 };
@@ -486,6 +486,37 @@ async fn read_up_to(socket: &mut RawSocket, seq: u64) -> Option<Option<u16>> {
             None => return Some(None),
         }
     }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_answered() {
+    let redis = Redis::start().await;
+    let server = Server::start(&redis).await;
+    let close = 3000_u16.to_be_bytes();
+
+    // Given a client that closes with a code of its own, then it gets that back, and the connection ends
+    let mut idle = RawSocket::connect(&server, "alice").await;
+    idle.read_until("chatList").await;
+    idle.send_frame(FIN | CLOSE, &close).await;
+    assert_eq!(idle.close_code().await, Some(3000));
+    assert_eq!(idle.read_frame().await, None);
+
+    // And one that closes right behind a request gets its answer before that
+    let mut bob = Client::connect_delta(&server, "bob").await;
+    let room = bob.open_room(&["alice"]).await;
+    let mut hasty = RawSocket::connect(&server, "alice").await;
+    hasty.read_until("chatList").await;
+    let message =
+        json!({"event": "sendMessage", "data": {"roomId": room, "content": "bye"}, "id": 1});
+    let both = [
+        frame(FIN | TEXT, message.to_string().as_bytes()),
+        frame(FIN | CLOSE, &close),
+    ];
+    hasty.send_bytes(&both.concat()).await;
+    assert_eq!(hasty.read_until("ack").await["seq"], 1);
+    assert_eq!(hasty.close_code().await, Some(3000));
+    assert_eq!(hasty.read_frame().await, None);
+    assert_eq!(bob.expect("newMessage").await["content"], "bye");
 }
 
 #[tokio::test]
