@@ -333,6 +333,7 @@ impl Keeper {
             self.look_again().await;
         }
         let Some(mut connection) = self.connection() else {
+            log::warn!("a question about scripts is not answered: Redis cannot be used right now");
             return;
         };
         let answer = match serde_json::to_string(&self.report()) {
