@@ -93,9 +93,16 @@ impl Mirror {
     /// Sees that a list from the server says the same.
     #[track_caller]
     pub(crate) fn assert_agrees(&self, list: &Value) {
+        if let Some(difference) = self.difference(list) {
+            panic!("{}: {difference}", self.user);
+        }
+    }
+
+    /// Where a list from the server says something else.
+    pub(crate) fn difference(&self, list: &Value) -> Option<String> {
         for (id, room) in &self.rooms {
             let Some(entry) = find_entry(list, id) else {
-                panic!("{}: room {id} is missing in {list}", self.user);
+                return Some(format!("room {id} is missing in {list}"));
             };
             let read = self.read_seq(id);
             let kept = (room.seq, read, room.seq - read);
@@ -104,18 +111,14 @@ impl Mirror {
                 number(&entry["readSeq"]),
                 number(&entry["unreadCnt"]),
             );
-            assert_eq!(
-                kept, told,
-                "{}: kept (seq, readSeq, unread) in room {id}",
-                self.user
-            );
+            if kept != told {
+                return Some(format!(
+                    "(seq, readSeq, unread) in room {id}: kept {kept:?}, told {told:?}"
+                ));
+            }
         }
-        assert_eq!(
-            self.rooms.len(),
-            list.as_array().expect("a list").len(),
-            "{}",
-            self.user
-        );
+        let (kept, told) = (self.rooms.len(), list.as_array().expect("a list").len());
+        (kept != told).then(|| format!("{kept} rooms were kept, {told} told"))
     }
 }
 
