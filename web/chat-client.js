@@ -447,9 +447,17 @@ export class ChatClient extends EventTarget {
     else {
       this.#settleBy(message);
       this.#tell("message", { message, live: true });
+      this.#enterAfterAll(roomId);
     }
     this.#tell("rooms");
     this.#tell("timeline", { roomId });
+  }
+
+  /** A room on the screen that the server could not let in before (no store, no memory): now it may. */
+  #enterAfterAll(roomId) {
+    const asked = this.#entering().some(({ data }) => data.roomId === roomId);
+    if (roomId !== this.#viewing || asked || this.state !== "ready") return;
+    unlessGone(this.#enter(roomId)).catch((error) => this.#report(error));
   }
 
   #takeRead({ roomId, userId, seq }) {

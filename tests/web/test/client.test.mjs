@@ -252,6 +252,22 @@ story("a history that comes after its room is gone is not kept", async (stage) =
   assert.deepEqual(bob.problems, []);
 });
 
+story("a room that could not be entered is entered with its next message", async (stage) => {
+  const server = await stage.server();
+  const alice = await stage.client(server, "alice");
+  const bob = await stage.client(server, "bob");
+  const { roomId } = await alice.openRoom(["bob"]);
+  await alice.send(roomId, "one");
+  await until(bob, "the message", () => bob.room(roomId)?.seq === 1);
+  // Given a Redis without memory, and then with
+  await stage.redis.run("CONFIG SET maxmemory 1");
+  await assert.rejects(bob.enter(roomId), { code: "UNAVAILABLE" });
+  await stage.redis.run("CONFIG SET maxmemory 0");
+  await alice.send(roomId, "two");
+  await until(bob, "both", () => contents(bob, roomId).join() === "one,two");
+  await until(bob, "nothing unread", () => bob.unread === 0);
+});
+
 story("a send whose outcome is not known is safe to repeat", async (stage) => {
   const server = await stage.server({ REDIS_CALL_TIMEOUT_MS: "300" });
   const alice = await stage.client(server, "alice");
