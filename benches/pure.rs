@@ -16,7 +16,7 @@ use chat_server::protocol::frame::Frame;
 use chat_server::protocol::ids::{MessageId, RoomId, UserId};
 use chat_server::protocol::request::parse_frame;
 use chat_server::protocol::socket_io::{Packet, request};
-use chat_server::store::reply::Position;
+use chat_server::room::Position;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 
 const ROOM: &str = "6e0f5c5e-7a0c-4b52-9c1a-1b2c3d4e5f60";

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chat::{Chat, list};
 use crate::protocol::ids::RoomId;
+use crate::room::Position;
+use crate::room::Topic;
 use crate::store::calls::COMPARE_CHUNK;
-use crate::store::keys::Topic;
-use crate::store::reply::Position;
 
 /// Calls of each kind under way at once: they must not crowd out sends.
 const AT_ONCE: usize = 16;

@@ -7,7 +7,7 @@ use crate::hub::snapshot::Snapshot;
 use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::RoomId;
-use crate::store::reply::Position;
+use crate::room::Position;
 
 /// Sends the latest messages to this device, then its `status` and ack. A former room is left.
 pub async fn handle(

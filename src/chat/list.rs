@@ -11,9 +11,9 @@ use crate::hub::snapshot::Snapshot;
 use crate::protocol::event::{Ack, ChatEntry};
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{RoomId, UserId};
+use crate::room::PositionedEntry;
+use crate::room::Topic;
 use crate::store::calls::LIST_CHUNK;
-use crate::store::keys::Topic;
-use crate::store::reply::PositionedEntry;
 
 /// How long Redis may take to confirm a subscription.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -13,8 +13,8 @@ use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{RoomId, UserId};
 use crate::protocol::request::{ClientEvent, EventName, Request};
+use crate::room::Position;
 use crate::store::calls::NewMessage;
-use crate::store::reply::Position;
 
 /// A connected device. One request at a time: what it sends takes effect in the order it sent it.
 pub struct Session {

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use super::due::{Due, Outlet, Priority};
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
-use crate::store::reply::Position;
+use crate::room::Position;
 
 /// How a device learns that its chat list changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::device::Device;
 use super::published::RoomEvent;
 use crate::protocol::ids::DeviceId;
-use crate::store::reply::Position;
+use crate::room::Position;
 
 /// Events kept before the first snapshot and during a repair; past it they are dropped, which the next `rev` shows.
 const BUFFER_MAX: usize = 1024;

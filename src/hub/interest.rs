@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::store::keys::Topic;
+use crate::room::Topic;
 
 /// Channels wanted and heard.
 #[derive(Default)]

@@ -30,7 +30,7 @@ use crate::metrics::HubMetrics;
 use crate::protocol::event::ChatEntry;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
-use crate::store::keys::Topic;
+use crate::room::Topic;
 
 /// The devices of this server and the rooms that they follow.
 pub struct Hub {

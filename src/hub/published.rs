@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::protocol::event::Message;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
-use crate::store::reply::{Position, RoomFacts};
+use crate::room::{Position, RoomFacts};
 
 /// Something that happened in a room.
 #[derive(Debug, Clone)]

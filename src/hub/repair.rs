@@ -8,9 +8,9 @@ use crate::metrics::Caught;
 use crate::protocol::event::MessageRead;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{MessageId, RoomId};
-use crate::store::calls::Missed;
-use crate::store::keys::Topic;
-use crate::store::reply::{Marks, Page, Position};
+use crate::room::Missed;
+use crate::room::Topic;
+use crate::room::{Marks, Page, Position};
 
 impl Hub {
     /// From this moment every event of the topic arrives; what came before may be missing.

@@ -13,9 +13,9 @@ use super::snapshot::{Snapshot, Stale};
 use crate::protocol::event::Message;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
-use crate::store::calls::Missed;
-use crate::store::keys::Topic;
-use crate::store::reply::{Marks, Page, Position, RoomFacts};
+use crate::room::Missed;
+use crate::room::Topic;
+use crate::room::{Marks, Page, Position, RoomFacts};
 
 const LIMITS: QueueLimits = QueueLimits {
     max_frames: 50,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ::metrics::{Counter, Histogram};
 
 use super::{counter, histogram, label};
-use crate::store::keys::Topic;
+use crate::room::Topic;
 
 /// One connection that is kept open.
 #[derive(Debug, Clone)]

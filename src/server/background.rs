@@ -17,6 +17,7 @@ use crate::gateway::outlet::write_due;
 use crate::hub::Hub;
 use crate::hub::published::{RoomEvent, RoomGained};
 use crate::metrics::{Metrics, PublishedMetrics};
+use crate::room::Topic;
 use crate::scripts::keeper::{Keeper, Order, Orders};
 use crate::scripts::watch::FolderWatch;
 use crate::scripts::wire::Announcement;
@@ -25,7 +26,7 @@ use crate::store::connection::{
     ConnectError, Connector, Current, Keeping, Progress, Pulse, keep_open,
 };
 use crate::store::former::Former;
-use crate::store::keys::{Keys, Topic};
+use crate::store::keys::Keys;
 use crate::store::server_check::{ServerInfo, check_durability, check_server};
 use crate::store::subscriber::{keep_subscribed, published};
 

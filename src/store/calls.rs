@@ -3,12 +3,13 @@
 use redis::{FromRedisValue, ParsingError, Value};
 
 use super::exchange::Repeat;
-use super::keys::{LIST_KEYS, Topic};
-use super::reply::{Page, Position, PositionedEntry, RawPage, chat_entry, message_id};
+use super::keys::LIST_KEYS;
+use super::reply::{RawPage, chat_entry, message_id};
 use super::{CallError, Invocation, Store};
 use crate::error::ChatError;
 use crate::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use crate::protocol::request::Cursor;
+use crate::room::{Missed, Page, Position, PositionedEntry, Topic};
 use crate::scripts::Script;
 
 /// Bytes of content in a page of history, at most.
@@ -73,15 +74,6 @@ pub struct Entered {
 pub struct Marked {
     pub position: Position,
     pub read_seq: u64,
-}
-
-/// What a server missed of a room.
-pub enum Missed {
-    /// There is no such room.
-    Gone,
-    /// What was delivered is not the beginning of what is stored; this is where the room is now.
-    Reset(Position),
-    Page(Page),
 }
 
 impl Store {

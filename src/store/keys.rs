@@ -6,6 +6,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::protocol::ids::{RoomId, UserId};
+use crate::room::Topic;
 
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
@@ -19,17 +20,6 @@ pub const ROOM_KEYS: [&str; 8] = [
 ];
 /// The keys of one room that `get_chat_list` reads.
 pub const LIST_KEYS: [&str; 5] = ["meta", "members", "reads", "messages", "ext"];
-
-/// A channel of Redis pub/sub.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Topic {
-    /// What happens in a room.
-    Room(RoomId),
-    /// What concerns one user: rooms gained.
-    User(UserId),
-    /// What concerns all servers: a reset, a question about scripts.
-    Control,
-}
 
 /// Builds names under one installation's prefix.
 #[derive(Debug, Clone)]

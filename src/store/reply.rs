@@ -1,47 +1,10 @@
 //! What the scripts return, read into types.
 
-use std::sync::Arc;
-
 use redis::{FromRedisValue, ParsingError, Value};
 
-use crate::protocol::event::{ChatEntry, Group, Message};
+use crate::protocol::event::{ChatEntry, Message};
 use crate::protocol::ids::{MessageId, RoomId, UserId};
-
-/// How far a room has come: every change has a number, `rev`; every message one of its own, `seq`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
-    /// Set when the room was made: another epoch is another history.
-    pub epoch: Arc<str>,
-    pub rev: u64,
-    pub seq: u64,
-    /// The newest message, [`MessageId::NONE`] if there is none.
-    pub last_id: MessageId,
-}
-
-/// How far each member has read, in rooms of at most 100 members.
-#[derive(Debug, Clone, Default)]
-pub struct Marks(pub Vec<(UserId, u64)>);
-
-impl Marks {
-    fn read_by(&self, seq: u64) -> Vec<String> {
-        self.0
-            .iter()
-            .filter(|(_, read_seq)| *read_seq >= seq)
-            .map(|(user, _)| user.to_string())
-            .collect()
-    }
-}
-
-/// Messages of a room, oldest first, with the position at which they were read.
-#[derive(Debug, Clone)]
-pub struct Page {
-    pub position: Position,
-    pub has_more: bool,
-    pub messages: Vec<Message>,
-    /// The room has at most 100 members: their markers are listed.
-    pub small: bool,
-    pub marks: Marks,
-}
+use crate::room::{Marks, Page, Position, PositionedEntry, RoomFacts};
 
 type RawMessage = (String, String, String, String, u64);
 
@@ -118,63 +81,6 @@ fn message(room: RoomId, raw: RawMessage, marks: Option<&Marks>) -> Result<Messa
         client_message_id: Some(client_id).filter(|id| !id.is_empty()),
         truncated: false,
     })
-}
-
-/// A chat list entry with the position at which it was read.
-#[derive(Debug, Clone)]
-pub struct PositionedEntry {
-    pub entry: ChatEntry,
-    pub position: Position,
-}
-
-/// What a room is, apart from what happens in it.
-#[derive(Debug, Clone)]
-pub struct RoomFacts {
-    pub is_group: bool,
-    pub name: String,
-    pub member_count: u64,
-    /// Everyone, in rooms of at most 100 members; else none.
-    pub members: Vec<String>,
-}
-
-impl RoomFacts {
-    /// How `user` sees the room at a position, with nothing said about its messages yet.
-    pub fn entry_for(
-        &self,
-        user: &str,
-        room: RoomId,
-        position: &Position,
-        created_at_ms: u64,
-    ) -> ChatEntry {
-        let others: Vec<String> = self
-            .members
-            .iter()
-            .filter(|member| *member != user)
-            .cloned()
-            .collect();
-        let group_name = || match self.name.as_str() {
-            "" => format!("Group ({})", self.member_count),
-            name => name.to_owned(),
-        };
-        let friend_id = (!self.is_group).then(|| others.first().cloned()).flatten();
-        let group = self.is_group.then(|| Group {
-            group_name: group_name(),
-            member_count: self.member_count,
-            members: others,
-        });
-        ChatEntry {
-            room_id: room,
-            is_group_chat: self.is_group,
-            available: self.member_count > 1,
-            last_message: None,
-            unread_cnt: position.seq,
-            seq: position.seq,
-            read_seq: 0,
-            friend_id,
-            group,
-            active_at_ms: position.last_id.ms.max(created_at_ms),
-        }
-    }
 }
 
 /// One entry as `get_chat_list` and `initialize_chat` return it; `None` where the user is no member.

@@ -13,8 +13,9 @@ use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Current;
-use super::keys::{Keys, Topic};
+use super::keys::Keys;
 use crate::hub::interest::{Interest, Step};
+use crate::room::Topic;
 
 /// Subscriptions under way at once.
 const STEPS_AT_ONCE: usize = 256;

@@ -2,8 +2,8 @@
 
 use chat_server::error::ErrorCode;
 use chat_server::protocol::ids::{RoomId, UserId};
+use chat_server::room::Position;
 use chat_server::store::calls::COMPARE_CHUNK;
-use chat_server::store::reply::Position;
 
 use crate::support::{World, crowd, refusal, user, users};
 

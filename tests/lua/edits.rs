@@ -4,12 +4,12 @@ use std::process::Command;
 
 use chat_server::error::{ChatError, ErrorCode};
 use chat_server::protocol::ids::{RoomId, UserId};
+use chat_server::room::{Missed, PositionedEntry};
 use chat_server::scripts::behaviour;
 use chat_server::scripts::check::check_set;
 use chat_server::scripts::set::Source;
 use chat_server::scripts::{Script, ScriptSet, ScriptText};
-use chat_server::store::calls::{Missed, NewRoom};
-use chat_server::store::reply::PositionedEntry;
+use chat_server::store::calls::NewRoom;
 use serde_json::json;
 
 use crate::files::{read, root};

@@ -3,9 +3,8 @@
 use chat_server::error::ErrorCode;
 use chat_server::protocol::ids::{DeviceId, MessageId};
 use chat_server::protocol::request::Cursor;
+use chat_server::room::{Missed, Position};
 use chat_server::scripts::Script;
-use chat_server::store::calls::Missed;
-use chat_server::store::reply::Position;
 use redis::FromRedisValue;
 use serde_json::json;
 
@@ -401,7 +400,7 @@ async fn a_page_ends_at_so_many_bytes() {
     for letter in ["a", "b", "c", "d"] {
         world.say(room, &alice, &letter.repeat(100 * 1024)).await;
     }
-    let initials = |page: &chat_server::store::reply::Page| -> String {
+    let initials = |page: &chat_server::room::Page| -> String {
         page.messages
             .iter()
             .map(|m| m.content.as_bytes()[0] as char)

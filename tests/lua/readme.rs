@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chat_server::error::ErrorCode;
 use chat_server::protocol::ids::{RoomId, UserId};
+use chat_server::room::Topic;
 use chat_server::scripts::check::header::Header;
 use chat_server::scripts::wire::{Announcement, Question, Want};
 use chat_server::scripts::{Script, ScriptSet};
-use chat_server::store::keys::{Keys, ROOM_KEYS, Topic};
+use chat_server::store::keys::{Keys, ROOM_KEYS};
 use regex::Regex;
 use serde_json::Value as Json;
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 use chat_server::error::{ChatError, ErrorCode};
 use chat_server::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use chat_server::protocol::request::Cursor;
+use chat_server::room::{Page, Topic};
 use chat_server::scripts::set::fixed;
 use chat_server::scripts::{Script, ScriptSet};
 use chat_server::store::calls::NewRoom;
-use chat_server::store::keys::{Keys, ROOM_KEYS, Topic};
-use chat_server::store::reply::Page;
+use chat_server::store::keys::{Keys, ROOM_KEYS};
 use chat_server::store::{Bounds, Rules, Store, load_scripts};
 use redis::aio::MultiplexedConnection;
 use redis::{

@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use super::fault::{Ended, Fault};
 use crate::protocol::ids::MessageId;
+use crate::room::Position;
 use crate::scripts::Script;
-use crate::store::reply::Position;
 
 /// `reason` says what is wrong where it does not hold.
 pub(super) fn must(holds: bool, script: Script, reason: impl Into<String>) -> Result<(), Ended> {

@@ -16,11 +16,12 @@ use super::scratch::{Scratch, ScratchError};
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::published::{Change, RoomEvent, RoomGained};
 use crate::protocol::ids::{MessageId, RoomId, UserId};
+use crate::room::Topic;
+use crate::room::{Position, PositionedEntry};
 use crate::scripts::set::fixed;
 use crate::scripts::{Script, ScriptSet};
 use crate::store::calls::NewRoom;
-use crate::store::keys::{Keys, Topic};
-use crate::store::reply::{Position, PositionedEntry};
+use crate::store::keys::Keys;
 use crate::store::subscriber::published;
 use crate::store::{Bounds, Rules, Store};
 

@@ -10,10 +10,10 @@ use super::{CommandError, say_json};
 use crate::cli::scripts::RunArgs;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::protocol::request::Cursor;
+use crate::room::{Missed, Page, Position, PositionedEntry};
 use crate::scripts::registry::Script;
 use crate::scripts::set::fixed;
-use crate::store::calls::{LIST_CHUNK, Missed, NewRoom};
-use crate::store::reply::{Page, Position, PositionedEntry};
+use crate::store::calls::{LIST_CHUNK, NewRoom};
 use crate::store::{Bounds, Rules, Store};
 
 /// Calls a script, after a question if it writes, and prints what it returned.

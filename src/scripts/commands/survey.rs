@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::desk::Desk;
 use super::{CommandError, say};
+use crate::room::Topic;
 use crate::scripts::wire::{Announcement, Answer, Question, Want};
-use crate::store::keys::Topic;
 
 /// How long a server may take to tell what it runs.
 const REPORT_WITHIN: Duration = Duration::from_secs(5);

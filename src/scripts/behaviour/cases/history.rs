@@ -6,9 +6,9 @@ use super::super::stage::{Room, Stage};
 use super::{Outcome, ids, latest, newest};
 use crate::protocol::ids::{MessageId, RoomId};
 use crate::protocol::request::Cursor;
+use crate::room::Missed;
+use crate::room::{Page, Position};
 use crate::scripts::Script;
-use crate::store::calls::Missed;
-use crate::store::reply::{Page, Position};
 
 pub(super) async fn history(stage: &mut Stage) -> Outcome {
     let script = Script::GetHistory;

@@ -7,8 +7,8 @@ use super::{Outcome, PAGE, ids, latest};
 use crate::error::ErrorCode;
 use crate::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use crate::protocol::request::Cursor;
+use crate::room::Missed;
 use crate::scripts::Script;
-use crate::store::calls::Missed;
 
 pub(super) async fn message(stage: &mut Stage) -> Outcome {
     let script = Script::SendMessage;

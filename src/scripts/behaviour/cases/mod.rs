@@ -15,8 +15,8 @@ use super::stage::{Room, Stage};
 use crate::protocol::event::Message;
 use crate::protocol::ids::MessageId;
 use crate::protocol::request::Cursor;
+use crate::room::Page;
 use crate::scripts::Script;
-use crate::store::reply::Page;
 
 /// Something that the server relies on.
 pub(super) struct Case {

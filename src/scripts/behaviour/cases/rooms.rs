@@ -5,9 +5,9 @@ use super::super::fault::{Ended, Fault};
 use super::super::stage::Stage;
 use super::{Outcome, PAGE};
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::room::Topic;
 use crate::scripts::Script;
 use crate::store::calls::NewRoom;
-use crate::store::keys::Topic;
 
 pub(super) async fn direct_room(stage: &mut Stage) -> Outcome {
     let script = Script::InitializeChat;

@@ -1,0 +1,40 @@
+//! Messages of a room as they were read from the store, and how far each member has read.
+
+use super::Position;
+use crate::protocol::event::Message;
+use crate::protocol::ids::UserId;
+
+/// How far each member has read, in rooms of at most 100 members.
+#[derive(Debug, Clone, Default)]
+pub struct Marks(pub Vec<(UserId, u64)>);
+
+impl Marks {
+    /// Who has read the message of this number.
+    pub fn read_by(&self, seq: u64) -> Vec<String> {
+        self.0
+            .iter()
+            .filter(|(_, read_seq)| *read_seq >= seq)
+            .map(|(user, _)| user.to_string())
+            .collect()
+    }
+}
+
+/// Messages of a room, oldest first, with the position at which they were read.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub position: Position,
+    pub has_more: bool,
+    pub messages: Vec<Message>,
+    /// The room has at most 100 members: their markers are listed.
+    pub small: bool,
+    pub marks: Marks,
+}
+
+/// What a server missed of a room.
+pub enum Missed {
+    /// There is no such room.
+    Gone,
+    /// What was delivered is not the beginning of what is stored; this is where the room is now.
+    Reset(Position),
+    Page(Page),
+}

@@ -1,0 +1,16 @@
+//! How far a room has come.
+
+use std::sync::Arc;
+
+use crate::protocol::ids::MessageId;
+
+/// Every change has a number, `rev`; every message one of its own, `seq`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Set when the room was made: another epoch is another history.
+    pub epoch: Arc<str>,
+    pub rev: u64,
+    pub seq: u64,
+    /// The newest message, [`MessageId::NONE`] if there is none.
+    pub last_id: MessageId,
+}

@@ -1,0 +1,14 @@
+//! What a server listens to.
+
+use crate::protocol::ids::{RoomId, UserId};
+
+/// A channel of Redis pub/sub.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// What happens in a room.
+    Room(RoomId),
+    /// What concerns one user: rooms gained.
+    User(UserId),
+    /// What concerns all servers: a reset, a question about scripts.
+    Control,
+}
