@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_server::hub::Hub;
-use chat_server::hub::device::{Cuts, Device, ListMode, QueueLimits, Section};
+use chat_server::hub::device::{Device, ListMode};
+use chat_server::hub::hold::{Cuts, Section};
+use chat_server::hub::lane::QueueLimits;
 use chat_server::hub::published::{Change, RoomEvent};
 use chat_server::hub::snapshot::Snapshot;
 use chat_server::protocol::frame::Frame;

@@ -7,7 +7,8 @@ use super::{Chat, authenticate, enter, history, initialize, leave, list, mark, r
 use crate::auth::Identity;
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::Full;
-use crate::hub::device::{Cuts, Device, ListMode, Section};
+use crate::hub::device::{Device, ListMode};
+use crate::hub::hold::{Cuts, Section};
 use crate::hub::snapshot::Snapshot;
 use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};

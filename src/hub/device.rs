@@ -1,19 +1,16 @@
-//! One connection of a user: what waits to be written to it, in which order, and how much of it may wait.
-//!
-//! A snapshot (a chat list, a page of history) takes a round trip to read, while events go on. From the moment it is
-//! asked for until it is complete the device holds its room events back; then each is put before or after the
-//! snapshot, by whether the snapshot has it already. So a snapshot never hides a later event nor repeats an earlier one.
+//! One connection of a user: who writes for it, who is woken when something waits for it, and why it ends.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::{Notify, oneshot};
 
 use super::due::{Due, Outlet, Priority};
+use super::hold::Section;
+use super::lane::{Completed, Lane, QueueLimits};
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
-use crate::room::Position;
 
 /// How a device learns that its chat list changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,13 +19,6 @@ pub enum ListMode {
     Full,
     /// New entries only; the device keeps count itself.
     Delta,
-}
-
-/// How much may wait for a device.
-#[derive(Debug, Clone, Copy)]
-pub struct QueueLimits {
-    pub max_frames: usize,
-    pub max_bytes: usize,
 }
 
 /// Why the server ends a connection.
@@ -64,21 +54,11 @@ impl Close {
     }
 }
 
-/// The rooms' positions at which a snapshot was read.
-pub type Cuts = HashMap<RoomId, Position>;
-
-/// Frames that go out after the events up to their cuts and before all later ones.
-pub struct Section {
-    pub cuts: Arc<Cuts>,
-    pub frames: Vec<Frame>,
-}
-
 /// A connection, as the hub sees it.
 pub struct Device {
     pub id: DeviceId,
     pub user: UserId,
     pub mode: ListMode,
-    limits: QueueLimits,
     lane: Mutex<Lane>,
     /// Who writes for it. None for a device whose task writes itself.
     outlet: OnceLock<Weak<dyn Outlet>>,
@@ -115,45 +95,6 @@ impl PerPriority {
     }
 }
 
-#[derive(Default)]
-struct Lane {
-    queue: VecDeque<Frame>,
-    /// Bytes in `queue` and in the hold.
-    bytes: usize,
-    hold: Option<Hold>,
-    holds_begun: u64,
-    /// Rooms that the device was not told of yet: their entries are still to be read.
-    unknown: HashSet<RoomId>,
-    close: Option<Close>,
-}
-
-#[derive(Default)]
-struct Hold {
-    /// Which hold this is: only who began it may end it.
-    token: u64,
-    /// The device has nothing yet: what its first list covers is not sent besides.
-    first: bool,
-    events: VecDeque<HeldEvent>,
-    /// Bytes in `events`.
-    bytes: usize,
-    pending: Option<Pending>,
-}
-
-struct HeldEvent {
-    room: RoomId,
-    rev: u64,
-    /// Of a message: its number. Messages that were fetched after a gap have no `rev` of their own.
-    message_seq: Option<u64>,
-    frame: Frame,
-}
-
-/// A snapshot that was read and waits for events that it covers but that have not arrived yet.
-struct Pending {
-    sections: Vec<Section>,
-    waiting_for: HashMap<RoomId, u64>,
-    done: oneshot::Sender<()>,
-}
-
 /// An event of a room, for the devices in it.
 pub struct RoomFrame<'a> {
     pub room: RoomId,
@@ -163,30 +104,14 @@ pub struct RoomFrame<'a> {
     pub priority: Priority,
 }
 
-/// A queue keeps room for so many frames while it is empty.
-const KEPT_FRAMES: usize = 4;
-
-/// The token of the hold that a device is made with.
-pub(super) const FIRST_HOLD: u64 = 1;
-
 impl Device {
     /// A device that holds its events back until its first list is complete.
     pub fn connecting(user: UserId, mode: ListMode, limits: QueueLimits, due: Arc<Due>) -> Self {
-        let hold = Hold {
-            token: FIRST_HOLD,
-            first: true,
-            ..Hold::default()
-        };
         Self {
             id: DeviceId::random(),
             user,
             mode,
-            limits,
-            lane: Mutex::new(Lane {
-                hold: Some(hold),
-                holds_begun: FIRST_HOLD,
-                ..Lane::default()
-            }),
+            lane: Mutex::new(Lane::holding(limits)),
             outlet: OnceLock::new(),
             due,
             is_due: PerPriority::default(),
@@ -202,34 +127,19 @@ impl Device {
     /// Queues a frame that belongs to no room's order.
     pub fn send(&self, frame: Frame) {
         let mut lane = self.lock();
-        lane.push(frame, self.limits);
+        lane.push(frame);
         self.wake(&lane, Priority::High);
     }
 
     /// The room's entry is about to be read for this device: until it is there, no event of the room is sent.
     pub(super) fn await_entry(&self, room: RoomId) {
-        self.lock().unknown.insert(room);
+        self.lock().await_entry(room);
     }
 
     /// Queues an event of a room, or holds it back.
     pub fn send_room_event(&self, event: &RoomFrame) {
         let mut lane = self.lock();
-        let unknown = lane.unknown.contains(&event.room);
-        match &mut lane.hold {
-            // An entry that is read after the event covers it.
-            None if unknown => {}
-            None => lane.push(event.frame.clone(), self.limits),
-            Some(hold) => {
-                hold.bytes += event.frame.len();
-                hold.events.push_back(HeldEvent {
-                    room: event.room,
-                    rev: event.rev,
-                    message_seq: event.message_seq,
-                    frame: event.frame.clone(),
-                });
-                lane.count(event.frame.len(), self.limits);
-            }
-        }
+        lane.push_room_event(event);
         self.wake(&lane, event.priority);
     }
 
@@ -240,25 +150,15 @@ impl Device {
             return;
         }
         let mut lane = self.lock();
-        let Some(pending) = lane.hold.as_mut().and_then(|hold| hold.pending.as_mut()) else {
-            return;
-        };
-        if pending
-            .waiting_for
-            .get(&room)
-            .is_some_and(|wanted| *wanted <= rev)
-        {
-            pending.waiting_for.remove(&room);
-            if pending.waiting_for.is_empty() {
-                self.release(&mut lane);
-            }
+        if lane.room_advanced(room, rev) {
+            self.hold_ended(&lane);
         }
     }
 
     /// Ends the connection; what waits is still written, unless the device is too slow to take it.
     pub fn close(&self, close: Close) {
         let mut lane = self.lock();
-        lane.close.get_or_insert(close);
+        lane.close(close);
         self.wake(&lane, Priority::High);
     }
 
@@ -280,13 +180,8 @@ impl Device {
     /// Gives out what waits, in its order; tells whether to close after it.
     pub fn take(&self, frame: impl FnMut(Frame)) -> Option<Close> {
         let mut lane = self.lock();
-        lane.bytes = lane.hold.as_ref().map_or(0, |hold| hold.bytes);
-        lane.queue.drain(..).for_each(frame);
-        if lane.queue.capacity() > KEPT_FRAMES {
-            // A burst leaves a large buffer behind: thousands of idle devices must not keep theirs.
-            lane.queue = VecDeque::new();
-        }
-        lane.close
+        lane.take(frame);
+        lane.close_reason()
     }
 
     /// It stands no more among those that are due. To be called before the queue is looked at: what comes later is due
@@ -307,7 +202,7 @@ impl Device {
 
     /// Resolves when the queue has overflowed.
     pub async fn overflowed(&self) {
-        while self.lock().close != Some(Close::TooSlow) {
+        while self.lock().close_reason() != Some(Close::TooSlow) {
             self.overflowed.notified().await;
         }
     }
@@ -329,24 +224,12 @@ impl Device {
 
     /// Begins to hold room events back unless another snapshot does.
     pub(super) fn try_hold(&self) -> Option<u64> {
-        let mut lane = self.lock();
-        if lane.hold.is_some() {
-            return None;
-        }
-        lane.holds_begun += 1;
-        lane.hold = Some(Hold {
-            token: lane.holds_begun,
-            ..Hold::default()
-        });
-        Some(lane.holds_begun)
+        self.lock().try_hold()
     }
 
     /// Whether the hold of this token goes on.
     pub(super) fn is_held(&self, token: u64) -> bool {
-        self.lock()
-            .hold
-            .as_ref()
-            .is_some_and(|hold| hold.token == token)
+        self.lock().is_held(token)
     }
 
     /// The snapshot is here. Queues it now, or when the events that it still waits for have come.
@@ -358,18 +241,10 @@ impl Device {
     ) -> oneshot::Receiver<()> {
         let (done, receiver) = oneshot::channel();
         let mut lane = self.lock();
-        if let Some(hold) = lane.hold.as_mut().filter(|hold| hold.token == token) {
-            let ready = waiting_for.is_empty();
-            hold.pending = Some(Pending {
-                sections,
-                waiting_for,
-                done,
-            });
-            if ready {
-                self.release(&mut lane);
-            } else {
-                self.awaits_events.store(true, Ordering::Relaxed);
-            }
+        match lane.complete(token, sections, waiting_for, done) {
+            Completed::Queued => self.hold_ended(&lane),
+            Completed::Waits => self.awaits_events.store(true, Ordering::Relaxed),
+            Completed::Ended => {}
         }
         receiver
     }
@@ -377,43 +252,35 @@ impl Device {
     /// Ends this hold, if it goes on; a snapshot that still waits goes out as it is.
     pub(super) fn end_hold(&self, token: u64) {
         let mut lane = self.lock();
-        if lane.hold.as_ref().is_some_and(|hold| hold.token == token) {
-            self.release(&mut lane);
+        if lane.end_hold(token) {
+            self.hold_ended(&lane);
         }
     }
 
     /// Ends whatever hold there is: what it waits for will not come.
     pub(super) fn end_any_hold(&self) {
         let mut lane = self.lock();
-        lane.unknown.clear();
-        self.release(&mut lane);
+        if lane.end_any_hold() {
+            self.hold_ended(&lane);
+        }
     }
 
-    fn release(&self, lane: &mut Lane) {
-        let Some(hold) = lane.hold.take() else { return };
+    fn hold_ended(&self, lane: &Lane) {
         self.awaits_events.store(false, Ordering::Relaxed);
-        lane.bytes = lane.bytes.saturating_sub(hold.bytes);
-        let mut unknown = std::mem::take(&mut lane.unknown);
-        let done = hold.queue_into(&mut unknown, |frame| lane.push(frame, self.limits));
-        lane.unknown = unknown;
-        if let Some(done) = done {
-            // Whoever waited may have gone: the frames are queued all the same.
-            let _ = done.send(());
-        }
         self.freed.notify_waiters();
         self.wake(lane, Priority::High);
     }
 
     fn wake(&self, lane: &Lane, priority: Priority) {
         match self.outlet.get() {
-            Some(outlet) if lane.close.is_none() && !self.is_answering() => {
+            Some(outlet) if lane.close_reason().is_none() && !self.is_answering() => {
                 if !self.is_due.of(priority).swap(true, Ordering::AcqRel) {
                     self.due.add(outlet.clone(), priority);
                 }
             }
             _ => self.woken.notify_one(),
         }
-        if lane.close == Some(Close::TooSlow) {
+        if lane.close_reason() == Some(Close::TooSlow) {
             self.overflowed.notify_one();
         }
     }
@@ -435,81 +302,5 @@ impl Device {
     fn lock(&self) -> MutexGuard<'_, Lane> {
         // Nothing in here panics half-way through a change.
         self.lane.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Lane {
-    fn push(&mut self, frame: Frame, limits: QueueLimits) {
-        let len = frame.len();
-        self.queue.push_back(frame);
-        self.count(len, limits);
-    }
-
-    /// Counts a frame that was queued or held. Over the limit the device is closed and what waits is dropped.
-    fn count(&mut self, len: usize, limits: QueueLimits) {
-        self.bytes += len;
-        let frames = self.queue.len() + self.hold.as_ref().map_or(0, |hold| hold.events.len());
-        // One frame of any size may wait: a large answer is no sign of a slow reader.
-        if frames > limits.max_frames
-            || (self.bytes > limits.max_bytes && frames > 1)
-            || self.close == Some(Close::TooSlow)
-        {
-            self.close = Some(Close::TooSlow);
-            self.queue = VecDeque::new();
-            self.bytes = 0;
-            if let Some(hold) = &mut self.hold {
-                (hold.events, hold.bytes) = (VecDeque::new(), 0);
-            }
-        }
-    }
-}
-
-impl Hold {
-    /// Gives out events and sections in their order; the pending snapshot's `done` comes back.
-    ///
-    /// A room that a section covers is no longer unknown.
-    fn queue_into(
-        self,
-        unknown: &mut HashSet<RoomId>,
-        mut push: impl FnMut(Frame),
-    ) -> Option<oneshot::Sender<()>> {
-        let Self {
-            first,
-            mut events,
-            pending,
-            ..
-        } = self;
-        let (sections, done) = pending.map_or((Vec::new(), None), |pending| {
-            (pending.sections, Some(pending.done))
-        });
-        for section in sections {
-            let mut later = VecDeque::new();
-            for event in events {
-                let unseen = first || unknown.contains(&event.room);
-                match (event.is_covered_by(&section.cuts), unseen) {
-                    (true, true) => {}
-                    (true, false) => push(event.frame),
-                    (false, _) => later.push_back(event),
-                }
-            }
-            events = later;
-            section.frames.into_iter().for_each(&mut push);
-            unknown.retain(|room| !section.cuts.contains_key(room));
-        }
-        events
-            .into_iter()
-            .filter(|event| !unknown.contains(&event.room))
-            .for_each(|event| push(event.frame));
-        done
-    }
-}
-
-impl HeldEvent {
-    fn is_covered_by(&self, cuts: &Cuts) -> bool {
-        cuts.get(&self.room)
-            .is_some_and(|cut| match self.message_seq {
-                Some(seq) => seq <= cut.seq,
-                None => self.rev <= cut.rev,
-            })
     }
 }

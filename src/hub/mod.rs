@@ -4,7 +4,9 @@ mod delivery;
 pub mod device;
 pub mod due;
 pub mod feed;
+pub mod hold;
 pub mod interest;
+pub mod lane;
 mod lists;
 pub mod published;
 pub mod refresh;
@@ -20,10 +22,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use self::device::{Close, Device, ListMode, QueueLimits};
+use self::device::{Close, Device, ListMode};
 use self::due::Due;
 use self::feed::Feed;
 use self::interest::Interest;
+use self::lane::QueueLimits;
 use self::refresh::RefreshQueue;
 use self::work_set::WorkSet;
 use crate::metrics::HubMetrics;

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Hub;
-use super::device::{Device, FIRST_HOLD, Section};
+use super::device::Device;
 use super::feed::Snapshot as Standing;
+use super::hold::Section;
+use super::lane::FIRST_HOLD;
 use crate::protocol::ids::RoomId;
 
 /// How long events that a snapshot covers may take to arrive before they count as lost.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Hub;
-use super::device::{Close, Cuts, Device, ListMode, QueueLimits, Section};
+use super::device::{Close, Device, ListMode};
+use super::hold::{Cuts, Section};
+use super::lane::QueueLimits;
 use super::published::{Change, RoomEvent, RoomGained};
 use super::snapshot::{Snapshot, Stale};
 use crate::protocol::event::Message;

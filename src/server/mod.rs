@@ -23,7 +23,7 @@ use crate::gateway::readiness::Readiness;
 use crate::gateway::web::Web;
 use crate::gateway::{Gateway, accept};
 use crate::hub::Hub;
-use crate::hub::device::QueueLimits;
+use crate::hub::lane::QueueLimits;
 use crate::metrics::{DoorMetrics, Exposition, Metrics};
 use crate::scripts::keeper::{self, Keeper};
 use crate::scripts::set::InEffect;
