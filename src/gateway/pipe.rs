@@ -20,6 +20,9 @@ const AT_ONCE: usize = 128;
 /// Room for so many frames is kept while there are none.
 const KEPT_FRAMES: usize = 4;
 
+/// Bytes of the WebSocket stream's own that may wait for the socket before nothing more is read from it.
+const WAITING_BYTES: usize = 4 * 1024;
+
 /// The writing half.
 pub(super) struct Pipe {
     socket: OwnedWriteHalf,
@@ -105,6 +108,9 @@ impl Pipe {
 pub(super) struct Line {
     read: OwnedReadHalf,
     pub(super) pipe: Arc<Pipe>,
+    /// The stream has more to write than may wait. It answers whatever it reads and would go on to do so for a peer that
+    /// takes none of the answers: a ping flood would fill the memory. So it gets nothing to read until it has written.
+    is_full: bool,
 }
 
 impl Line {
@@ -114,6 +120,7 @@ impl Line {
         Self {
             read,
             pipe: Arc::new(Pipe { socket, rest }),
+            is_full: false,
         }
     }
 }
@@ -124,6 +131,10 @@ impl AsyncRead for Line {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_full {
+            ready!(self.as_mut().poll_flush(cx))?;
+            self.is_full = false;
+        }
         Pin::new(&mut self.read).poll_read(cx, buffer)
     }
 }
@@ -131,13 +142,14 @@ impl AsyncRead for Line {
 impl AsyncWrite for Line {
     /// Takes all or nothing: the WebSocket stream gives whole frames, which nobody may come between.
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         frames: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let mut rest = self.pipe.lock();
-        ready!(self.pipe.poll_written(cx, &mut rest))?;
-        rest.extend([Bytes::copy_from_slice(frames)]);
+        let written = self.as_mut().poll_flush(cx);
+        self.is_full = written.is_pending() && frames.len() >= WAITING_BYTES;
+        ready!(written)?;
+        self.pipe.lock().extend([Bytes::copy_from_slice(frames)]);
         Poll::Ready(Ok(frames.len()))
     }
 

@@ -32,7 +32,7 @@ use crate::protocol::request::Request;
 /// Of what is read at once. Thousands of idle sockets must not keep large buffers; and each look at the socket clears
 /// this much. Longer messages get a buffer of their own length.
 const READ_BYTES: usize = 512;
-/// Of what the WebSocket stream writes itself so much may wait before it is written.
+/// Of what the WebSocket stream writes itself (pongs, the close, what joining takes) so much may wait before it is written.
 const WRITE_BYTES: usize = 16 * 1024;
 /// Messages of one device that are stored in one round trip, at most: Redis does nothing else meanwhile.
 const IN_A_ROW: usize = 16;
@@ -120,6 +120,8 @@ fn web_socket_config(max_frame_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(WRITE_BYTES)
+        // The largest answer repeats a part of the frame that it answers. `Line` stops reading long before this is full.
+        .max_write_buffer_size(WRITE_BYTES + max_frame_bytes)
         .max_message_size(Some(max_frame_bytes))
         .max_frame_size(Some(max_frame_bytes))
 }

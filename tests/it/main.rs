@@ -7,6 +7,7 @@ mod auth;
 mod bad_edits;
 mod counting;
 mod deploy;
+mod doors;
 mod edits;
 mod embedded;
 mod exchange;

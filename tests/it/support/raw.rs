@@ -34,17 +34,26 @@ impl RawSocket {
         user: &str,
         bytes: Option<u32>,
     ) -> Self {
+        let headers = format!("token: {}\r\n", token::of(user));
+        Self::open(server, "/ws?chatList=delta", &headers, bytes).await
+    }
+
+    /// Connects to `/socket.io/` and does not join.
+    pub(crate) async fn unjoined(server: &Server) -> Self {
+        Self::open(server, "/socket.io/?EIO=4&transport=websocket", "", None).await
+    }
+
+    async fn open(server: &Server, path: &str, headers: &str, bytes: Option<u32>) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         if let Some(bytes) = bytes {
             socket.set_recv_buffer_size(bytes).expect("a small buffer");
         }
         let mut stream = socket.connect(server.address).await.expect("connect");
         let request = format!(
-            "GET /ws?chatList=delta HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\ntoken: {}\r\n\r\n",
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n",
             server.address,
-            token::of(user)
         );
         stream
             .write_all(request.as_bytes())
@@ -67,6 +76,20 @@ impl RawSocket {
     /// Sends bytes as they are.
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("write");
+    }
+
+    /// Sends `bytes` so many times without reading anything, unless the server ends the connection before.
+    pub(crate) async fn flood(&mut self, bytes: &[u8], times: usize) {
+        let flood = async {
+            for _ in 0..times {
+                if self.stream.write_all(bytes).await.is_err() {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, flood)
+            .await
+            .expect("the server takes all, or ends it");
     }
 
     /// Sends one masked frame; `first` is its first byte (FIN, reserved bits, opcode).

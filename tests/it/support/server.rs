@@ -123,6 +123,15 @@ impl Server {
         self.exited().await;
     }
 
+    /// The most memory that it had at once so far, in bytes; the resident part.
+    #[allow(dead_code, reason = "of the binaries that share this only one asks")]
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("Linux");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        1024 * kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a peak")
+    }
+
     /// Sends it any signal.
     #[allow(dead_code, reason = "of the binaries that share this only one drills")]
     pub(crate) fn signal(&self, name: &str) {
