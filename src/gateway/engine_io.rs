@@ -23,7 +23,7 @@ use super::dialect::Dialect;
 use super::joining::{
     Auth, DISCONNECT, JOIN_TIMEOUT, Transports, admit, invalid_namespace, joined,
 };
-use super::socket::{self, GOODBYE, Socket};
+use super::socket::{self, End, GOODBYE, Socket, broken};
 use super::upgrade::{switch, websocket_key};
 use crate::error::{ChatError, ErrorCode};
 use crate::protocol::frame::Frame;
@@ -77,7 +77,14 @@ async fn arrive(gateway: &Arc<Gateway>, arrival: Arrival) -> Option<(Socket, Adm
     let mut socket = socket::open(gateway, arrival.on_upgrade).await?;
     let auth = tokio::select! {
         () = gateway.stopping.cancelled() => return None,
-        auth = tokio::time::timeout(JOIN_TIMEOUT, join(gateway, &mut socket)) => auth.ok()??,
+        auth = tokio::time::timeout(JOIN_TIMEOUT, join(gateway, &mut socket)) => auth.ok()?,
+    };
+    let auth = match auth {
+        Ok(auth) => auth,
+        Err(end) => {
+            socket::turn_away_broken(socket, &end).await;
+            return None;
+        }
     };
     match admit(gateway, &arrival.headers, &arrival.query, &auth) {
         Ok(admitted) => Some((socket, admitted)),
@@ -89,8 +96,8 @@ async fn arrive(gateway: &Arc<Gateway>, arrival: Arrival) -> Option<(Socket, Adm
     }
 }
 
-/// Opens Engine.IO and waits until the client has joined the namespace. `None` if it does something else.
-async fn join(gateway: &Gateway, socket: &mut Socket) -> Option<Auth> {
+/// Opens Engine.IO and waits until the client has joined the namespace; the end if it does something else.
+async fn join(gateway: &Gateway, socket: &mut Socket) -> Result<Auth, End> {
     let sid = Uuid::new_v4().simple();
     let open = json!({
         "sid": sid.to_string(),
@@ -101,10 +108,11 @@ async fn join(gateway: &Gateway, socket: &mut Socket) -> Option<Auth> {
     });
     send(socket, format!("0{open}")).await?;
     loop {
-        let Message::Text(text) = socket.next().await?.ok()? else {
+        let message = socket.next().await.ok_or(End::Gone)?;
+        let Message::Text(text) = message.map_err(|error| broken(&error))? else {
             continue;
         };
-        match text.strip_prefix('4').map(Packet::parse)? {
+        match text.strip_prefix('4').map(Packet::parse).ok_or(End::Gone)? {
             Packet::Connect {
                 namespace: NAMESPACE,
                 auth,
@@ -112,12 +120,12 @@ async fn join(gateway: &Gateway, socket: &mut Socket) -> Option<Auth> {
                 let auth = Auth::parse(auth);
                 // A classic client listens for events only once it has joined: also for the error that turns it away.
                 send(socket, format!("4{}", joined(&sid))).await?;
-                return Some(auth);
+                return Ok(auth);
             }
             Packet::Connect { namespace, .. } => {
                 send(socket, format!("4{}", invalid_namespace(namespace))).await?;
             }
-            _ => return None,
+            _ => return Err(End::Gone),
         }
     }
 }
@@ -127,13 +135,14 @@ async fn turn_away(mut socket: Socket, error: &ChatError) -> Option<()> {
     let told = Frame::error(None, error).socket_io()?;
     socket.feed(Message::text(told.as_str())).await.ok()?;
     if error.code != ErrorCode::Unavailable {
-        send(&mut socket, format!("4{DISCONNECT}")).await?;
+        send(&mut socket, format!("4{DISCONNECT}")).await.ok()?;
         // It hangs up itself.
         while let Some(Ok(_)) = socket.next().await {}
     }
     socket.close(None).await.ok()
 }
 
-async fn send(socket: &mut Socket, text: String) -> Option<()> {
-    socket.send(Message::Text(text.into())).await.ok()
+async fn send(socket: &mut Socket, text: String) -> Result<(), End> {
+    let sent = socket.send(Message::Text(text.into())).await;
+    sent.map_err(|_| End::Gone)
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -22,6 +22,11 @@ const KEPT_FRAMES: usize = 4;
 
 /// Bytes of the WebSocket stream's own that may wait for the socket before nothing more is read from it.
 const WAITING_BYTES: usize = 4 * 1024;
+
+/// How much a peer may still send that does not know yet that it is not heard any more: the largest frame by far.
+const UNHEARD_BYTES: usize = 64 * 1024 * 1024;
+/// So much of it is read at once.
+const SCRAP_BYTES: usize = 16 * 1024;
 
 /// The writing half.
 pub(super) struct Pipe {
@@ -122,6 +127,22 @@ impl Line {
             pipe: Arc::new(Pipe { socket, rest }),
             is_full: false,
         }
+    }
+
+    /// Ends what is written and reads on until the peer hangs up too. A connection that is closed while something in it is
+    /// unread is reset, and the peer loses what it was told last: that its frame was too large, for one.
+    pub(super) async fn hang_up(mut self) -> io::Result<()> {
+        // The last to let go of the writing half ends it.
+        drop(self.pipe);
+        let mut scrap = vec![0; SCRAP_BYTES];
+        let mut left = UNHEARD_BYTES;
+        while left > 0 {
+            match self.read.read(&mut scrap).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        Ok(())
     }
 }
 

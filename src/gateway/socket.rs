@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -43,7 +43,7 @@ pub(super) type Socket = WebSocketStream<Line>;
 
 /// How a connection ended.
 #[derive(Debug)]
-enum End {
+pub(super) enum End {
     /// The peer hung up, or is gone.
     Gone,
     /// The peer sent a close frame, which is to be answered.
@@ -216,7 +216,7 @@ fn understand(dialect: Dialect, message: Option<Result<Message, Error>>) -> Step
     }
 }
 
-fn broken(error: &Error) -> End {
+pub(super) fn broken(error: &Error) -> End {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { .. }) => {
             End::Broken(1009, "the frame is too large")
@@ -308,11 +308,15 @@ async fn say_goodbye(
         }
         End::Broken(code, reason) => (*code, *reason),
     };
-    let frame = CloseFrame {
-        code: code.into(),
-        reason: reason.into(),
-    };
-    close(socket, frame).await
+    close(socket, code, reason).await
+}
+
+/// Tells a peer that broke a rule, before it had a device, which one.
+pub(super) async fn turn_away_broken(socket: Socket, end: &End) {
+    if let End::Broken(code, reason) = end {
+        // Whoever does not read it in time goes without.
+        let _ = tokio::time::timeout(GOODBYE, close(socket, *code, reason)).await;
+    }
 }
 
 /// The WebSocket stream has the answer ready when it has read a close frame, and gives it out when it reads on.
@@ -321,19 +325,14 @@ async fn answer_close(mut socket: Socket) -> Result<(), Error> {
     Ok(socket.get_mut().flush().await?)
 }
 
-/// Sends a close frame, then waits for the peer's: closing at once would discard what it has not read yet.
-async fn close(mut socket: Socket, frame: CloseFrame) -> Result<(), Error> {
+/// Sends a close frame, waits for the peer's, and hangs up.
+async fn close(mut socket: Socket, code: u16, reason: &'static str) -> Result<(), Error> {
+    let frame = CloseFrame {
+        code: code.into(),
+        reason: reason.into(),
+    };
     socket.close(Some(frame)).await?;
-    loop {
-        match socket.next().await {
-            Some(Ok(_)) => {}
-            None | Some(Err(Error::ConnectionClosed)) => return Ok(()),
-            // What comes after a broken frame cannot be read as frames.
-            Some(Err(_)) => break,
-        }
-    }
-    let mut stream = socket.into_inner();
-    let mut scrap = [0; 1024];
-    while stream.read(&mut scrap).await? > 0 {}
-    Ok(())
+    // What comes after a broken frame cannot be read as frames: the stream ends at once.
+    while let Some(Ok(_)) = socket.next().await {}
+    Ok(socket.into_inner().hang_up().await?)
 }

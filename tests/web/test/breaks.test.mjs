@@ -115,3 +115,27 @@ story("a message that is refused can be sent again, or given up", async (stage) 
   await alice.say("Short");
   await bob.shows("Can you hear me?", "Short");
 });
+
+story("a browser whose frame is too large is told so", async (stage) => {
+  // Given pages of somebody who is signed in
+  const server = await stage.server();
+  const { page } = await stage.window(server);
+
+  // When sockets of theirs send far more than the server takes
+  const codes = await page.evaluate(async () => {
+    const body = JSON.stringify({ id: "alice" });
+    const answer = await fetch("/dev/token", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    const { token } = await answer.json();
+    const tooLarge = () => new Promise((resolve) => {
+      const socket = new WebSocket(`ws://${location.host}/ws?chatList=delta`, ["chat", token]);
+      socket.onopen = () => socket.send(JSON.stringify("x".repeat(4_000_000)));
+      socket.onclose = ({ code }) => resolve(code);
+    });
+    const all = [];
+    for (let number = 0; number < 12; number += 1) all.push(await tooLarge());
+    return all;
+  });
+
+  // Then they learn that, and not that the connection broke
+  assert.deepEqual(codes, Array(12).fill(1009));
+});
