@@ -11,7 +11,7 @@ use std::time::Duration;
 use chat_server::hub::Hub;
 use chat_server::hub::device::{Device, ListMode};
 use chat_server::hub::hold::{Cuts, Section};
-use chat_server::hub::lane::QueueLimits;
+use chat_server::hub::lane::{Kind, QueueLimits, Taken};
 use chat_server::hub::published::{Change, RoomEvent};
 use chat_server::hub::snapshot::Snapshot;
 use chat_server::protocol::frame::Frame;
@@ -79,6 +79,7 @@ async fn crowd(mode: ListMode) -> (Arc<Hub>, Vec<Arc<Device>>) {
     let limits = QueueLimits {
         max_frames: 1000,
         max_bytes: 1 << 20,
+        answers_max_bytes: 1 << 18,
     };
     let hub = Arc::new(Hub::new(limits, Duration::from_secs(1)));
     let mut devices = Vec::new();
@@ -95,6 +96,7 @@ async fn crowd(mode: ListMode) -> (Arc<Hub>, Vec<Arc<Device>>) {
         let list = Section {
             cuts: Arc::new(Cuts::from([(room(), start)])),
             frames: Vec::new(),
+            kind: Kind::Answer,
         };
         let mut snapshot = Snapshot::first(&hub, &device);
         assert!(snapshot.finish(vec![list]).await.is_ok());
@@ -114,7 +116,7 @@ fn fan_out(bench: &mut Criterion) {
         let mut next = || {
             let mut got = 0;
             for device in &devices {
-                device.take(|_| got += 1);
+                while device.take(|_| got += 1) == Taken::Frames {}
             }
             // What was measured is that all got it.
             assert!(rev == 1 || got == DEVICES);

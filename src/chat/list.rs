@@ -8,6 +8,7 @@ use super::session::Session;
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::device::{Device, ListMode};
 use crate::hub::hold::{Cuts, Section};
+use crate::hub::lane::Kind;
 use crate::hub::snapshot::Snapshot;
 use crate::protocol::event::{Ack, ChatEntry};
 use crate::protocol::frame::{Frame, RequestId};
@@ -75,6 +76,7 @@ pub async fn send_whole(
             .finish(vec![Section {
                 cuts: list.cuts,
                 frames,
+                kind: Kind::Answer,
             }])
             .await
             .is_ok()
@@ -189,6 +191,7 @@ async fn send_to_all(
         snapshot.finish(vec![Section {
             cuts: list.cuts.clone(),
             frames: vec![frame.clone()],
+            kind: Kind::Push,
         }])
     });
     if futures_util::future::join_all(finished)
@@ -212,7 +215,11 @@ pub async fn send_entry(chat: &Chat, user: &UserId, room: RoomId) -> Result<(), 
         let frames = vec![Frame::event("chatEntry", &read.entry)];
         let cuts = Arc::new(Cuts::from([(room, read.position)]));
         if snapshot
-            .finish(vec![Section { cuts, frames }])
+            .finish(vec![Section {
+                cuts,
+                frames,
+                kind: Kind::Push,
+            }])
             .await
             .is_err()
         {

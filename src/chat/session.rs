@@ -9,6 +9,7 @@ use crate::error::{ChatError, ErrorCode};
 use crate::hub::Full;
 use crate::hub::device::{Device, ListMode};
 use crate::hub::hold::{Cuts, Section};
+use crate::hub::lane::Kind;
 use crate::hub::snapshot::Snapshot;
 use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
@@ -123,7 +124,7 @@ impl Session {
             Some(event) if event.len() <= 64 => error.of_event(event),
             _ => error,
         };
-        self.device.send(Frame::error(id, &error));
+        self.device.answer(Frame::error(id, &error));
     }
 
     async fn perform(
@@ -177,9 +178,11 @@ impl Session {
         id.map(|id| Frame::ack(id, result))
     }
 
-    /// Queues what belongs to no room's order.
+    /// Queues answers that belong to no room's order.
     pub fn send_all(&self, frames: impl IntoIterator<Item = Frame>) {
-        frames.into_iter().for_each(|frame| self.device.send(frame));
+        frames
+            .into_iter()
+            .for_each(|frame| self.device.answer(frame));
     }
 
     /// Queues what a snapshot of one room gave, each section after the events up to its position.
@@ -196,6 +199,7 @@ impl Session {
         let section = |(cut, frames)| Section {
             cuts: Arc::new(Cuts::from([(room, cut)])),
             frames,
+            kind: Kind::Answer,
         };
         if snapshot
             .finish(parts.into_iter().map(section).collect())

@@ -119,6 +119,10 @@ fn describe_limits(limits: &Limits) -> Values {
         (s::MAX_PARTICIPANTS, limits.max_participants),
         (s::QUEUE_MAX_FRAMES, limits.queue_max_frames),
         (s::QUEUE_MAX_BYTES, limits.queue_max_bytes),
+        (
+            s::ANSWERS_MAX_BYTES_PER_DEVICE,
+            limits.answers_max_bytes_per_device,
+        ),
         (s::MAX_REQUESTS_PER_SEC, limits.max_requests_per_sec),
         (s::MAX_REQUEST_BURST, limits.max_request_burst),
         (s::MAX_REQUESTS_WAITING, limits.max_requests_waiting),

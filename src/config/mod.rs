@@ -160,10 +160,12 @@ pub struct Limits {
     pub max_content_bytes: usize,
     /// Users in one room, its creator included.
     pub max_participants: usize,
-    /// Frames that may wait for one device.
+    /// Frames that were pushed and may wait for one device.
     pub queue_max_frames: usize,
-    /// Bytes that may wait for one device.
+    /// Bytes of them.
     pub queue_max_bytes: usize,
+    /// Bytes of answers on their way to one device, past which its next request waits.
+    pub answers_max_bytes_per_device: usize,
     /// Requests of one device in a second, on the long run; 0 for any number.
     pub max_requests_per_sec: usize,
     /// Requests of one device at once, after a quiet time.

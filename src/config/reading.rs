@@ -264,6 +264,7 @@ fn read_limits(reader: &mut Reader<'_>) -> Limits {
         max_participants: reader.count(&s::MAX_PARTICIPANTS),
         queue_max_frames: reader.count(&s::QUEUE_MAX_FRAMES),
         queue_max_bytes: reader.count(&s::QUEUE_MAX_BYTES),
+        answers_max_bytes_per_device: reader.count(&s::ANSWERS_MAX_BYTES_PER_DEVICE),
         max_requests_per_sec: reader.count(&s::MAX_REQUESTS_PER_SEC),
         max_request_burst: reader.count(&s::MAX_REQUEST_BURST),
         max_requests_waiting: reader.count(&s::MAX_REQUESTS_WAITING),

@@ -140,6 +140,7 @@ pub const GROUPS: &[Group] = &[
             MAX_PARTICIPANTS,
             QUEUE_MAX_FRAMES,
             QUEUE_MAX_BYTES,
+            ANSWERS_MAX_BYTES_PER_DEVICE,
             MAX_REQUESTS_PER_SEC,
             MAX_REQUEST_BURST,
             MAX_REQUESTS_WAITING,
@@ -421,14 +422,24 @@ pub(super) const QUEUE_MAX_FRAMES: Setting = number(
     "frames",
     4096,
     (16, 1_000_000),
-    "Frames that may wait for one slow device before it is closed (4408).",
+    "Events and lists sent unasked that may wait for one slow device before it is closed\n\
+     (4408).",
 );
 pub(super) const QUEUE_MAX_BYTES: Setting = number(
     "QUEUE_MAX_BYTES",
     "bytes",
     1_048_576,
     (65_536, 1_073_741_824),
-    "Bytes that may wait for one slow device before it is closed (4408).",
+    "Bytes of them that may wait for one slow device before it is closed (4408). One of any\n\
+     size may wait. Answers are not counted.",
+);
+pub(super) const ANSWERS_MAX_BYTES_PER_DEVICE: Setting = number(
+    "ANSWERS_MAX_BYTES_PER_DEVICE",
+    "bytes",
+    262_144,
+    (16_384, 1_073_741_824),
+    "Bytes of answers on their way to one device. While there are more, its next request\n\
+     waits; an answer of any size is given.",
 );
 
 pub(super) const MAX_REQUESTS_PER_SEC: Setting = number(

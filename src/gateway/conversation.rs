@@ -42,20 +42,26 @@ impl Conversation {
     /// Sends the first chat list. If it cannot be read, closes the device and never resolves: the writer ends it all.
     pub async fn start(&self) {
         if let Err(error) = self.session.start().await {
-            self.session.device.send(Frame::error(None, &error));
+            self.session.device.answer(Frame::error(None, &error));
             self.session.device.close(Close::StoreUnavailable);
             std::future::pending().await
         }
     }
 
-    /// Waits for what comes next from the device. When its token ends first, closes the device and never resolves.
+    /// Waits for what comes next from the device, and is not looked for before most of what it asked for is written. When its
+    /// token ends first, closes the device and never resolves.
     pub async fn next<T>(&mut self, incoming: impl Future<Output = T>) -> T {
+        let device = &self.session.device;
+        let next = async {
+            device.may_ask().await;
+            incoming.await
+        };
         tokio::select! {
-            incoming = incoming => incoming,
+            incoming = next => incoming,
             () = self.expiry.passed() => {
                 let text = "token expired: connect again with a fresh one";
                 let error = ChatError::new(ErrorCode::TokenExpired, text);
-                self.session.device.send(Frame::error(None, &error));
+                self.session.device.answer(Frame::error(None, &error));
                 self.session.device.close(Close::TokenExpired);
                 std::future::pending().await
             }

@@ -11,6 +11,7 @@ use super::dialect::Dialect;
 use super::pipe::{Pipe, Rest};
 use crate::hub::device::{Close, Device};
 use crate::hub::due::{self, Due, Priority, Turn};
+use crate::hub::lane::Taken;
 use crate::metrics::DoorMetrics;
 
 /// One device's.
@@ -55,30 +56,27 @@ impl Outlet {
     /// Writes what waits, as far as the socket takes it now. What comes meanwhile is due again.
     pub(super) fn flush(&self) -> Flushed {
         let mut rest = self.pipe.lock();
-        match self.pipe.write(&mut rest) {
-            Ok(true) => {}
-            Ok(false) => return Flushed::Stuck,
-            Err(_) => return Flushed::Broken,
-        }
-        let close = self.take(&mut rest);
-        if close == Some(Close::TooSlow) {
-            return Flushed::Last(Close::TooSlow);
-        }
-        match self.pipe.write(&mut rest) {
-            Ok(true) => close.map_or(Flushed::All, Flushed::Last),
-            Ok(false) => Flushed::Stuck,
-            Err(_) => Flushed::Broken,
+        loop {
+            match self.pipe.write(&mut rest) {
+                Ok(true) => {}
+                Ok(false) => return Flushed::Stuck,
+                Err(_) => return Flushed::Broken,
+            }
+            match self.take(&mut rest) {
+                Taken::Frames => {}
+                Taken::Nothing(close) => return close.map_or(Flushed::All, Flushed::Last),
+            }
         }
     }
 
-    fn take(&self, rest: &mut Rest) -> Option<Close> {
+    fn take(&self, rest: &mut Rest) -> Taken {
         let mut frames = 0;
-        let close = self.device.take(|frame| {
+        let taken = self.device.take(|frame| {
             frames += 1;
             rest.extend(self.dialect.bytes(&frame));
         });
         self.metrics.sent(self.dialect.door(), frames);
-        close
+        taken
     }
 
     /// Answers requests, then writes the answers with the events that came meanwhile.

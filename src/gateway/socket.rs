@@ -171,7 +171,10 @@ async fn read(
                         break None;
                     }
                 }
-                Step::Answer(frame) => conversation.device().send(frame),
+                Step::Answer(frame) => {
+                    conversation.device().answer(frame);
+                    break None;
+                }
                 Step::Nothing => {}
                 Step::End(end) => break Some(end),
             }
@@ -248,7 +251,11 @@ async fn write(
             Flushed::Last(close) => return End::Device(close),
             Flushed::Broken => return End::Gone,
             Flushed::Stuck => match guarded(device, patience, outlet.pipe.writable()).await {
-                Ok(()) => continue,
+                Ok(()) => {
+                    // It takes what is written, so it is there. Its pongs are not read while it has too many answers to take.
+                    heard.store(true, Ordering::Relaxed);
+                    continue;
+                }
                 Err(end) => return end,
             },
         }
@@ -258,6 +265,10 @@ async fn write(
                 tokio::task::yield_now().await;
             },
             () = &mut beat => {
+                if device.is_answering() {
+                    // Its pongs are not read meanwhile.
+                    heard.store(true, Ordering::Relaxed);
+                }
                 match heartbeat.beat(Instant::now(), heard) {
                     Beat::Ping => outlet.put(dialect.ping()),
                     Beat::Wait => {}

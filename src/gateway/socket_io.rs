@@ -26,6 +26,7 @@ use super::joining::{
 };
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::device::{Close, Device};
+use crate::hub::lane::Taken;
 use crate::metrics::{DoorLabel, Ending};
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::socket_io::{NAMESPACE, Packet, request};
@@ -186,7 +187,7 @@ impl Door {
         self.gateway.chat.requests.refused(None, error.code);
         match socket.data.device.get() {
             // A client that goes on without reading its errors overflows its queue, which ends it.
-            Some(device) => device.send(Frame::error(id.map(RequestId::SocketIo).as_ref(), &error)),
+            Some(device) => device.push(Frame::error(id.map(RequestId::SocketIo).as_ref(), &error)),
             // So much before it was even admitted.
             None => socket.close(HANG_UP),
         }
@@ -267,9 +268,10 @@ async fn converse(gateway: &Gateway, socket: &Peer, admitted: Admitted, packets:
 /// Sends what still waits. A client that is not to come back by itself is told to disconnect.
 async fn say_goodbye(socket: &Peer, device: &Device, close: Close) -> Result<(), Option<Close>> {
     let mut batch = Vec::new();
-    device.take(|frame| batch.push(frame));
-    for packet in batch.iter().filter_map(Frame::packet) {
-        emit(socket, device, packet).await?;
+    while device.take(|frame| batch.push(frame)) == Taken::Frames {
+        for packet in batch.drain(..).filter_map(|frame| frame.packet()) {
+            emit(socket, device, packet).await?;
+        }
     }
     match close {
         Close::TokenExpired | Close::TooManyBadRequests => {
@@ -304,9 +306,13 @@ async fn read(conversation: &mut Conversation, mut packets: Packets) -> Infallib
 async fn write(gateway: &Gateway, socket: &Peer, device: &Device) -> Option<Close> {
     let mut batch = Vec::new();
     loop {
-        let close = device.take(|frame| batch.push(frame));
-        if close == Some(Close::TooSlow) {
-            return close;
+        match device.take(|frame| batch.push(frame)) {
+            Taken::Frames => {}
+            Taken::Nothing(None) => {
+                device.woken().await;
+                continue;
+            }
+            Taken::Nothing(close) => return close,
         }
         gateway
             .metrics
@@ -316,10 +322,6 @@ async fn write(gateway: &Gateway, socket: &Peer, device: &Device) -> Option<Clos
                 return end;
             }
         }
-        if close.is_some() {
-            return close;
-        }
-        device.woken().await;
     }
 }
 

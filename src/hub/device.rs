@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::due::{Due, Outlet, Priority};
 use super::hold::Section;
-use super::lane::{Completed, Lane, QueueLimits};
+use super::lane::{Completed, Kind, Lane, QueueLimits, Taken};
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
 
@@ -74,6 +74,8 @@ pub struct Device {
     overflowed: Notify,
     /// A hold ended.
     freed: Notify,
+    /// The next request may be read. Only told to who waits for it: the device's task.
+    may_ask: Notify,
     /// A room of the user's changed since the last whole list was begun.
     list_due: AtomicBool,
     /// A snapshot waits for events. Begins and is asked for under the hub's lock only, so that no event is missed.
@@ -119,15 +121,25 @@ impl Device {
             woken: Notify::new(),
             overflowed: Notify::new(),
             freed: Notify::new(),
+            may_ask: Notify::new(),
             list_due: AtomicBool::new(false),
             awaits_events: AtomicBool::new(false),
         }
     }
 
-    /// Queues a frame that belongs to no room's order.
-    pub fn send(&self, frame: Frame) {
+    /// Queues an answer that belongs to no room's order.
+    pub fn answer(&self, frame: Frame) {
+        self.send(frame, Kind::Answer);
+    }
+
+    /// Queues what the device did not ask for and belongs to no room's order.
+    pub fn push(&self, frame: Frame) {
+        self.send(frame, Kind::Push);
+    }
+
+    fn send(&self, frame: Frame, kind: Kind) {
         let mut lane = self.lock();
-        lane.push(frame);
+        lane.push(frame, kind);
         self.wake(&lane, Priority::High);
     }
 
@@ -177,11 +189,26 @@ impl Device {
         self.answering.load(Ordering::Relaxed)
     }
 
-    /// Gives out what waits, in its order; tells whether to close after it.
-    pub fn take(&self, frame: impl FnMut(Frame)) -> Option<Close> {
+    /// Gives out what waits, in its order and a part at a time: ask again until there is nothing.
+    ///
+    /// What was given out before counts as written, so it must be. For a single taker.
+    pub fn take(&self, frame: impl FnMut(Frame)) -> Taken {
         let mut lane = self.lock();
-        lane.take(frame);
-        lane.close_reason()
+        let could_ask = lane.may_ask();
+        let taken = lane.take(frame);
+        if !could_ask && lane.may_ask() {
+            self.may_ask.notify_one();
+        }
+        taken
+    }
+
+    /// Resolves when so much of the device's answers is written that its next request may be read.
+    ///
+    /// For the device's task alone.
+    pub async fn may_ask(&self) {
+        while !self.lock().may_ask() {
+            self.may_ask.notified().await;
+        }
     }
 
     /// It stands no more among those that are due. To be called before the queue is looked at: what comes later is due

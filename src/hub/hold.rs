@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::lane::Kind;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::RoomId;
 use crate::room::Position;
@@ -20,6 +21,8 @@ pub type Cuts = HashMap<RoomId, Position>;
 pub struct Section {
     pub cuts: Arc<Cuts>,
     pub frames: Vec<Frame>,
+    /// Why they are sent.
+    pub kind: Kind,
 }
 
 #[derive(Default)]
@@ -29,8 +32,6 @@ pub(super) struct Hold {
     /// The device has nothing yet: what its first list covers is not sent besides.
     pub first: bool,
     pub events: VecDeque<HeldEvent>,
-    /// Bytes in `events`.
-    pub bytes: usize,
     pub pending: Option<Pending>,
 }
 
@@ -70,7 +71,7 @@ impl Hold {
     pub(super) fn queue_into(
         self,
         unknown: &mut HashSet<RoomId>,
-        mut push: impl FnMut(Frame),
+        mut push: impl FnMut(Frame, Kind),
     ) -> Option<oneshot::Sender<()>> {
         let Self {
             first,
@@ -87,18 +88,20 @@ impl Hold {
                 let unseen = first || unknown.contains(&event.room);
                 match (event.is_covered_by(&section.cuts), unseen) {
                     (true, true) => {}
-                    (true, false) => push(event.frame),
+                    (true, false) => push(event.frame, Kind::Push),
                     (false, _) => later.push_back(event),
                 }
             }
             events = later;
-            section.frames.into_iter().for_each(&mut push);
+            for frame in section.frames {
+                push(frame, section.kind);
+            }
             unknown.retain(|room| !section.cuts.contains_key(room));
         }
         events
             .into_iter()
             .filter(|event| !unknown.contains(&event.room))
-            .for_each(|event| push(event.frame));
+            .for_each(|event| push(event.frame, Kind::Push));
         done
     }
 }

@@ -12,9 +12,38 @@ use crate::protocol::ids::RoomId;
 /// How much may wait for a device.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
+    /// Frames that were pushed. Beyond, the device is too slow.
     pub max_frames: usize,
+    /// Bytes of them. One frame of any size may wait.
     pub max_bytes: usize,
+    /// Bytes of answers. Beyond, the device's next request is not read.
+    pub answers_max_bytes: usize,
 }
+
+/// Why a frame is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The device asked for it, be it by connecting: who reads it slowly is not closed for that.
+    Answer,
+    /// Something happened.
+    Push,
+}
+
+/// What [`Lane::take`] gave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Some frames.
+    Frames,
+    /// Nothing was left, and all that was taken before has been written. The connection is to be closed for this reason,
+    /// if there is one.
+    Nothing(Option<Close>),
+}
+
+/// Bytes that are given out at once, but for the last frame: what is still in the queue is counted, and can be replaced.
+const TAKEN_BYTES: usize = 128 * 1024;
+
+/// What an answer takes beside its text.
+const ANSWER_EXTRA_BYTES: usize = 512;
 
 /// A queue keeps room for so many frames while it is empty.
 const KEPT_FRAMES: usize = 4;
@@ -24,14 +53,41 @@ pub(super) const FIRST_HOLD: u64 = 1;
 
 pub(super) struct Lane {
     limits: QueueLimits,
-    queue: VecDeque<Frame>,
-    /// Bytes in `queue` and in the hold.
-    bytes: usize,
+    queue: VecDeque<Waiting>,
+    /// What was pushed and is in `queue` or in the hold.
+    pushed: Load,
+    /// Bytes of answers that are in `queue` or being written.
+    answers: usize,
+    /// Bytes of those that are being written.
+    writing: usize,
     hold: Option<Hold>,
     holds_begun: u64,
     /// Rooms that the device was not told of yet: their entries are still to be read.
     unknown: HashSet<RoomId>,
     close: Option<Close>,
+}
+
+struct Waiting {
+    frame: Frame,
+    kind: Kind,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Load {
+    frames: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn add(&mut self, bytes: usize) {
+        self.frames += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.frames -= 1;
+        self.bytes -= bytes;
+    }
 }
 
 /// Whether a snapshot that is complete was queued.
@@ -56,7 +112,9 @@ impl Lane {
         Self {
             limits,
             queue: VecDeque::new(),
-            bytes: 0,
+            pushed: Load::default(),
+            answers: 0,
+            writing: 0,
             hold: Some(hold),
             holds_begun: FIRST_HOLD,
             unknown: HashSet::new(),
@@ -65,10 +123,13 @@ impl Lane {
     }
 
     /// Queues a frame, whatever is held back.
-    pub(super) fn push(&mut self, frame: Frame) {
-        let len = frame.len();
-        self.queue.push_back(frame);
-        self.count(len);
+    pub(super) fn push(&mut self, frame: Frame, kind: Kind) {
+        match kind {
+            Kind::Answer => self.answers += answer_bytes(&frame),
+            Kind::Push => self.pushed.add(frame.len()),
+        }
+        self.queue.push_back(Waiting { frame, kind });
+        self.check();
     }
 
     /// From now on, and until a section covers the room, none of its events is sent.
@@ -82,16 +143,16 @@ impl Lane {
         match &mut self.hold {
             // An entry that is read after the event covers it.
             None if unknown => {}
-            None => self.push(event.frame.clone()),
+            None => self.push(event.frame.clone(), Kind::Push),
             Some(hold) => {
-                hold.bytes += event.frame.len();
                 hold.events.push_back(HeldEvent {
                     room: event.room,
                     rev: event.rev,
                     message_seq: event.message_seq,
                     frame: event.frame.clone(),
                 });
-                self.count(event.frame.len());
+                self.pushed.add(event.frame.len());
+                self.check();
             }
         }
     }
@@ -163,9 +224,11 @@ impl Lane {
         let Some(hold) = self.hold.take() else {
             return false;
         };
-        self.bytes = self.bytes.saturating_sub(hold.bytes);
+        for event in &hold.events {
+            self.pushed.remove(event.frame.len());
+        }
         let mut unknown = std::mem::take(&mut self.unknown);
-        let done = hold.queue_into(&mut unknown, |frame| self.push(frame));
+        let done = hold.queue_into(&mut unknown, |frame, kind| self.push(frame, kind));
         self.unknown = unknown;
         if let Some(done) = done {
             // Whoever waited may have gone: the frames are queued all the same.
@@ -184,31 +247,149 @@ impl Lane {
         self.close.get_or_insert(close);
     }
 
-    /// Gives out what waits in the queue, in its order.
-    pub(super) fn take(&mut self, frame: impl FnMut(Frame)) {
-        self.bytes = self.hold.as_ref().map_or(0, |hold| hold.bytes);
-        self.queue.drain(..).for_each(frame);
-        if self.queue.capacity() > KEPT_FRAMES {
+    /// Gives out what waits in the queue, in its order and a part at a time. What was given out before has been written.
+    pub(super) fn take(&mut self, mut give: impl FnMut(Frame)) -> Taken {
+        self.answers -= std::mem::take(&mut self.writing);
+        let mut bytes = 0;
+        let mut taken = Taken::Nothing(self.close);
+        while bytes < TAKEN_BYTES
+            && let Some(Waiting { frame, kind }) = self.queue.pop_front()
+        {
+            bytes += frame.len();
+            match kind {
+                Kind::Answer => self.writing += answer_bytes(&frame),
+                Kind::Push => self.pushed.remove(frame.len()),
+            }
+            give(frame);
+            taken = Taken::Frames;
+        }
+        if self.queue.is_empty() && self.queue.capacity() > KEPT_FRAMES {
             // A burst leaves a large buffer behind: thousands of idle devices must not keep theirs.
             self.queue = VecDeque::new();
         }
+        taken
     }
 
-    /// Counts a frame that was queued or held. Over the limit the device is closed and what waits is dropped.
-    fn count(&mut self, len: usize) {
-        self.bytes += len;
-        let frames = self.queue.len() + self.hold.as_ref().map_or(0, |hold| hold.events.len());
-        // One frame of any size may wait: a large answer is no sign of a slow reader.
+    /// Whether the device's next request may be read: not before most of what it asked for is on its way.
+    pub(super) fn may_ask(&self) -> bool {
+        self.answers <= self.limits.answers_max_bytes
+    }
+
+    /// If more was pushed than may wait, the device is closed and what waits is dropped.
+    fn check(&mut self) {
+        let Load { frames, bytes } = self.pushed;
         if frames > self.limits.max_frames
-            || (self.bytes > self.limits.max_bytes && frames > 1)
+            || (bytes > self.limits.max_bytes && frames > 1)
             || self.close == Some(Close::TooSlow)
         {
             self.close = Some(Close::TooSlow);
             self.queue = VecDeque::new();
-            self.bytes = 0;
+            self.pushed = Load::default();
+            self.answers = self.writing;
             if let Some(hold) = &mut self.hold {
-                (hold.events, hold.bytes) = (VecDeque::new(), 0);
+                hold.events = VecDeque::new();
             }
         }
+    }
+}
+
+fn answer_bytes(frame: &Frame) -> usize {
+    frame.len() + ANSWER_EXTRA_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: QueueLimits = QueueLimits {
+        max_frames: 10,
+        max_bytes: 10_000,
+        answers_max_bytes: 5_000,
+    };
+
+    /// A lane of a device that has had its first list.
+    fn lane() -> Lane {
+        let mut lane = Lane::holding(LIMITS);
+        lane.end_hold(FIRST_HOLD);
+        lane
+    }
+
+    fn of_bytes(bytes: usize) -> Frame {
+        Frame::status(&"x".repeat(bytes))
+    }
+
+    /// Takes one part, and tells of how many frames.
+    fn part(lane: &mut Lane) -> usize {
+        let mut frames = 0;
+        lane.take(|_| frames += 1);
+        frames
+    }
+
+    #[test]
+    fn answers_of_any_size_and_number_are_no_sign_of_a_slow_device() {
+        let mut lane = lane();
+        for _ in 0..2 * LIMITS.max_frames {
+            lane.push(of_bytes(LIMITS.max_bytes), Kind::Answer);
+        }
+        // Nor does what is pushed between them count for more than it is
+        lane.push(of_bytes(10), Kind::Push);
+        lane.push(of_bytes(10), Kind::Push);
+        assert_eq!(lane.close_reason(), None);
+    }
+
+    #[test]
+    fn more_pushed_than_may_wait_closes_the_device() {
+        // Too many
+        let mut many = lane();
+        for _ in 0..LIMITS.max_frames {
+            many.push(of_bytes(10), Kind::Push);
+        }
+        assert_eq!(many.close_reason(), None);
+        many.push(of_bytes(10), Kind::Push);
+        assert_eq!(many.take(|_| {}), Taken::Nothing(Some(Close::TooSlow)));
+        // Too large, but for one alone
+        let mut large = lane();
+        large.push(of_bytes(2 * LIMITS.max_bytes), Kind::Push);
+        assert_eq!(large.close_reason(), None);
+        large.push(of_bytes(10), Kind::Push);
+        assert_eq!(large.take(|_| {}), Taken::Nothing(Some(Close::TooSlow)));
+        // And what was taken does not count
+        let mut read = lane();
+        for _ in 0..10 * LIMITS.max_frames {
+            read.push(of_bytes(10), Kind::Push);
+            part(&mut read);
+        }
+        assert_eq!(read.close_reason(), None);
+    }
+
+    #[test]
+    fn the_next_request_waits_until_the_answers_before_are_written() {
+        let mut lane = lane();
+        lane.push(of_bytes(LIMITS.answers_max_bytes / 2), Kind::Answer);
+        assert!(lane.may_ask());
+        lane.push(of_bytes(LIMITS.answers_max_bytes / 2), Kind::Answer);
+        assert!(!lane.may_ask());
+        // Given to the writer, but not written
+        assert_eq!(part(&mut lane), 2);
+        assert!(!lane.may_ask());
+        // The writer comes for more
+        assert_eq!(part(&mut lane), 0);
+        assert!(lane.may_ask());
+    }
+
+    #[test]
+    fn what_waits_is_given_out_in_parts() {
+        let mut lane = Lane::holding(QueueLimits {
+            max_bytes: usize::MAX,
+            ..LIMITS
+        });
+        for _ in 0..10 {
+            lane.push(of_bytes(TAKEN_BYTES / 2), Kind::Push);
+        }
+        for _ in 0..5 {
+            assert_eq!(part(&mut lane), 2);
+        }
+        lane.close(Close::ShuttingDown);
+        assert_eq!(lane.take(|_| {}), Taken::Nothing(Some(Close::ShuttingDown)));
     }
 }

@@ -221,7 +221,7 @@ impl Hub {
             user.rooms.clear();
             for device in &user.devices {
                 device.end_any_hold();
-                device.send(frame.clone());
+                device.push(frame.clone());
             }
         }
     }

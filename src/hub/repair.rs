@@ -176,7 +176,7 @@ impl Hub {
             let frame = Frame::error(None, &ChatError::history_reset().in_room(room));
             feed.devices
                 .values()
-                .for_each(|device| device.send(frame.clone()));
+                .for_each(|device| device.push(frame.clone()));
         }
         self.tell_anew(state, room);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Hub;
 use super::device::{Close, Device, ListMode};
 use super::hold::{Cuts, Section};
-use super::lane::QueueLimits;
+use super::lane::{Kind, QueueLimits, Taken};
 use super::published::{Change, RoomEvent, RoomGained};
 use super::snapshot::{Snapshot, Stale};
 use crate::protocol::event::Message;
@@ -22,6 +22,7 @@ use crate::room::{Marks, Page, Position, RoomFacts};
 const LIMITS: QueueLimits = QueueLimits {
     max_frames: 50,
     max_bytes: 100_000,
+    answers_max_bytes: 10_000,
 };
 
 fn user(name: &str) -> UserId {
@@ -73,10 +74,15 @@ fn marked(rev: u64, seq: u64) -> RoomEvent {
     }
 }
 
-/// What a device was given since the last look, in short: `m1`, `r1` or the text of a status.
-fn got(device: &Device) -> Vec<String> {
+/// What a device was given since the last look.
+fn taken(device: &Device) -> Vec<Frame> {
     let mut batch = Vec::new();
-    device.take(|frame| batch.push(frame));
+    while device.take(|frame| batch.push(frame)) == Taken::Frames {}
+    batch
+}
+
+/// The same in short: `m1`, `r1` or the text of a status.
+fn got(device: &Device) -> Vec<String> {
     let short = |frame: Frame| {
         let value: serde_json::Value =
             serde_json::from_str(frame.native().unwrap().as_str()).unwrap();
@@ -89,13 +95,14 @@ fn got(device: &Device) -> Vec<String> {
             other => other.to_owned(),
         }
     };
-    batch.into_iter().map(short).collect()
+    taken(device).into_iter().map(short).collect()
 }
 
 fn section(room: RoomId, cut: Position, text: &str) -> Section {
     Section {
         cuts: Arc::new(Cuts::from([(room, cut)])),
         frames: vec![Frame::status(text)],
+        kind: Kind::Answer,
     }
 }
 
@@ -145,8 +152,7 @@ async fn a_message_is_encoded_once_for_all_devices_of_a_door() {
     room.hub.room_event(room.id, sent(room.id, 2, 2));
     let mut texts = HashSet::new();
     for device in &devices {
-        let mut batch = Vec::new();
-        device.take(|frame| batch.push(frame));
+        let batch = taken(device);
         let [frame] = batch.as_slice() else {
             panic!("{} frames", batch.len());
         };
@@ -369,8 +375,8 @@ async fn a_device_that_does_not_read_is_closed_and_others_are_not() {
         assert_eq!(got(&quick), [format!("m{seq}")]);
     }
     let mut batch = Vec::new();
-    let close = slow.take(|frame| batch.push(frame));
-    assert_eq!(close, Some(Close::TooSlow));
+    let last = slow.take(|frame| batch.push(frame));
+    assert_eq!(last, Taken::Nothing(Some(Close::TooSlow)));
     assert!(batch.is_empty());
 }
 
@@ -407,7 +413,7 @@ async fn who_watches_for_an_overflow_does_not_miss_what_is_queued_meanwhile() {
     let device = room.connected("alice", at(1, 0)).await;
     device.woken().await;
     let writing = async {
-        device.send(Frame::status("meanwhile"));
+        device.answer(Frame::status("meanwhile"));
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
     };
@@ -432,6 +438,7 @@ async fn a_room_s_messages_wait_for_its_entry() {
     let first = Section {
         cuts: Arc::default(),
         frames: Vec::new(),
+        kind: Kind::Answer,
     };
     let mut list = Snapshot::first(&room.hub, &bob);
     list.finish(vec![first]).await.unwrap();

@@ -252,6 +252,7 @@ fn new_hub(config: &Config, metrics: &Metrics) -> Hub {
     let limits = QueueLimits {
         max_frames: config.limits.queue_max_frames,
         max_bytes: config.limits.queue_max_bytes,
+        answers_max_bytes: config.limits.answers_max_bytes_per_device,
     };
     Hub::new(limits, config.chat.list_refresh_interval).counting(metrics.hub.clone())
 }

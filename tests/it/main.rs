@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod acl;
+mod answers;
 mod auth;
 mod bad_edits;
 mod counting;
