@@ -5,10 +5,11 @@
 -- KEYS[2] members   hash     chat:{room:R}:members
 -- KEYS[3] reads     zset     chat:{room:R}:reads
 -- KEYS[4] messages  stream   chat:{room:R}:messages
--- KEYS[5] viewers   hash     chat:{room:R}:viewers
+-- KEYS[5] viewing   zset     chat:{room:R}:viewing
 -- KEYS[6] ext       hash     chat:{room:R}:ext
--- KEYS[7] sent      string   chat:{room:R}:sent:<user>:<clientMessageId>
--- KEYS[8] events    channel  chat:{room:R}:events
+-- KEYS[7] sent_a    hash     chat:{room:R}:sent:a
+-- KEYS[8] sent_b    hash     chat:{room:R}:sent:b
+-- KEYS[9] events    channel  chat:{room:R}:events
 -- ARGV[1] user       string   who asks
 -- ARGV[2] before     string   only messages before this id, '' for none
 -- ARGV[3] after      string   only messages after this id, '' for none
@@ -18,13 +19,13 @@
 -- Publishes nothing
 -- Errors    NOT_MEMBER | MESSAGE_NOT_FOUND | HISTORY_RESET
 -- Time      O(limit); the read markers are listed in rooms of at most SMALL_ROOM members only
--- Try       redis-cli --eval lua/get_history.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' , alice '' '' 50 262144
+-- Try       redis-cli --eval lua/get_history.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' , alice '' '' 50 262144
 
 -- Up to this many members, markers are listed by name.
 local SMALL_ROOM = 100
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local viewers, ext, sent, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local user, before, after = ARGV[1], ARGV[2], ARGV[3]
 local limit, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 

@@ -5,11 +5,12 @@
 -- KEYS[2] members   hash     chat:{room:R}:members
 -- KEYS[3] reads     zset     chat:{room:R}:reads
 -- KEYS[4] messages  stream   chat:{room:R}:messages
--- KEYS[5] viewers   hash     chat:{room:R}:viewers
+-- KEYS[5] viewing   zset     chat:{room:R}:viewing
 -- KEYS[6] ext       hash     chat:{room:R}:ext
--- KEYS[7] sent      string   chat:{room:R}:sent:<user>:<clientMessageId>
--- KEYS[8] events    channel  chat:{room:R}:events
--- KEYS[9…] for each member, in the order of the members in ARGV:
+-- KEYS[7] sent_a    hash     chat:{room:R}:sent:a
+-- KEYS[8] sent_b    hash     chat:{room:R}:sent:b
+-- KEYS[9] events    channel  chat:{room:R}:events
+-- KEYS[10…] for each member, in the order of the members in ARGV:
 --   rooms        zset     chat:{user:U}:rooms
 --   user_events  channel  chat:{user:U}:events
 -- ARGV[1] room              string   the room's id (two people's is a function of their ids)
@@ -23,7 +24,7 @@
 -- Publishes user_events {"event":"room","roomId","epoch","rev","seq","lastId","type","name","memberCount","members"?,"fresh"}
 -- Errors    TOO_MANY_PARTICIPANTS
 -- Time      O(members)
--- Try       redis-cli --eval lua/initialize_chat.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' 'chat:{user:alice}:rooms' 'chat:{user:alice}:events' 'chat:{user:bob}:rooms' 'chat:{user:bob}:events' , 1 direct '' n1 1000 alice bob
+-- Try       redis-cli --eval lua/initialize_chat.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' 'chat:{user:alice}:rooms' 'chat:{user:alice}:events' 'chat:{user:bob}:rooms' 'chat:{user:bob}:events' , 1 direct '' n1 1000 alice bob
 
 -- Up to this many members, they are listed by name.
 local SMALL_ROOM = 100
@@ -31,10 +32,10 @@ local SMALL_ROOM = 100
 local PREVIEW_BYTES = 512
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local viewers, ext, sent, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local room, kind, name, nonce = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local participants_max = tonumber(ARGV[5])
-local FIRST_KEY, FIRST_MEMBER = 9, 6
+local FIRST_KEY, FIRST_MEMBER = 10, 6
 
 if #ARGV - FIRST_MEMBER + 1 > participants_max then
   return redis.error_reply('TOO_MANY_PARTICIPANTS a chat has at most ' .. participants_max

@@ -5,23 +5,24 @@
 -- KEYS[2] members   hash     chat:{room:R}:members
 -- KEYS[3] reads     zset     chat:{room:R}:reads
 -- KEYS[4] messages  stream   chat:{room:R}:messages
--- KEYS[5] viewers   hash     chat:{room:R}:viewers
+-- KEYS[5] viewing   zset     chat:{room:R}:viewing
 -- KEYS[6] ext       hash     chat:{room:R}:ext
--- KEYS[7] sent      string   chat:{room:R}:sent:<user>:<clientMessageId>
--- KEYS[8] events    channel  chat:{room:R}:events
+-- KEYS[7] sent_a    hash     chat:{room:R}:sent:a
+-- KEYS[8] sent_b    hash     chat:{room:R}:sent:b
+-- KEYS[9] events    channel  chat:{room:R}:events
 -- ARGV[1] user        string  whose marker
 -- ARGV[2] message_id  string  the message read up to, 'ms-seq'
 -- Returns   {epoch, rev, seq, read seq, moved 0|1}
 -- Publishes events {"event":"read","epoch","rev","seq","lastId","user","readSeq","messageId","to":"members"|"user"} if it moved
 -- Errors    NOT_MEMBER | MESSAGE_NOT_FOUND
 -- Time      O(log messages)
--- Try       redis-cli --eval lua/mark_as_read.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' , bob "$(redis-cli hget 'chat:{room:1}:meta' last_id)"
+-- Try       redis-cli --eval lua/mark_as_read.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' , bob "$(redis-cli hget 'chat:{room:1}:meta' last_id)"
 
 -- Up to this many members, a moved marker is told to all of them; above, to the user's own devices.
 local SMALL_ROOM = 100
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local viewers, ext, sent, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local user, message_id = ARGV[1], ARGV[2]
 
 local head = redis.call('HMGET', meta, 'epoch', 'seq', 'rev', 'last_id')

@@ -5,51 +5,61 @@
 -- KEYS[2] members   hash     chat:{room:R}:members
 -- KEYS[3] reads     zset     chat:{room:R}:reads
 -- KEYS[4] messages  stream   chat:{room:R}:messages
--- KEYS[5] viewers   hash     chat:{room:R}:viewers
+-- KEYS[5] viewing   zset     chat:{room:R}:viewing
 -- KEYS[6] ext       hash     chat:{room:R}:ext
--- KEYS[7] sent      string   chat:{room:R}:sent:<user>:<clientMessageId>
--- KEYS[8] events    channel  chat:{room:R}:events
+-- KEYS[7] sent_a    hash     chat:{room:R}:sent:a
+-- KEYS[8] sent_b    hash     chat:{room:R}:sent:b
+-- KEYS[9] events    channel  chat:{room:R}:events
+-- KEYS[10] sent_before  string  chat:{room:R}:sent:<user>:<clientMessageId>
 -- ARGV[1] user               string   the sender
 -- ARGV[2] content            string   the text, UTF-8
 -- ARGV[3] client_id          string   the sender's own id of this message, '' for none
--- ARGV[4] history_max        integer  messages to keep, at least; 0 keeps all
--- ARGV[5] dedupe_ttl_secs    integer  how long a client_id is remembered
--- ARGV[6] content_max_bytes  integer  bytes of content, at most
--- ARGV[7] call               string   names this call: a server that makes it again gets the first result, no duplicate
+-- ARGV[4] digest             string   stands for user and client_id together, 16 bytes; '' for none
+-- ARGV[5] history_max        integer  messages to keep, at least; 0 keeps all
+-- ARGV[6] dedupe_ttl_ms      integer  how long a client_id is remembered, at least; at most twice as long
+-- ARGV[7] content_max_bytes  integer  bytes of content, at most
+-- ARGV[8] call               string   names this call: a server that makes it again gets the first result, no duplicate
 -- Returns   {id, seq, duplicate 0|1}
 -- Publishes events {"event":"message","epoch","rev","seq","id","sender","content","clientMessageId"?,"readBy"?,"readCount"}
 -- Errors    MESSAGE_TOO_LARGE | NOT_MEMBER
--- Time      O(viewers) in rooms of at most SMALL_ROOM members, O(1) in larger ones
--- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewers' 'chat:{room:1}:ext' 'chat:{room:1}:sent:alice:' 'chat:{room:1}:events' , alice hello '' 0 86400 16384 c1
+-- Time      O(VIEWERS_MAX + log viewers) in rooms of at most SMALL_ROOM members, O(1) in larger ones
+-- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' 'chat:{room:1}:sent:alice:' , alice hello '' '' 0 86400000 16384 c1
 
 -- Up to this many members, those who view the room have read a message at once.
 local SMALL_ROOM = 100
+-- Viewing devices whose users' markers a send moves, at most: those of the others move when they are renewed.
+local VIEWERS_MAX = 500
+-- VIEWER_LEASE_MS is at most this. A lease that ends later was made when Redis's clock was ahead, and counts as over.
+local LEASE_MAX_MS = 600000
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local viewers, ext, sent, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local user, content, client_id = ARGV[1], ARGV[2], ARGV[3]
-local history_max, dedupe_ttl_secs, content_max_bytes = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
-local call = ARGV[7]
+local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+-- Where servers of version 0.1.0 remembered a client_id: needed for a dedupe_ttl_ms after the last of them stopped.
+local sent_before = KEYS[10]
+local user, content, client_id, digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local history_max, dedupe_ttl_ms, content_max_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local call = ARGV[8]
 
-if #content > content_max_bytes then
-  return redis.error_reply('MESSAGE_TOO_LARGE "content" has ' .. #content .. ' bytes; at most ' .. content_max_bytes
-    .. ' are accepted')
-end
 local head = redis.call('HMGET', meta, 'epoch', 'seq', 'rev', 'last_id')
-if not head[1] or redis.call('HEXISTS', members, user) == 0 then
-  return redis.error_reply('NOT_MEMBER You do not have permission to join this chat.')
-end
-if client_id ~= '' then
-  local first = redis.call('GET', sent)
+-- What is stored already is answered before any rule: its sender must not be told that it was refused.
+if head[1] and client_id ~= '' then
+  local first = redis.call('HGET', sent_a, digest) or redis.call('HGET', sent_b, digest)
+    or redis.call('GET', sent_before)
   if first then
     local first_id, first_call = first:match('^(%S+) (.*)$')
     return {first_id, tonumber(first_id:match('-(%d+)$')), first_call == call and 0 or 1}
   end
 end
+if #content > content_max_bytes then
+  return redis.error_reply('MESSAGE_TOO_LARGE "content" has ' .. #content .. ' bytes; at most ' .. content_max_bytes
+    .. ' are accepted')
+end
+if not head[1] or redis.call('HEXISTS', members, user) == 0 then
+  return redis.error_reply('NOT_MEMBER You do not have permission to join this chat.')
+end
 
--- Reading every key that is written below finds one of a wrong type before anything is stored.
+-- Reading every key that is written below, but for the first, finds one of a wrong type before anything is stored.
 redis.call('ZCARD', reads)
-redis.call('XLEN', messages)
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local small = redis.call('HLEN', members) <= SMALL_ROOM
@@ -62,15 +72,24 @@ local id = string.format('%d-', math.max(now_ms, last_ms)) .. seq_text
 
 local readers, marks = {user}, {seq_text, user}
 if small then
-  local leases, seen = redis.call('HGETALL', viewers), {[user] = true}
-  for i = 2, #leases, 2 do
-    local lease_end_ms, viewer = leases[i]:match('^(%d+):(.*)$')
-    if viewer and tonumber(lease_end_ms) > now_ms and not seen[viewer] then
+  local seen = {[user] = true}
+  local leases = redis.call('ZRANGE', viewing, string.format('(%d', now_ms), string.format('%d', now_ms + LEASE_MAX_MS),
+    'BYSCORE', 'LIMIT', 0, VIEWERS_MAX)
+  for _, lease in ipairs(leases) do
+    local viewer = lease:match('^[^:]*:(.*)$')
+    if viewer and not seen[viewer] then
       seen[viewer] = true
       readers[#readers + 1] = viewer
       marks[#marks + 1], marks[#marks + 2] = seq_text, viewer
     end
   end
+end
+-- The two hashes take turns of one dedupe_ttl_ms each: what one holds outlasts the other's turn, and no more.
+local sent, expires_ms, until_ms
+if client_id ~= '' then
+  local turn = math.floor(now_ms / dedupe_ttl_ms)
+  sent, until_ms = turn % 2 == 0 and sent_a or sent_b, (turn + 2) * dedupe_ttl_ms - 1
+  expires_ms = redis.call('PEXPIRETIME', sent)
 end
 
 local entry = {'sender', user, 'content', content}
@@ -85,7 +104,11 @@ end
 redis.call('HSET', meta, 'seq', seq_text, 'rev', rev_text, 'last_id', id)
 redis.call('ZADD', reads, 'GT', unpack(marks))
 if client_id ~= '' then
-  redis.call('SET', sent, id .. ' ' .. call, 'EX', dedupe_ttl_secs)
+  redis.call('HSET', sent, digest, id .. ' ' .. call)
+  -- New, or dated by another clock or setting.
+  if expires_ms ~= until_ms then
+    redis.call('PEXPIREAT', sent, string.format('%d', until_ms))
+  end
 end
 
 local event = {

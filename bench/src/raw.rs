@@ -16,8 +16,8 @@ use crate::world::OwnRedis;
 const SEND: &str = include_str!("../../lua/send_message.lua");
 const INITIALIZE: &str = include_str!("../../lua/initialize_chat.lua");
 /// The keys of one room, in the order in which every room script gets them.
-const ROOM_KEYS: [&str; 8] = [
-    "meta", "members", "reads", "messages", "viewers", "ext", "sent:", "events",
+const ROOM_KEYS: [&str; 9] = [
+    "meta", "members", "reads", "messages", "viewing", "ext", "sent:a", "sent:b", "events",
 ];
 /// Under a prefix of its own, so that no server hears of these rooms.
 const PREFIX: &str = "chat-bench-raw";
@@ -69,7 +69,7 @@ pub(crate) fn measure(url: &str, plan: Plan) -> Result<Figures, Error> {
     figures
 }
 
-fn room_keys(room: usize) -> [String; 8] {
+fn room_keys(room: usize) -> [String; ROOM_KEYS.len()] {
     ROOM_KEYS.map(|part| format!("{PREFIX}:{{room:{room}}}:{part}"))
 }
 
@@ -119,8 +119,8 @@ fn commands(redis: &mut Connection, plan: Plan) -> Result<Vec<Vec<u8>>, Error> {
     let command = |room| {
         let mut call = cmd("EVALSHA");
         call.arg(&sha).arg(ROOM_KEYS.len()).arg(&room_keys(room));
-        call.arg(format!("{room}-0")).arg(&content);
-        call.arg("").arg(0).arg(86_400).arg(plan.bytes);
+        call.arg(format!("{room}-0")).arg(&content).arg("").arg("");
+        call.arg(0).arg(86_400_000).arg(plan.bytes);
         call.get_packed_command()
     };
     Ok((0..plan.rooms).map(command).collect())

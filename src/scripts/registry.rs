@@ -6,7 +6,7 @@ use crate::store::keys::ROOM_KEYS;
 ///
 /// Raised whenever the Rust side of a script's contract changes. A set of scripts that was checked against another
 /// number is not taken, so that a rolling upgrade never runs old rules under a new server.
-pub const CONTRACT: u32 = 1;
+pub const CONTRACT: u32 = 2;
 
 /// A script of `lua/`, by the name of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,9 +79,10 @@ impl Script {
                     "members",
                     "reads",
                     "messages",
-                    "viewers",
+                    "viewing",
                     "ext",
-                    "sent",
+                    "sent_a",
+                    "sent_b",
                     "events",
                     "rooms…",
                     "user_events",
@@ -102,19 +103,20 @@ impl Script {
                 &[],
             ),
             Self::EnterChat => (
-                &ROOM_KEYS,
+                &const { room_keys_and("viewers") },
                 &["user", "device", "lease_ms", "limit", "max_bytes"],
                 &["NOT_MEMBER"],
             ),
             Self::LeaveChat => (&ROOM_KEYS, &["user", "device"], &[]),
             Self::SendMessage => (
-                &ROOM_KEYS,
+                &const { room_keys_and("sent_before") },
                 &[
                     "user",
                     "content",
                     "client_id",
+                    "digest",
                     "history_max",
-                    "dedupe_ttl_secs",
+                    "dedupe_ttl_ms",
                     "content_max_bytes",
                     "call",
                 ],
@@ -141,6 +143,17 @@ impl Script {
         };
         Contract { keys, argv, errors }
     }
+}
+
+/// The keys of every room script, and one more behind them.
+const fn room_keys_and(last: &'static str) -> [&'static str; ROOM_KEYS.len() + 1] {
+    let mut keys = [last; ROOM_KEYS.len() + 1];
+    let mut place = 0;
+    while place < ROOM_KEYS.len() {
+        keys[place] = ROOM_KEYS[place];
+        place += 1;
+    }
+    keys
 }
 
 #[cfg(test)]

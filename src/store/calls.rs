@@ -3,11 +3,11 @@
 use redis::{FromRedisValue, ParsingError, Value};
 
 use super::exchange::Repeat;
-use super::keys::LIST_KEYS;
+use super::keys::{LIST_KEYS, ROOM_KEYS};
 use super::reply::{RawPage, chat_entry, message_id};
 use super::{CallError, Invocation, Store};
 use crate::error::ChatError;
-use crate::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
+use crate::protocol::ids::{DeviceId, MessageId, RoomId, UserId, sent_digest};
 use crate::protocol::request::Cursor;
 use crate::room::{Missed, Page, Position, PositionedEntry, Topic};
 use crate::scripts::Script;
@@ -21,6 +21,9 @@ pub const LIST_CHUNK: usize = 128;
 
 /// Rooms in one call of `compare_rooms`, at most.
 pub const COMPARE_CHUNK: usize = 128;
+
+/// Devices in one call of `renew_viewers`, at most.
+const RENEW_CHUNK: usize = 128;
 
 /// What `initialize_chat` did.
 pub struct Initialized {
@@ -82,7 +85,7 @@ impl Store {
         let [caller, ..] = new.members else {
             return Err(self.failed(Script::InitializeChat, &CallError::NoMembers));
         };
-        let mut invocation = self.in_room(new.room, caller.as_str(), "");
+        let mut invocation = self.in_room(new.room);
         for member in new.members {
             invocation.key(&self.keys.user(member, "rooms"));
             invocation.key(&self.keys.channel(&Topic::User(member.clone())));
@@ -159,8 +162,9 @@ impl Store {
         device: DeviceId,
         limit: u32,
     ) -> Result<Entered, ChatError> {
-        let invocation = self
-            .in_room(room, user.as_str(), "")
+        let mut invocation = self.in_room(room);
+        invocation.key(&self.keys.room(room, "viewers"));
+        let invocation = invocation
             .arg(user.as_str())
             .arg(device.to_string())
             .arg(millis(self.rules.viewer_lease))
@@ -193,7 +197,7 @@ impl Store {
         device: DeviceId,
     ) -> Result<(), ChatError> {
         let invocation = self
-            .in_room(room, user.as_str(), "")
+            .in_room(room)
             .arg(user.as_str())
             .arg(device.to_string());
         self.decoded(Script::LeaveChat, Repeat::Harmless, invocation, |_| Ok(()))
@@ -250,13 +254,16 @@ impl Store {
             Some(_) => Repeat::Harmless,
             None => Repeat::Never,
         };
-        let invocation = self
-            .in_room(message.room, user.as_str(), client_id)
+        let mut invocation = self.in_room(message.room);
+        invocation.key(&self.keys.sent_before(message.room, user, client_id));
+        let digest = message.client_message_id.map(|id| sent_digest(user, id));
+        let invocation = invocation
             .arg(user.as_str())
             .arg(message.content)
             .arg(client_id)
+            .arg(digest.as_ref().map_or(&[][..], |digest| &digest[..]))
             .arg(self.rules.history_max_messages)
-            .arg(self.rules.dedupe_ttl.as_secs())
+            .arg(millis(self.rules.dedupe_ttl))
             .arg(self.rules.content_max_bytes)
             .arg(self.names.next());
         (repeat, invocation)
@@ -270,7 +277,7 @@ impl Store {
         message: MessageId,
     ) -> Result<Marked, ChatError> {
         let invocation = self
-            .in_room(room, user.as_str(), "")
+            .in_room(room)
             .arg(user.as_str())
             .arg(message.to_string());
         self.decoded(Script::MarkAsRead, Repeat::Harmless, invocation, |value| {
@@ -301,7 +308,7 @@ impl Store {
             Cursor::After(id) => (String::new(), id.to_string()),
         };
         let invocation = self
-            .in_room(room, user.as_str(), "")
+            .in_room(room)
             .arg(user.as_str())
             .arg(before)
             .arg(after)
@@ -325,28 +332,28 @@ impl Store {
         .await
     }
 
-    /// These devices go on viewing the room.
+    /// These devices go on viewing the room; [`RENEW_CHUNK`] of them in each call. The first that fails ends it.
     pub async fn renew_viewers(
         &self,
         room: RoomId,
         viewers: &[(DeviceId, UserId)],
     ) -> Result<(), ChatError> {
-        let mut invocation = self
-            .in_room(room, "", "")
-            .arg(millis(self.rules.viewer_lease));
-        for (device, user) in viewers {
-            invocation = invocation.arg(device.to_string()).arg(user.as_str());
+        for viewers in viewers.chunks(RENEW_CHUNK) {
+            let mut invocation = self.in_room(room).arg(millis(self.rules.viewer_lease));
+            for (device, user) in viewers {
+                invocation = invocation.arg(device.to_string()).arg(user.as_str());
+            }
+            let renewed = |_| Ok(());
+            self.decoded(Script::RenewViewers, Repeat::Harmless, invocation, renewed)
+                .await?;
         }
-        self.decoded(Script::RenewViewers, Repeat::Harmless, invocation, |_| {
-            Ok(())
-        })
-        .await
+        Ok(())
     }
 
     /// What happened in the room after `from`.
     pub async fn sync_room(&self, room: RoomId, from: &Position) -> Result<Missed, ChatError> {
         let invocation = self
-            .in_room(room, "", "")
+            .in_room(room)
             .arg(&*from.epoch)
             .arg(from.rev)
             .arg(from.last_id.to_string())
@@ -451,10 +458,10 @@ impl Store {
     }
 
     /// A call with the keys that every room script gets, in their order.
-    fn in_room(&self, room: RoomId, user: &str, client_message_id: &str) -> Invocation {
+    fn in_room(&self, room: RoomId) -> Invocation {
         let mut invocation = Invocation::new();
         self.keys
-            .room_script(room, user, client_message_id, |key| invocation.key(key));
+            .room_parts(room, &ROOM_KEYS, |key| invocation.key(key));
         invocation
     }
 }

@@ -14,9 +14,9 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@')
     .remove(b'-');
 
-/// The keys of one room, in the order in which every room script gets them.
-pub const ROOM_KEYS: [&str; 8] = [
-    "meta", "members", "reads", "messages", "viewers", "ext", "sent", "events",
+/// The keys of one room by their names in the scripts, in the order in which every room script gets them.
+pub const ROOM_KEYS: [&str; 9] = [
+    "meta", "members", "reads", "messages", "viewing", "ext", "sent_a", "sent_b", "events",
 ];
 /// The keys of one room that `get_chat_list` reads.
 pub const LIST_KEYS: [&str; 5] = ["meta", "members", "reads", "messages", "ext"];
@@ -34,40 +34,28 @@ impl Keys {
         }
     }
 
-    /// `chat:{room:R}:part`
-    pub fn room(&self, room: RoomId, part: &str) -> String {
-        format!("{}:{{room:{room}}}:{part}", self.prefix)
+    /// `chat:{room:R}:part`, the key that scripts call by this name.
+    pub fn room(&self, room: RoomId, name: &str) -> String {
+        format!("{}:{{room:{room}}}:{}", self.prefix, part(name))
     }
 
-    /// Hands the keys of these parts of a room to `take`, one after the other, all written in one buffer.
-    pub fn room_parts(&self, room: RoomId, parts: &[&str], mut take: impl FnMut(&str)) {
+    /// Hands the keys of a room that scripts call by these names to `take`, one after the other, all written in one
+    /// buffer.
+    pub fn room_parts(&self, room: RoomId, names: &[&str], mut take: impl FnMut(&str)) {
         let mut key = self.room(room, "");
         let stem = key.len();
-        for part in parts {
+        for name in names {
             key.truncate(stem);
-            key.push_str(part);
+            key.push_str(part(name));
             take(&key);
         }
     }
 
-    /// Hands the [`ROOM_KEYS`] of a room to `take`.
-    pub fn room_script(
-        &self,
-        room: RoomId,
-        user: &str,
-        client_message_id: &str,
-        mut take: impl FnMut(&str),
-    ) {
-        self.room_parts(room, &ROOM_KEYS, |key| match key.ends_with(":sent") {
-            true => take(&self.sent(room, user, client_message_id)),
-            false => take(key),
-        });
-    }
-
-    /// `chat:{room:R}:sent:<user>:<clientMessageId>`; without a client id the name of no key, for scripts that use none.
-    pub fn sent(&self, room: RoomId, user: &str, client_message_id: &str) -> String {
+    /// `chat:{room:R}:sent:<user>:<clientMessageId>`, where servers of version 0.1.0 remembered what was sent; without
+    /// a client id the name of no key.
+    pub fn sent_before(&self, room: RoomId, user: &UserId, client_message_id: &str) -> String {
         let (user, id) = (
-            utf8_percent_encode(user, ENCODED),
+            utf8_percent_encode(user.as_str(), ENCODED),
             utf8_percent_encode(client_message_id, ENCODED),
         );
         format!("{}:{{room:{room}}}:sent:{user}:{id}", self.prefix)
@@ -134,6 +122,15 @@ impl Keys {
             "user" => UserId::parse(&percent_decode_str(id).decode_utf8().ok()?).map(Topic::User),
             _ => None,
         }
+    }
+}
+
+/// What the key of a room ends with that scripts call by this name.
+fn part(name: &str) -> &str {
+    match name {
+        "sent_a" => "sent:a",
+        "sent_b" => "sent:b",
+        name => name,
     }
 }
 

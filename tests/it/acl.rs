@@ -274,7 +274,7 @@ async fn nobody_can_do_more_with_the_shipped_rights() {
 #[tokio::test]
 async fn the_rights_that_are_left_out_are_those_of_the_reset_and_of_fsync() {
     // Given a Redis that writes each command to disk, and the rights that the file names for it
-    let more = "+config|get +scan +unlink";
+    let more = "+config|get +scan";
     let options = ["--appendonly", "yes", "--appendfsync", "always"];
     let redis = Guarded::start(more, &options).await;
     let server = redis.server().env("DURABILITY", "fsync").start().await;

@@ -42,7 +42,7 @@ const EDITS: [Edit; 10] = [
     ("undeclared key", |rules| {
         let line = rules.edit(
             "send_message",
-            "redis.call('XLEN', messages)",
+            "redis.call('ZCARD', reads)",
             "redis.call('HGET', 'chat:{room:1}:ext', 'closed')",
         );
         refused("send_message", line, "no key of KEYS")
@@ -50,7 +50,7 @@ const EDITS: [Edit; 10] = [
     ("unknown error code", |rules| {
         let line = rules.edit(
             "send_message",
-            "redis.call('XLEN', messages)",
+            "redis.call('ZCARD', reads)",
             "if content == '!' then return redis.error_reply('TOO_LOUD Not so loud.') end",
         );
         refused("send_message", line, "TOO_LOUD")
@@ -68,16 +68,16 @@ const EDITS: [Edit; 10] = [
         refused("send_message", line, "")
     }),
     ("write before check", |rules| {
-        let from = "local head = redis.call('HMGET', meta, 'epoch', 'seq', 'rev', 'last_id')";
+        let from = "if not head[1] or";
         let write = "redis.call('HSET', ext, 'last_try', user)";
         let line = rules.edit("send_message", from, &format!("{write}\n{from}"));
-        // The refusal that follows it, three lines below.
-        refused("send_message", line + 3, "after the write")
+        // The refusal that follows it, two lines below.
+        refused("send_message", line + 2, "after the write")
     }),
     ("forbidden command", |rules| {
         let line = rules.edit(
             "send_message",
-            "redis.call('XLEN', messages)",
+            "redis.call('ZCARD', reads)",
             "redis.call('KEYS', '*')",
         );
         refused("send_message", line, "KEYS")

@@ -729,15 +729,10 @@ async fn a_dead_servers_viewers_stop_counting() {
     // And while his server lives, a view outlives its first lease
     let mut bob = Client::connect_delta(&here, "bob").await;
     bob.enter(&room).await;
-    let mut viewers_key = String::new();
-    for key in redis.dump().await.keys() {
-        if key.ends_with(":viewers") {
-            viewers_key = key.to_owned();
-        }
-    }
-    let first: Vec<String> = redis.run(&format!("HVALS {viewers_key}")).await;
+    let leases = format!("ZRANGE chat:{{room:{room}}}:viewing 0 -1 WITHSCORES");
+    let first: Vec<String> = redis.run(&leases).await;
     eventually("the lease is renewed", async || {
-        let now: Vec<String> = redis.run(&format!("HVALS {viewers_key}")).await;
+        let now: Vec<String> = redis.run(&leases).await;
         now != first
     })
     .await;

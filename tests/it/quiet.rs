@@ -31,7 +31,7 @@ pub(crate) async fn unheard(
     let text = fs::read_to_string(path).expect("a script");
     let text = text.replace("'SPUBLISH', events,", "'ECHO',");
     let parts = [
-        "meta", "members", "reads", "messages", "viewers", "ext", "sent:::", "events",
+        "meta", "members", "reads", "messages", "viewing", "ext", "sent:a", "sent:b", "events",
     ];
     let mut call = redis::cmd("EVAL");
     call.arg(text).arg(parts.len() + more_keys.len());
@@ -77,7 +77,7 @@ async fn a_message_that_was_not_heard_arrives_once_and_in_its_place() {
     alice.say(&room, "one").await;
 
     // When a message is stored of which no server hears, and nothing after it
-    let message = ["alice", "two", "", "0", "86400", "16384", "c1"];
+    let message = ["alice", "two", "", "", "0", "86400000", "16384", "c1"];
     unheard(&redis, "send_message", &room, &[], &message).await;
 
     // Then both have it all the same, and after that what is said next

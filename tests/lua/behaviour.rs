@@ -85,9 +85,9 @@ async fn the_built_in_set_passes() {
 async fn a_text_that_is_no_lua_is_refused() {
     is_refused(Planted {
         script: Script::LeaveChat,
-        from: "if not lease then",
-        to: "if not lease the",
-        at: "if not lease the",
+        from: "if lease_end_ms == 0 then",
+        to: "if lease_end_ms == 0 the",
+        at: "if lease_end_ms == 0 the",
         says: "Redis does not load it: 'then' expected",
     })
     .await;
@@ -181,7 +181,7 @@ async fn a_send_that_does_something_else_is_refused() {
     for planted in [
         send(
             duplicate,
-            "sent = sent",
+            "first_id = first_id",
             end,
             "the id of a message sent twice",
         ),

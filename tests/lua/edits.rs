@@ -12,6 +12,7 @@ use chat_server::scripts::{Script, ScriptSet, ScriptText};
 use chat_server::store::calls::NewRoom;
 use serde_json::json;
 
+use crate::contract::MAX_LINES;
 use crate::files::{read, root};
 use crate::support::{World, contents, crowd, users};
 use crate::worked_edits::{ARCHIVES, NO_READ_MARKERS, SLOW_MODE, WELCOME, WORD_FILTER, edited};
@@ -61,7 +62,7 @@ fn each_edit_leaves_good_lua() {
         let folder = tempfile::tempdir().unwrap();
         for (file, text) in edited(title) {
             let lines = text.lines().count();
-            assert!(lines < 120, "{title}: {file} has {lines} lines");
+            assert!(lines < MAX_LINES, "{title}: {file} has {lines} lines");
             std::fs::write(folder.path().join(file), text).unwrap();
         }
         let luacheck = Command::new("luacheck")

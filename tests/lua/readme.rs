@@ -80,14 +80,13 @@ fn the_table_of_keys_is_that_of_the_headers() {
 
     // And the server builds them so
     let keys = Keys::new("chat");
-    let [user] = [UserId::parse("U").unwrap()];
+    let [user, sender] = users(["U", "<user>"]);
     let room = RoomId::random();
     let mut built: BTreeSet<String> = ROOM_KEYS
         .iter()
-        .map(|&part| match part {
-            "sent" => keys.sent(room, "<user>", "<clientMessageId>"),
-            part => keys.room(room, part),
-        })
+        .chain(["viewers"].iter())
+        .map(|&name| keys.room(room, name))
+        .chain([keys.sent_before(room, &sender, "<clientMessageId>")])
         .map(|key| key.replace(&room.to_string(), "R"))
         .map(|key| key.replace("%3C", "<").replace("%3E", ">"))
         .collect();
@@ -211,7 +210,7 @@ async fn the_example_of_a_rule_works() {
         .get(Script::SendMessage)
         .text
         .clone();
-    let place = "if client_id ~= '' then\n";
+    let place = "\n-- Reading every key";
     assert!(text.contains(place));
     let changed = text.replacen(place, &format!("{rule}{place}"), 1);
 
@@ -219,11 +218,11 @@ async fn the_example_of_a_rule_works() {
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;
-    let keys = world.room_keys(room, &alice, "");
+    let keys = world.room_keys(Script::SendMessage, room, &alice, "");
     let send = async || {
         let mut call = redis::cmd("EVAL");
         call.arg(&changed).arg(keys.len()).arg(&keys);
-        call.arg(["alice", "Hello", "", "0", "86400", "16384", "c1"].as_slice());
+        call.arg(["alice", "Hello", "", "", "0", "86400000", "16384", "c1"].as_slice());
         call.query_async::<redis::Value>(&mut world.redis.admin())
             .await
     };

@@ -91,6 +91,12 @@ impl Redis {
         answer.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
+    /// Redis's clock, Unix time in milliseconds.
+    pub(crate) async fn now_ms(&self) -> u64 {
+        let (secs, micros): (u64, u64) = self.run(&["TIME"]).await;
+        secs * 1000 + micros / 1000
+    }
+
     /// Every key with its value.
     pub(crate) async fn dump(&self) -> BTreeMap<String, Dumped> {
         let mut dump = BTreeMap::new();
@@ -233,8 +239,9 @@ impl World {
         published.into_iter().map(|(_, event)| event).collect()
     }
 
-    pub(crate) fn key(&self, room: RoomId, part: &str) -> String {
-        self.keys.room(room, part)
+    /// The key of a room that scripts call by this name.
+    pub(crate) fn key(&self, room: RoomId, name: &str) -> String {
+        self.keys.room(room, name)
     }
 
     /// One field of a room's head.
@@ -295,13 +302,21 @@ impl World {
         score.unwrap_or_default()
     }
 
-    /// The keys that every room script gets.
-    pub(crate) fn room_keys(&self, room: RoomId, user: &UserId, client_id: &str) -> Vec<String> {
-        let key = |part| match part {
-            "sent" => self.keys.sent(room, user.as_str(), client_id),
-            part => self.keys.room(room, part),
-        };
-        ROOM_KEYS.map(key).into()
+    /// The keys that a script gets of this room; [`Script::SendMessage`] for a message with this client id.
+    pub(crate) fn room_keys(
+        &self,
+        script: Script,
+        room: RoomId,
+        user: &UserId,
+        client_id: &str,
+    ) -> Vec<String> {
+        let mut keys: Vec<String> = ROOM_KEYS.map(|name| self.key(room, name)).into();
+        match script {
+            Script::EnterChat => keys.push(self.key(room, "viewers")),
+            Script::SendMessage => keys.push(self.keys.sent_before(room, user, client_id)),
+            _ => {}
+        }
+        keys
     }
 
     /// Calls a script directly, for what the typed calls do not tell.
@@ -340,4 +355,17 @@ pub(crate) fn refusal<T>(outcome: Result<T, ChatError>) -> Option<ErrorCode> {
 
 pub(crate) fn contents(page: &Page) -> Vec<&str> {
     page.messages.iter().map(|m| m.content.as_str()).collect()
+}
+
+/// Who holds a lease, live or not: `device:user`, that which ends first before the others.
+pub(crate) async fn leases(world: &World, room: RoomId) -> Vec<String> {
+    let viewing = world.key(room, "viewing");
+    world.redis.run(&["ZRANGE", &viewing, "0", "-1"]).await
+}
+
+/// Gives a lease, `device:user`, that ends so many milliseconds from now by Redis's clock.
+pub(crate) async fn hold_lease(world: &World, room: RoomId, ends_in_ms: i64, lease: &str) {
+    let end_ms = world.redis.now_ms().await.saturating_add_signed(ends_in_ms);
+    let (viewing, end) = (world.key(room, "viewing"), end_ms.to_string());
+    let _: u64 = world.redis.run(&["ZADD", &viewing, &end, lease]).await;
 }

@@ -1,31 +1,27 @@
 //! enter_chat, leave_chat, renew_viewers, and what viewing does to markers.
 
-use chat_server::protocol::ids::{DeviceId, RoomId, UserId};
+use chat_server::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use serde_json::json;
 
-use crate::support::{World, contents, crowd, user, users};
+use crate::support::{World, contents, crowd, hold_lease, leases, user, users};
 
-/// Who holds a lease, live or not, sorted.
-async fn leases(world: &World, room: RoomId) -> Vec<String> {
-    let leases: Vec<String> = world
-        .redis
-        .run(&["HVALS", &world.key(room, "viewers")])
-        .await;
-    let mut users: Vec<String> = leases
-        .iter()
-        .map(|lease| lease.split_once(':').unwrap().1.to_owned())
-        .collect();
+/// More than any lease may last.
+const AN_HOUR_MS: i64 = 3_600_000;
+
+/// Whose devices hold a lease, live or not, sorted.
+async fn viewers(world: &World, room: RoomId) -> Vec<String> {
+    let leases = leases(world, room).await;
+    let user = |lease: &String| lease.split_once(':').unwrap().1.to_owned();
+    let mut users: Vec<String> = leases.iter().map(user).collect();
     users.sort();
     users
 }
 
-/// A lease of a device whose server died long ago.
-async fn leave_stale_lease(world: &World, room: RoomId, device: &str, user: &UserId) {
-    let lease = format!("1700000000000:{user}");
-    let _: u64 = world
-        .redis
-        .run(&["HSET", &world.key(room, "viewers"), device, &lease])
-        .await;
+/// Leases of so many devices of the user's, which end so many milliseconds from now and one after the other.
+async fn hold_leases(world: &World, room: RoomId, ends_in_ms: i64, count: i64, user: &UserId) {
+    for i in 0..count {
+        hold_lease(world, room, ends_in_ms + i, &format!("device-{i}:{user}")).await;
+    }
 }
 
 #[tokio::test]
@@ -56,7 +52,7 @@ async fn who_enters_has_read_the_room() {
             "readSeq": 2, "messageId": last.to_string(), "to": "members",
         })]
     );
-    assert_eq!(leases(&world, room).await, ["bob"]);
+    assert_eq!(viewers(&world, room).await, ["bob"]);
 
     // When he enters again, on a second device, then there is nothing to tell
     let laptop = DeviceId::random();
@@ -70,7 +66,7 @@ async fn who_enters_has_read_the_room() {
 
     // When one device leaves, then the other still views
     world.store.leave_chat(room, &bob, phone).await.unwrap();
-    assert_eq!(leases(&world, room).await, ["bob"]);
+    assert_eq!(viewers(&world, room).await, ["bob"]);
     world.say(room, &alice, "three").await;
     assert_eq!(world.marker(room, &bob).await, 3);
 
@@ -111,7 +107,7 @@ async fn who_views_a_small_room_reads_what_is_sent() {
         .await;
     world.enter(room, &bob).await;
     world.enter(room, &bob).await;
-    leave_stale_lease(&world, room, "carols-phone", &carol).await;
+    hold_lease(&world, room, -1, "carols-phone:carol").await;
     world.follow_room(room).await;
 
     // When Alice sends, then Bob has read it and Carol has not; no other event says so
@@ -136,26 +132,148 @@ async fn who_views_a_small_room_reads_what_is_sent() {
 
 #[tokio::test]
 async fn leases_that_ran_out_are_cleared_by_the_next_who_enters() {
-    // Given leases of a server that died, and one that is no lease at all
+    // Given more leases of a server that died than one call clears, and a live one
     let world = World::start().await;
     let [alice, bob, carol] = users(["alice", "bob", "carol"]);
     let room = world
         .group(&[alice.clone(), bob.clone(), carol.clone()])
         .await;
-    let viewers = world.key(room, "viewers");
-    leave_stale_lease(&world, room, "carols-phone", &carol).await;
-    let _: u64 = world
-        .redis
-        .run(&["HSET", &viewers, "odd", "not a lease"])
-        .await;
     world.enter(room, &alice).await;
+    hold_leases(&world, room, -AN_HOUR_MS, 130, &carol).await;
 
-    // Then Alice's entering has cleared them
-    assert_eq!(leases(&world, room).await, ["alice"]);
-
-    // And a live one stays when Bob enters
+    // When Bob enters, then a hundred of them are cleared, whatever their number
     world.enter(room, &bob).await;
-    assert_eq!(leases(&world, room).await, ["alice", "bob"]);
+    assert_eq!(leases(&world, room).await.len(), 32);
+
+    // And when he enters again, the rest, and no live one
+    world.enter(room, &bob).await;
+    assert_eq!(viewers(&world, room).await, ["alice", "bob", "bob"]);
+}
+
+#[tokio::test]
+async fn a_lease_of_a_clock_that_was_ahead_counts_as_over() {
+    // Given a lease of Carol's that ends later than any that is made now, for Redis's clock has been set back since
+    let mut world = World::start().await;
+    let [alice, bob, carol] = users(["alice", "bob", "carol"]);
+    let room = world
+        .group(&[alice.clone(), bob.clone(), carol.clone()])
+        .await;
+    world.enter(room, &bob).await;
+    hold_lease(&world, room, AN_HOUR_MS, "carols-phone:carol").await;
+    world.follow_room(room).await;
+
+    // When Alice sends, then Carol has not read it
+    world.say(room, &alice, "Hello").await;
+    assert_eq!(world.events().await[0]["readBy"], json!(["alice", "bob"]));
+    assert_eq!(world.marker(room, &carol).await, 0);
+
+    // And such leases are cleared as those that have ended are
+    hold_leases(&world, room, AN_HOUR_MS, 130, &carol).await;
+    world.enter(room, &alice).await;
+    assert_eq!(leases(&world, room).await.len(), 33);
+    world.enter(room, &alice).await;
+    assert_eq!(viewers(&world, room).await, ["alice", "alice", "bob"]);
+}
+
+#[tokio::test]
+async fn a_user_id_with_colons_is_told_from_the_device() {
+    // Given a viewer whose id looks like another device of Bob's
+    let mut world = World::start().await;
+    let [alice, bob, odd] = users(["alice", "bob", "x:bob"]);
+    let room = world
+        .group(&[alice.clone(), bob.clone(), odd.clone()])
+        .await;
+    let phone = world.enter(room, &odd).await;
+    world.follow_room(room).await;
+
+    // When Alice sends, then that user has read it and Bob has not
+    world.say(room, &alice, "Hello").await;
+    assert_eq!(world.events().await[0]["readBy"], json!(["alice", "x:bob"]));
+    assert_eq!(world.marker(room, &bob).await, 0);
+
+    // And nobody else ends that lease
+    world.store.leave_chat(room, &bob, phone).await.unwrap();
+    assert_eq!(viewers(&world, room).await, ["x:bob"]);
+    world.store.leave_chat(room, &odd, phone).await.unwrap();
+    assert_eq!(leases(&world, room).await, <[String; 0]>::default());
+}
+
+#[tokio::test]
+async fn the_viewers_of_version_0_1_0_go_with_the_first_who_enters() {
+    // Given a room in which servers of version 0.1.0 have noted a viewer
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    let old = world.key(room, "viewers");
+    let lease = "99999999999999:bob";
+    let _: u64 = world.redis.run(&["HSET", &old, "bobs-phone", lease]).await;
+
+    // When Alice sends, then it does not count; when she enters, then it is gone
+    world.say(room, &alice, "Hello").await;
+    assert_eq!(world.marker(room, &bob).await, 0);
+    world.enter(room, &alice).await;
+    let left: u64 = world.redis.run(&["EXISTS", &old]).await;
+    assert_eq!(
+        (left, viewers(&world, room).await),
+        (0, vec!["alice".to_owned()])
+    );
+}
+
+#[tokio::test]
+async fn a_send_looks_at_a_bounded_number_of_viewing_devices() {
+    // Given a small room that Bob views on as many devices as a send looks at, and Carol on one whose lease ends later
+    let mut world = World::start().await;
+    let [alice, bob, carol] = users(["alice", "bob", "carol"]);
+    let room = world
+        .group(&[alice.clone(), bob.clone(), carol.clone()])
+        .await;
+    hold_leases(&world, room, 40_000, 500, &bob).await;
+    let phone = world.enter(room, &carol).await;
+    world.follow_room(room).await;
+
+    // When Alice sends, then Bob has read it
+    let id = world.say(room, &alice, "Hello").await;
+    assert_eq!(world.events().await[0]["readBy"], json!(["alice", "bob"]));
+
+    // And Carol has when her device is renewed, which all are told
+    let renewed = [(phone, carol.clone())];
+    world.store.renew_viewers(room, &renewed).await.unwrap();
+    let epoch = world.head(room, "epoch").await;
+    let read = |rev: u64, seq: u64, id: MessageId| {
+        json!({
+            "event": "read", "epoch": epoch, "rev": rev, "seq": seq, "lastId": id.to_string(), "user": "carol",
+            "readSeq": seq, "messageId": id.to_string(), "to": "members",
+        })
+    };
+    assert_eq!(world.events().await, [read(3, 1, id)]);
+
+    // Or when she leaves
+    let id = world.say(room, &alice, "Bye").await;
+    world.published().await;
+    world.store.leave_chat(room, &carol, phone).await.unwrap();
+    assert_eq!(world.events().await, [read(5, 2, id)]);
+}
+
+#[tokio::test]
+async fn very_many_devices_are_renewed_in_several_calls() {
+    // Given 300 devices that view a room
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    let devices: Vec<_> = (0..300)
+        .map(|_| (DeviceId::random(), bob.clone()))
+        .collect();
+    let calls = async || {
+        let stats: String = world.redis.run(&["INFO", "commandstats"]).await;
+        let (_, evalsha) = stats.split_once("cmdstat_evalsha:calls=").unwrap();
+        evalsha.split_once(',').unwrap().0.parse::<u64>().unwrap()
+    };
+    let before = calls().await;
+
+    // When they are renewed, then each holds a lease, and no call had more than 128 of them
+    world.store.renew_viewers(room, &devices).await.unwrap();
+    assert_eq!(leases(&world, room).await.len(), 300);
+    assert_eq!(calls().await - before, 3);
 }
 
 #[tokio::test]
@@ -165,31 +283,32 @@ async fn a_renewed_device_goes_on_viewing() {
     let [alice, bob, carol] = users(["alice", "bob", "carol"]);
     let room = world.direct(&alice, &bob).await;
     let phone = world.enter(room, &bob).await;
-    leave_stale_lease(&world, room, &phone.to_string(), &bob).await;
+    hold_lease(&world, room, -1, &format!("{phone}:bob")).await;
     world.say(room, &alice, "one").await;
     assert_eq!(world.marker(room, &bob).await, 0);
     world.follow_room(room).await;
 
     // When its server renews it, and a device of Carol's, who is no member
-    let viewers = [(phone, bob.clone()), (DeviceId::random(), carol)];
-    world.store.renew_viewers(room, &viewers).await.unwrap();
+    let before_ms = world.redis.now_ms().await;
+    let renewed = [(phone, bob.clone()), (DeviceId::random(), carol)];
+    world.store.renew_viewers(room, &renewed).await.unwrap();
 
-    // Then the phone views again, Carol does not, and no marker moved in a small room
-    assert_eq!(leases(&world, room).await, ["bob"]);
-    assert_eq!(world.marker(room, &bob).await, 0);
-    assert_eq!(world.published().await, []);
+    // Then the phone views again, Carol does not, and what came meanwhile is read
+    assert_eq!(viewers(&world, room).await, ["bob"]);
+    assert_eq!(world.marker(room, &bob).await, 1);
+    assert_eq!(world.published().await.len(), 1);
     world.say(room, &alice, "two").await;
     assert_eq!(world.marker(room, &bob).await, 2);
 
     // And the lease ends when it was said to
-    let time: (u64, u64) = world.redis.run(&["TIME"]).await;
-    let lease: String = world
-        .redis
-        .run(&["HGET", &world.key(room, "viewers"), &phone.to_string()])
-        .await;
-    let end: u64 = lease.split_once(':').unwrap().0.parse().unwrap();
-    let left = end.saturating_sub(time.0 * 1000);
-    assert!((1..=61_000).contains(&left), "{left}");
+    let viewing = world.key(room, "viewing");
+    let lease = format!("{phone}:bob");
+    let end_ms: u64 = world.redis.run(&["ZSCORE", &viewing, &lease]).await;
+    let after_ms = world.redis.now_ms().await;
+    assert!(
+        (before_ms..=after_ms).contains(&(end_ms - 60_000)),
+        "{end_ms}"
+    );
 }
 
 #[tokio::test]
@@ -243,7 +362,7 @@ async fn in_a_large_room_markers_move_on_enter_renewal_and_leave() {
     assert_eq!(world.marker(room, bob).await, 2);
 
     // And Carol has not, whose lease had run out when she was cleared away
-    leave_stale_lease(&world, room, &carols.to_string(), carol).await;
+    hold_lease(&world, room, -1, &format!("{carols}:{carol}")).await;
     world.store.leave_chat(room, carol, carols).await.unwrap();
     assert_eq!(world.published().await, []);
     assert_eq!(world.marker(room, carol).await, 1);

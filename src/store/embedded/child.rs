@@ -84,6 +84,8 @@ pub(super) fn command(
     set("save", &"");
     // Never drop chats to make room.
     set("maxmemory-policy", &"noeviction");
+    // What rooms remember of messages sent with an id expires in large hashes: they are freed beside the work.
+    set("lazyfree-lazy-expire", &"yes");
     // A child of ours, which logs to its standard output.
     set("daemonize", &"no");
     set("supervised", &"no");

@@ -148,6 +148,7 @@ async fn it_listens_on_a_private_socket_only_and_keeps_everything() {
         ("appendfsync", "everysec"),
         ("save", ""),
         ("maxmemory-policy", "noeviction"),
+        ("lazyfree-lazy-expire", "yes"),
     ] {
         let mut config = redis::cmd("CONFIG");
         let config = config.arg(&["GET", name]);

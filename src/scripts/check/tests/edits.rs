@@ -4,7 +4,7 @@ use super::{Changed, embedded, found_in, lines};
 use crate::scripts::Script;
 use crate::scripts::Script::*;
 
-const CHECKED: &str = "if client_id ~= '' then\n  local first";
+const CHECKED: &str = "-- Reading every key";
 const ERRORS: (&str, &str) = ("-- Errors    ", "-- Errors    REJECTED | ");
 
 fn passes(script: Script, text: String) {

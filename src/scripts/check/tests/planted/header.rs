@@ -4,7 +4,7 @@ use crate::scripts::Script::*;
 use crate::scripts::check::tests::Where::*;
 use crate::scripts::check::tests::{each_is_found, only_this_is_found};
 
-const XLEN: &str = "redis.call('XLEN', messages)";
+const ZCARD: &str = "redis.call('ZCARD', reads)";
 
 #[test]
 fn syntax() {
@@ -39,7 +39,7 @@ fn syntax() {
         ),
         (
             SendMessage,
-            XLEN,
+            ZCARD,
             "if user then",
             At("return {id, seq, 0}"),
             "expected `end` to conclude `if` at the end of the script",
@@ -129,8 +129,8 @@ fn the_header() {
         ),
         (
             SendMessage,
-            " 0 86400 16384 c1\n\n",
-            " 0 86400 16384 c1\n",
+            " 0 86400000 16384 c1\n\n",
+            " 0 86400000 16384 c1\n",
             Here(1),
             "a blank line",
         ),
@@ -155,9 +155,9 @@ fn the_header_and_what_the_server_passes() {
             "`message_id` is missing",
         ),
         (
-            SendMessage,
-            "-- KEYS[8] events    channel  chat:{room:R}:events\n",
-            "-- KEYS[8] events    channel  chat:{room:R}:events\n-- KEYS[9] more      hash     chat:{room:R}:more\n",
+            MarkAsRead,
+            "-- KEYS[9] events    channel  chat:{room:R}:events\n",
+            "-- KEYS[9] events    channel  chat:{room:R}:events\n-- KEYS[10] more      hash     chat:{room:R}:more\n",
             Here(1),
             "says `more`, which the server does not pass in KEYS",
         ),
@@ -225,9 +225,9 @@ fn publishes() {
         (
             SendMessage,
             "-- Publishes events",
-            "-- Publishes viewers",
+            "-- Publishes viewing",
             Here(0),
-            "`viewers`, no channel of KEYS",
+            "`viewing`, no channel of KEYS",
         ),
         (
             SendMessage,
