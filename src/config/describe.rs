@@ -153,6 +153,7 @@ fn describe_chat(chat: &ChatConfig) -> Values {
 fn describe_timing(timing: &Timing) -> Values {
     [
         (s::HEADER_TIMEOUT_MS, timing.header_timeout),
+        (s::REQUEST_TIMEOUT_MS, timing.request_timeout),
         (s::PING_INTERVAL_MS, timing.ping_interval),
         (s::PING_TIMEOUT_MS, timing.ping_timeout),
         (s::SHUTDOWN_DEADLINE_MS, timing.shutdown_deadline),

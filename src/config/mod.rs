@@ -194,6 +194,8 @@ pub struct ChatConfig {
 pub struct Timing {
     /// For the head of an HTTP request.
     pub header_timeout: Duration,
+    /// From the first byte of an HTTP request to its answer taken, but for what the server itself takes.
+    pub request_timeout: Duration,
     /// Between two pings to a device.
     pub ping_interval: Duration,
     /// For the answer to a ping.

@@ -291,6 +291,7 @@ fn read_chat(reader: &mut Reader<'_>) -> ChatConfig {
 fn read_timing(reader: &mut Reader<'_>) -> Timing {
     Timing {
         header_timeout: reader.millis(&s::HEADER_TIMEOUT_MS),
+        request_timeout: reader.millis(&s::REQUEST_TIMEOUT_MS),
         ping_interval: reader.millis(&s::PING_INTERVAL_MS),
         ping_timeout: reader.millis(&s::PING_TIMEOUT_MS),
         shutdown_deadline: reader.millis(&s::SHUTDOWN_DEADLINE_MS),

@@ -160,6 +160,7 @@ pub const GROUPS: &[Group] = &[
         title: "Timing",
         settings: &[
             HEADER_TIMEOUT_MS,
+            REQUEST_TIMEOUT_MS,
             PING_INTERVAL_MS,
             PING_TIMEOUT_MS,
             SHUTDOWN_DEADLINE_MS,
@@ -513,6 +514,14 @@ pub(super) const HEADER_TIMEOUT_MS: Setting = number(
     10_000,
     (100, 300_000),
     "How long a client may take to send the head of its HTTP request.",
+);
+pub(super) const REQUEST_TIMEOUT_MS: Setting = number(
+    "REQUEST_TIMEOUT_MS",
+    "ms",
+    30_000,
+    (100, 600_000),
+    "How long a client may take for a whole HTTP request, from its first byte until the\n\
+     answer is taken. What the server takes, as in a long poll, does not count.",
 );
 pub(super) const PING_INTERVAL_MS: Setting = number(
     "PING_INTERVAL_MS",

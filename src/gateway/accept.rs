@@ -1,46 +1,36 @@
-//! The accept loop: one task for each TCP connection, small buffers, a time limit on headers.
+//! The accept loop, one task for each TCP connection, and what its requests meet: Socket.IO, CORS, warp's routes.
 //!
-//! warp's own server is not used: it sets no header timeout, and its shutdown does not wait for upgraded sockets.
+//! warp's own server is not used: it sets no time limits, and its shutdown does not wait for upgraded sockets.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use engineioxide::service::EngineIoService;
-use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 use super::admission::query_value;
+use super::connection::{Body, boxed, serve};
 use super::joining::Transports;
 use super::reply::json_reply;
 use super::socket_io::{Door, PATH};
-use super::{Gateway, engine_io, origin, routes};
+use super::{Gateway, engine_io, origin, routes, upgrade};
 use crate::config::AllowedOrigins;
 use crate::error::{ChatError, ErrorCode};
 
-/// Bytes of a request's head, at most.
-const HEAD_MAX_BYTES: usize = 16 * 1024;
+/// What the transports of Socket.IO use; browsers ask with the last whether they may.
+const METHODS: &str = "GET, POST, OPTIONS";
 /// HTTP connections beside the devices: those being upgraded, those that poll, health checks.
 const EXTRA_CONNECTIONS: usize = 1024;
 /// Pause after a failed accept: out of file descriptors, for one, does not pass at once.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long requests under way may take when the server ends.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Accepts connections until the server stops.
 pub async fn accept(gateway: Arc<Gateway>, listener: TcpListener) {
@@ -66,10 +56,9 @@ pub async fn accept(gateway: Arc<Gateway>, listener: TcpListener) {
                 continue;
             }
         };
-        let (header_timeout, stopping) = (gateway.timing.header_timeout, gateway.stopping.clone());
-        let connection = serve(stream, service.clone(), header_timeout, stopping);
+        let (served, service) = (gateway.clone(), service.clone());
         gateway.tasks.spawn(async move {
-            connection.await;
+            serve(stream, service, &served.timing, &served.stopping).await;
             drop(place);
         });
     }
@@ -104,14 +93,6 @@ fn service(
     })
 }
 
-fn boxed<B>(body: B) -> Body
-where
-    B: hyper::body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    body.map_err(Into::into).boxed_unsync()
-}
-
 /// What browsers are told of who may use the server.
 fn cors(origins: &AllowedOrigins) -> CorsLayer {
     let layer = CorsLayer::new()
@@ -132,7 +113,8 @@ fn is_socket_io(request: &Request<Incoming>) -> bool {
     request.uri().path().starts_with(PATH)
 }
 
-/// Who is not even let in to say who they are: Socket.IO clients of foreign pages, or while there is no room.
+/// Who is not even let in to say who they are: Socket.IO clients of foreign pages, those that do not speak HTTP as the
+/// transports do, or anybody while there is no room.
 fn refusal(
     gateway: &Gateway,
     door: &Door,
@@ -149,7 +131,17 @@ fn refusal(
         gateway.metrics.refused(error.code);
         return Some(json_reply(StatusCode::FORBIDDEN, &error));
     }
-    let is_new = query_value(request.uri().query().unwrap_or_default(), "sid").is_none();
+    if !METHODS
+        .split(", ")
+        .any(|name| name == request.method().as_str())
+    {
+        return Some(routes::wrong_method(METHODS));
+    }
+    let query = request.uri().query().unwrap_or_default();
+    if query_value(query, "transport") == Some("websocket") && !upgrade::is_asked(request) {
+        return Some(upgrade::no_upgrade(gateway));
+    }
+    let is_new = query_value(query, "sid").is_none();
     let unavailable = |text| {
         json_reply(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -168,41 +160,4 @@ fn refusal(
         gateway.metrics.refused(ErrorCode::Unavailable);
     }
     refusal
-}
-
-/// Serves one connection, to its end or until `stopping`.
-pub(super) async fn serve<S, B>(
-    stream: TcpStream,
-    service: S,
-    header_timeout: Duration,
-    stopping: CancellationToken,
-) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: hyper::body::Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    if let Err(error) = stream.set_nodelay(true) {
-        return log::debug!("a connection was gone at once: {error}");
-    }
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_buf_size(HEAD_MAX_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(LAST_ANSWERS, connection).await {
-                Ok(served) => served,
-                // A long poll, which would wait for events: its client comes back.
-                Err(_) => return,
-            }
-        }
-    };
-    if let Err(error) = served {
-        log::debug!("a connection ended: {error}");
-    }
 }

@@ -76,6 +76,7 @@ mod tests {
     fn timing(interval_ms: u64, timeout_ms: u64) -> Timing {
         Timing {
             header_timeout: ms(1),
+            request_timeout: ms(1),
             ping_interval: ms(interval_ms),
             ping_timeout: ms(timeout_ms),
             shutdown_deadline: ms(1),

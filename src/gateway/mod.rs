@@ -3,9 +3,12 @@
 pub mod accept;
 pub mod admission;
 pub mod bad_requests;
+mod clock;
+mod connection;
 pub mod conversation;
 mod dialect;
 mod engine_io;
+mod head;
 pub mod heartbeat;
 mod joining;
 pub mod operations;

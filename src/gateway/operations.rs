@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
@@ -16,10 +15,12 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use super::accept::{ACCEPT_PAUSE, serve};
+use super::accept::ACCEPT_PAUSE;
+use super::connection::serve;
 use super::readiness::Readiness;
 use super::reply::json_reply;
-use super::routes::not_found;
+use super::routes::{GET, not_found, only};
+use crate::config::Timing;
 use crate::metrics::{self, Exposition};
 
 /// Connections to the operators' port, at most.
@@ -28,10 +29,10 @@ const CONNECTIONS: usize = 64;
 /// `/healthz` and `/readyz`.
 pub(super) fn probes(readiness: Readiness) -> BoxedFilter<(Response,)> {
     let healthz = warp::path!("healthz")
-        .and(warp::get())
+        .and(only(GET))
         .map(|| json_reply(StatusCode::OK, &json!({"status": "ok"})));
     let readyz = warp::path!("readyz")
-        .and(warp::get())
+        .and(only(GET))
         .map(move || ready(&readiness));
     healthz.or(readyz).unify().boxed()
 }
@@ -52,17 +53,14 @@ fn ready(readiness: &Readiness) -> Response {
 
 /// `/metrics`; not there without an exposition.
 pub(super) fn metrics(exposition: Option<Arc<Exposition>>) -> BoxedFilter<(Response,)> {
+    let there = move || {
+        let exposition = exposition.clone();
+        std::future::ready(exposition.ok_or_else(warp::reject::not_found))
+    };
     warp::path!("metrics")
-        .and(warp::get())
-        .and_then(move || {
-            let exposition = exposition.clone();
-            async move {
-                match exposition {
-                    Some(exposition) => Ok(written(exposition.text().await)),
-                    None => Err(warp::reject::not_found()),
-                }
-            }
-        })
+        .and_then(there)
+        .and(only(GET))
+        .then(async |exposition: Arc<Exposition>| written(exposition.text().await))
         .boxed()
 }
 
@@ -85,7 +83,7 @@ pub async fn serve_operations(
     listener: TcpListener,
     readiness: Readiness,
     exposition: Arc<Exposition>,
-    header_timeout: Duration,
+    timing: Timing,
     cancel: CancellationToken,
 ) {
     let there = "there is /metrics, /healthz and /readyz";
@@ -114,9 +112,9 @@ pub async fn serve_operations(
                 continue;
             }
         };
-        let connection = serve(stream, service.clone(), header_timeout, cancel.clone());
+        let (service, timing, cancel) = (service.clone(), timing.clone(), cancel.clone());
         tasks.spawn(async move {
-            connection.await;
+            serve(stream, service, &timing, &cancel).await;
             drop(place);
         });
     }

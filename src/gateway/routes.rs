@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::header::ALLOW;
+use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 use warp::filters::BoxedFilter;
-use warp::reject::{LengthRequired, PayloadTooLarge};
+use warp::reject::{LengthRequired, PayloadTooLarge, Reject};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
@@ -22,16 +23,20 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
     let metrics = operations::metrics(gateway.exposition.clone());
     let web = gateway.clone();
     let asyncapi = warp::path!("asyncapi.yaml")
-        .and(warp::get())
+        .and(only(GET))
         .map(|| text_reply("application/yaml", ASYNCAPI));
     let ws = warp::path!("ws")
-        .and(warp::get())
+        .and(only(GET))
+        .and(warp::method())
         .and(warp::header::headers_cloned())
         .and(warp::query::raw().or(warp::any().map(String::new)).unify())
         .and(warp::ext::optional())
-        .map(move |headers, query: String, on_upgrade| {
-            upgrade::upgrade(&gateway, &headers, &query, on_upgrade)
-        });
+        .map(
+            move |method, headers, query: String, on_upgrade: Option<_>| {
+                let on_upgrade = on_upgrade.filter(|_| method == Method::GET);
+                upgrade::upgrade(&gateway, &headers, &query, on_upgrade)
+            },
+        );
     let there = "there is /ws for WebSocket clients, /socket.io/ for Socket.IO clients, / for browsers (WEB_CLIENT), /healthz, /readyz and /asyncapi.yaml";
     probes
         .or(metrics)
@@ -53,6 +58,9 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
 
 /// Answers what no route took; `message` says which there are.
 pub(super) fn not_found(rejection: &Rejection, message: &str) -> Response {
+    if let Some(WrongMethod(allowed)) = rejection.find() {
+        return wrong_method(allowed);
+    }
     let (status, code) = if rejection.is_not_found() {
         (StatusCode::NOT_FOUND, "NOT_FOUND")
     } else if rejection.find::<PayloadTooLarge>().is_some() {
@@ -60,7 +68,39 @@ pub(super) fn not_found(rejection: &Rejection, message: &str) -> Response {
     } else if rejection.find::<LengthRequired>().is_some() {
         (StatusCode::LENGTH_REQUIRED, "LENGTH_REQUIRED")
     } else {
-        (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED")
+        (StatusCode::BAD_REQUEST, "BAD_REQUEST")
     };
     json_reply(status, &json!({"code": code, "message": message}))
+}
+
+/// The methods of what can be read: whatever answers GET answers HEAD.
+pub(super) const GET: &str = "GET, HEAD";
+pub(super) const POST: &str = "POST";
+
+/// The path is there, but not for this method; these are.
+#[derive(Debug)]
+struct WrongMethod(&'static str);
+
+impl Reject for WrongMethod {}
+
+/// Goes on for these methods only, which are written as in `Allow`. To stand behind the path: another is answered 405.
+pub(super) fn only(
+    allowed: &'static str,
+) -> impl Filter<Extract = (), Error = Rejection> + Clone + Send + Sync + 'static {
+    let matches = move |method: Method| {
+        let is_allowed = allowed.split(", ").any(|name| name == method.as_str());
+        let wrong = || warp::reject::custom(WrongMethod(allowed));
+        std::future::ready(is_allowed.then_some(()).ok_or_else(wrong))
+    };
+    warp::method().and_then(matches).untuple_one()
+}
+
+/// Answers a method that is none of those of its address.
+pub(super) fn wrong_method(allowed: &'static str) -> Response {
+    let message = format!("this address is for {allowed}");
+    let body = json!({"code": "METHOD_NOT_ALLOWED", "message": message});
+    let mut response = json_reply(StatusCode::METHOD_NOT_ALLOWED, &body);
+    let allowed = HeaderValue::from_static(allowed);
+    response.headers_mut().insert(ALLOW, allowed);
+    response
 }

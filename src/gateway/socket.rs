@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
@@ -19,6 +17,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::Gateway;
 use super::admission::Admitted;
+use super::connection::Stream;
 use super::conversation::Conversation;
 use super::dialect::{Asked, Dialect};
 use super::heartbeat::{Beat, Heartbeat};
@@ -105,14 +104,13 @@ pub(super) async fn serve(
 }
 
 pub(super) async fn open(gateway: &Gateway, on_upgrade: OnUpgrade) -> Option<Socket> {
-    let parts = on_upgrade
-        .await
-        .ok()?
-        .downcast::<TokioIo<TcpStream>>()
-        .ok()?;
+    let parts = on_upgrade.await.ok()?.downcast::<Stream>().ok()?;
     let config = web_socket_config(gateway.limits.max_frame_bytes);
     // Copied: the HTTP server's buffer of 8 KiB would live as long as the connection.
-    let (line, read) = (Line::new(parts.io.into_inner()), parts.read_buf.to_vec());
+    let (line, read) = (
+        Line::new(parts.io.into_inner().into_inner()),
+        parts.read_buf.to_vec(),
+    );
     Some(WebSocketStream::from_partially_read(line, read, Role::Server, Some(config)).await)
 }
 

@@ -8,7 +8,7 @@ use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::reply::{Reply, Response};
@@ -23,6 +23,28 @@ use crate::error::{ChatError, ErrorCode};
 struct Refusal {
     status: StatusCode,
     error: ChatError,
+}
+
+impl Refusal {
+    fn no_upgrade() -> Self {
+        let text = "this is a WebSocket address: connect with a WebSocket client (version 13)";
+        Self {
+            status: StatusCode::UPGRADE_REQUIRED,
+            error: ChatError::invalid_payload(text),
+        }
+    }
+
+    fn reply(self, gateway: &Gateway) -> Response {
+        gateway.metrics.refused(self.error.code);
+        let mut response = json_reply(self.status, &self.error);
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            let headers = response.headers_mut();
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        response
+    }
 }
 
 impl From<Denied> for Refusal {
@@ -46,19 +68,20 @@ pub fn upgrade(
     query: &str,
     on_upgrade: Option<OnUpgrade>,
 ) -> Response {
-    match admit(gateway, headers, query, on_upgrade) {
-        Ok(response) => response,
-        Err(refusal) => {
-            gateway.metrics.refused(refusal.error.code);
-            let mut response = json_reply(refusal.status, &refusal.error);
-            if refusal.status == StatusCode::UPGRADE_REQUIRED {
-                response
-                    .headers_mut()
-                    .insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            }
-            response
-        }
-    }
+    let admitted = admit(gateway, headers, query, on_upgrade);
+    admitted.unwrap_or_else(|refusal| refusal.reply(gateway))
+}
+
+/// Whether a request asks for a WebSocket, as it is to be asked for.
+pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
+    request.method() == Method::GET
+        && request.extensions().get::<OnUpgrade>().is_some()
+        && websocket_key(request.headers()).is_some()
+}
+
+/// The answer to whoever comes to a WebSocket's address without asking for one.
+pub(super) fn no_upgrade(gateway: &Gateway) -> Response {
+    Refusal::no_upgrade().reply(gateway)
 }
 
 fn admit(
@@ -67,13 +90,8 @@ fn admit(
     query: &str,
     on_upgrade: Option<OnUpgrade>,
 ) -> Result<Response, Refusal> {
-    let (accept, on_upgrade) = websocket_key(headers).zip(on_upgrade).ok_or_else(|| {
-        let text = "this is a WebSocket address: connect with a WebSocket client (version 13)";
-        Refusal {
-            status: StatusCode::UPGRADE_REQUIRED,
-            error: ChatError::invalid_payload(text),
-        }
-    })?;
+    let asked = websocket_key(headers).zip(on_upgrade);
+    let (accept, on_upgrade) = asked.ok_or_else(Refusal::no_upgrade)?;
     if !origin::is_allowed(&gateway.origins, headers) {
         let error = ChatError::new(
             ErrorCode::Unauthorized,
@@ -101,7 +119,7 @@ fn admit(
     Ok(switch(accept, auth::offers_chat_subprotocol(headers)))
 }
 
-/// The answer to the client's key, if it asks for a WebSocket.
+/// The answer to the client's key, if it asks for a WebSocket (RFC 6455, 4.2.1).
 pub(super) fn websocket_key(headers: &HeaderMap) -> Option<HeaderValue> {
     let has = |name, wanted: &str| {
         let values = headers
@@ -112,14 +130,22 @@ pub(super) fn websocket_key(headers: &HeaderMap) -> Option<HeaderValue> {
             .flat_map(|value| value.split(','))
             .any(|part| part.trim().eq_ignore_ascii_case(wanted))
     };
-    if !has(CONNECTION, "upgrade")
-        || !has(UPGRADE, "websocket")
-        || !has(SEC_WEBSOCKET_VERSION, "13")
-    {
+    if !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") {
         return None;
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY)?;
-    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+    let only = |name| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    only(SEC_WEBSOCKET_VERSION).filter(|version| *version == "13")?;
+    let key = only(SEC_WEBSOCKET_KEY)?.as_bytes();
+    is_key(key).then(|| HeaderValue::from_str(&derive_accept_key(key)).ok())?
+}
+
+/// Whether this is the base64 of 16 bytes.
+fn is_key(text: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    matches!(text.strip_suffix(b"=="), Some(digits) if digits.len() == 22 && digits.iter().all(is_digit))
 }
 
 /// The answer that switches to WebSocket.

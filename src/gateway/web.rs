@@ -20,6 +20,7 @@ use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
 use super::reply::json_reply;
+use super::routes::{GET, POST, only};
 use super::{Gateway, origin};
 use crate::cli::{self, TokenArgs, TokenError};
 use crate::config::{Config, KeySource};
@@ -67,7 +68,7 @@ pub fn file_route(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
     };
     warp::path::full()
         .and_then(look_up)
-        .and(warp::get())
+        .and(only(GET))
         .and(warp::header::headers_cloned())
         .map(|file: File, headers: HeaderMap| file.reply(&headers))
         .boxed()
@@ -132,8 +133,12 @@ impl File {
             (REFERRER_POLICY, "no-referrer"),
             (CACHE_CONTROL, "no-cache"),
         ];
-        let fixed = fixed.map(|(name, value)| (name, HeaderValue::from_static(value)));
-        response.headers_mut().extend(fixed);
+        for (name, value) in fixed {
+            // In place of what warp says of bytes in general: two media types make a download of the page.
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
         if let Ok(tag) = HeaderValue::from_str(&tag) {
             response.headers_mut().insert(ETAG, tag);
         }
@@ -151,7 +156,7 @@ pub fn token_route(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
     warp::path!("dev" / "token")
         .and_then(there)
         .untuple_one()
-        .and(warp::post())
+        .and(only(POST))
         .and(warp::header::headers_cloned())
         .and(warp::body::content_length_limit(REQUEST_MAX_BYTES))
         .and(warp::body::bytes())

@@ -213,7 +213,7 @@ pub async fn run(
         &recorder,
         observed,
         listeners.metrics,
-        config.timing.header_timeout,
+        config.timing.clone(),
     );
     let gateway = new_gateway(config, chat, readiness, metrics.doors, told_here);
     let gateway = Arc::new(gateway);

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusRecorder;
 use tokio::net::TcpListener;
 
 use super::background::Background;
+use crate::config::Timing;
 use crate::gateway::operations::serve_operations;
 use crate::gateway::readiness::Readiness;
 use crate::hub::Hub;
@@ -45,7 +45,7 @@ pub(super) fn tell(
     recorder: &PrometheusRecorder,
     observed: Observed,
     listener: Option<TcpListener>,
-    header_timeout: Duration,
+    timing: Timing,
 ) -> Option<Arc<Exposition>> {
     let readiness = observed.readiness.clone();
     let exposition = Arc::new(Exposition::new(recorder, move || observed.observe()));
@@ -55,11 +55,7 @@ pub(super) fn tell(
         return Some(exposition);
     };
     background.spawn(serve_operations(
-        listener,
-        readiness,
-        exposition,
-        header_timeout,
-        cancel,
+        listener, readiness, exposition, timing, cancel,
     ));
     None
 }

@@ -1,7 +1,16 @@
 //! What clients can do to a server that keep no rules, most of them without a token: it costs neither memory nor a place.
 
+use std::net::SocketAddr;
+
+use futures_util::FutureExt;
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
 use crate::support::raw::{BINARY, FIN, PING, TEXT, frame};
-use crate::support::{Client, RawSocket, Redis, Server};
+use crate::support::{
+    Client, PATIENCE, RawSocket, Redis, Server, Value, eventually, free_port, http, token,
+};
 
 /// What one client may cost at its worst, at most.
 const ONE_CLIENT: u64 = 16 * 1024 * 1024;
@@ -56,4 +65,91 @@ async fn who_breaks_a_rule_reads_which_however_much_is_on_its_way() {
     alice.send_frame(FIN | BINARY, b"binary").await;
     alice.flood(&[b'x'; 64 * 1024], 128).await;
     assert_eq!(alice.close_code().await, Some(1003));
+}
+
+#[tokio::test]
+async fn one_time_limit_bounds_a_request_from_its_first_byte_to_its_answer_taken() {
+    // Given a server with little patience for requests, and figures on a port of their own
+    let redis = Redis::start().await;
+    let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let server = Server::on(&redis)
+        .env("REQUEST_TIMEOUT_MS", "500")
+        .env("METRICS_ADDR", &metrics.to_string())
+        .env("HEADER_TIMEOUT_MS", "300000")
+        .start()
+        .await;
+    let half_done = [
+        // A head that does not end, bodies that do not come, in either way of sending them
+        "GET /healthz HTTP/1.1\r\nHost: x\r\n",
+        "POST /dev/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
+        "POST /socket.io/?EIO=4&transport=polling&sid=x HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n4",
+        "POST /socket.io/?EIO=4&transport=polling&sid=x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n4",
+        "POST /no/such/path HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n4",
+    ]
+    .map(str::to_owned);
+    // Answers that are not taken, the switch to WebSocket behind them too
+    let unread = "GET /asyncapi.yaml HTTP/1.1\r\nHost: x\r\n\r\n".repeat(400);
+    let switching = unread.clone()
+        + "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+           Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut poll = polling(&server, "alice").await;
+    let mut held = Vec::new();
+    for address in [server.address, metrics] {
+        for request in half_done.iter().chain([&unread, &switching]) {
+            let request = match address == metrics {
+                true => request.replace("/asyncapi.yaml", "/metrics"),
+                false => request.clone(),
+            };
+            let mut stream = TcpStream::connect(address).await.expect("it listens");
+            stream.write_all(request.as_bytes()).await.expect("sent");
+            held.push((request, stream));
+        }
+    }
+
+    // Then each of these connections ends
+    for (request, stream) in held {
+        let begin: String = request.chars().take(60).collect();
+        eventually(&begin, async || is_ended(&stream)).await;
+    }
+    // And a poll goes on that has waited as long: it is the server's time that it takes, not the client's
+    assert!(!is_ended(&poll));
+    let mut bob = Client::connect_delta(&server, "bob").await;
+    bob.open_room(&["alice"]).await;
+    let answer = timeout(PATIENCE, http::read(&mut poll))
+        .await
+        .expect("what waits");
+    assert!(answer.body.contains("chatEntry"), "{answer:?}");
+}
+
+/// Joins over long-polling as a delta device, reads what comes first, and polls for more.
+async fn polling(server: &Server, user: &str) -> TcpStream {
+    const PATH: &str = "/socket.io/?EIO=4&transport=polling&chatList=delta";
+    let token = token::of(user);
+    let headers = [("token", &*token), ("Connection", "close")];
+    let get = async |path: &str| {
+        http::try_get(server.address, path, &headers)
+            .await
+            .expect("it listens")
+    };
+    let opened = get(PATH).await.body;
+    let opened: Value = serde_json::from_str(&opened[1..]).expect("a handshake");
+    let path = format!("{PATH}&sid={}", opened["sid"].as_str().expect("an id"));
+    let host = [("Host", "x"), ("token", &*token)];
+    assert_eq!(
+        http::post(server.address, &path, &host, "40").await.status,
+        200
+    );
+    while !get(&path).await.body.contains("chatList") {}
+    let mut poll = TcpStream::connect(server.address)
+        .await
+        .expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\ntoken: {token}\r\n\r\n");
+    poll.write_all(request.as_bytes()).await.expect("sent");
+    poll
+}
+
+/// Whether the other side has closed or reset a connection. Nothing is read of it.
+fn is_ended(stream: &TcpStream) -> bool {
+    let ready = stream.ready(Interest::READABLE).now_or_never();
+    ready.is_some_and(|ready| ready.expect("a socket").is_read_closed())
 }

@@ -14,6 +14,7 @@ mod embedded;
 mod exchange;
 mod faults;
 mod figures;
+mod heads;
 mod lifecycle;
 mod metrics;
 mod model;

@@ -1,0 +1,95 @@
+//! One HTTP connection, of whichever listener: bounded buffers, time limits, heads that make sense.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::{Alarm, Clock, Timed};
+use super::head;
+use crate::config::Timing;
+
+/// Bytes of a request's head, at most.
+const HEAD_MAX_BYTES: usize = 16 * 1024;
+/// How long requests under way may take when the server ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// An answer's, whoever made it.
+pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The stream of a connection that was switched to another protocol.
+pub(super) type Stream = TokioIo<Timed<TcpStream>>;
+
+pub(super) fn boxed<B>(body: B) -> Body
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
+/// Serves one connection, to its end or until `stopping`.
+pub(super) async fn serve<S, B>(
+    stream: TcpStream,
+    service: S,
+    timing: &Timing,
+    stopping: &CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if let Err(error) = stream.set_nodelay(true) {
+        return log::debug!("a connection was gone at once: {error}");
+    }
+    let clock = Clock::new(timing.request_timeout);
+    let service = service_fn(|mut request| {
+        clock.asked(&request);
+        let answer = head::check(&mut request).map(|()| service.call(request));
+        let clock = &clock;
+        async move {
+            let response = match answer {
+                Ok(answer) => answer.await?.map(boxed),
+                Err(bad) => bad.reply().map(boxed),
+            };
+            Ok::<_, Infallible>(clock.answered(response))
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(timing.header_timeout)
+        .max_buf_size(HEAD_MAX_BYTES)
+        .serve_connection(TokioIo::new(Timed::new(stream, clock.clone())), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let mut alarm = Alarm::default();
+    // The clock is moved by nothing but the connection's own turns.
+    let in_time = poll_fn(|cx| match connection.as_mut().poll(cx) {
+        Poll::Ready(served) => Poll::Ready(Some(served)),
+        Poll::Pending => alarm.poll(&clock, cx).map(|()| None),
+    });
+    let served = tokio::select! {
+        served = in_time => served,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            // Else it is a long poll, which would wait for events: its client comes back.
+            tokio::time::timeout(LAST_ANSWERS, connection).await.ok()
+        }
+    };
+    match served {
+        Some(Ok(())) => {}
+        Some(Err(error)) => log::debug!("a connection ended: {error}"),
+        None => log::debug!("a connection took too long for a request"),
+    }
+}
