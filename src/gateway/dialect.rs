@@ -9,6 +9,7 @@ use crate::metrics::DoorLabel;
 use crate::protocol::frame::Frame;
 use crate::protocol::request::{Request, parse_frame};
 use crate::protocol::socket_io::{NAMESPACE, Packet, request};
+use crate::protocol::text::Text;
 
 /// What a device speaks over its WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +39,12 @@ impl Dialect {
         }
     }
 
-    /// The WebSocket frame that carries a frame; `None` if that is for the other door.
-    pub(super) fn bytes(self, frame: &Frame) -> Option<Bytes> {
-        let text = match self {
+    /// The text of a frame; `None` if that is for the other door.
+    pub(super) fn text(self, frame: &Frame) -> Option<Text> {
+        match self {
             Self::Native => frame.native(),
             Self::SocketIo => frame.socket_io(),
-        };
-        text.map(|text| text.frame())
+        }
     }
 
     /// The WebSocket frame that asks whether the peer is there.

@@ -133,7 +133,10 @@ async fn join(gateway: &Gateway, socket: &mut Socket) -> Result<Auth, End> {
 /// Tells the client why, then disconnects it. One that is to come again is not told to stay away.
 async fn turn_away(mut socket: Socket, error: &ChatError) -> Option<()> {
     let told = Frame::error(None, error).socket_io()?;
-    socket.feed(Message::text(told.as_str())).await.ok()?;
+    socket
+        .feed(Message::text(told.as_str().into_owned()))
+        .await
+        .ok()?;
     if error.code != ErrorCode::Unavailable {
         send(&mut socket, format!("4{DISCONNECT}")).await.ok()?;
         // It hangs up itself.

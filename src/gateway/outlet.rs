@@ -73,7 +73,9 @@ impl Outlet {
         let mut frames = 0;
         let taken = self.device.take(|frame| {
             frames += 1;
-            rest.extend(self.dialect.bytes(&frame));
+            if let Some(text) = self.dialect.text(&frame) {
+                rest.extend(text.frame());
+            }
         });
         self.metrics.sent(self.dialect.door(), frames);
         taken

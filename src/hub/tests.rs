@@ -85,7 +85,7 @@ fn taken(device: &Device) -> Vec<Frame> {
 fn got(device: &Device) -> Vec<String> {
     let short = |frame: Frame| {
         let value: serde_json::Value =
-            serde_json::from_str(frame.native().unwrap().as_str()).unwrap();
+            serde_json::from_str(&frame.native().unwrap().as_str()).unwrap();
         let data = &value["data"];
         match value["event"].as_str().unwrap() {
             "newMessage" => format!("m{}", data["seq"]),

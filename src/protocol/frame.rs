@@ -4,14 +4,12 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use engineioxide::Str;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::event::Ack;
+use super::text::Text;
 use crate::error::ChatError;
 
 /// One encoded frame. Cloning shares it: an event is serialised once for all devices, and laid out once for each door.
@@ -34,55 +32,6 @@ enum Encoded {
     Native(Text),
     /// What goes to one Socket.IO device.
     SocketIo(Text),
-}
-
-/// A text as it goes over a WebSocket.
-#[derive(Clone)]
-pub struct Text {
-    /// The WebSocket frame.
-    frame: Bytes,
-    /// Where the text begins in it.
-    at: usize,
-}
-
-/// Bytes of a WebSocket frame's header, at most, where the server sends it.
-const HEADER_MAX_BYTES: usize = 10;
-
-impl Text {
-    /// Lays out `head`, `body` and `tail`, each written in its turn.
-    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let mut bytes = Vec::with_capacity(USUAL_BYTES);
-        bytes.resize(HEADER_MAX_BYTES, 0);
-        write(&mut bytes);
-        let len = bytes.len() - HEADER_MAX_BYTES;
-        let header = FrameHeader {
-            opcode: OpCode::Data(Data::Text),
-            ..FrameHeader::default()
-        };
-        // The header's length depends on the text's: it goes right before it.
-        let begin = HEADER_MAX_BYTES - header.len(len as u64);
-        if let Err(error) = header.format(len as u64, &mut &mut bytes[begin..HEADER_MAX_BYTES]) {
-            log::error!("an event could not be laid out: {error}");
-        }
-        Self {
-            frame: Bytes::from(bytes).slice(begin..),
-            at: HEADER_MAX_BYTES - begin,
-        }
-    }
-
-    /// The WebSocket frame that carries the text.
-    pub fn frame(&self) -> Bytes {
-        self.frame.clone()
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.frame[self.at..]
-    }
-
-    pub fn as_str(&self) -> &str {
-        // Written by formatting and by serde_json, which write UTF-8.
-        std::str::from_utf8(self.bytes()).unwrap_or_default()
-    }
 }
 
 impl Frame {
@@ -130,9 +79,9 @@ impl Frame {
 
     /// A Socket.IO packet as it is.
     pub fn socket_io_packet(packet: &str) -> Self {
-        Self(Arc::new(Encoded::SocketIo(Text::written(|bytes| {
-            bytes.push(b'4');
-            bytes.extend_from_slice(packet.as_bytes());
+        Self(Arc::new(Encoded::SocketIo(Text::written(|text| {
+            text.put(b"4");
+            text.put(packet.as_bytes());
         }))))
     }
 
@@ -144,8 +93,8 @@ impl Frame {
     /// Bytes of the text, near enough the same at both doors.
     pub fn len(&self) -> usize {
         match &*self.0 {
-            Encoded::Event { native, .. } | Encoded::Native(native) => native.bytes().len(),
-            Encoded::SocketIo(packet) => packet.bytes().len(),
+            Encoded::Event { native, .. } | Encoded::Native(native) => native.len(),
+            Encoded::SocketIo(packet) => packet.len(),
         }
     }
 
@@ -171,15 +120,7 @@ impl Frame {
                 socket_io,
                 ..
             } => {
-                let text = || {
-                    let native = native.bytes();
-                    Text::written(|bytes| {
-                        let data = &native[*data_at..native.len() - 1];
-                        for part in [b"42[\"", name.as_bytes(), b"\",", data, b"]"] {
-                            bytes.extend_from_slice(part);
-                        }
-                    })
-                };
+                let text = || socket_io_event(name, native, *data_at);
                 Some(socket_io.get_or_init(text).clone())
             }
             Encoded::Native(_) => None,
@@ -205,21 +146,38 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// Bytes that most events and answers fit in.
-const USUAL_BYTES: usize = 512;
+/// The Engine.IO message of an event whose data stands in `native`, up to its last brace.
+fn socket_io_event(name: &str, native: &Text, data_at: usize) -> Text {
+    let head = format!("42[\"{name}\",");
+    let mut left = native.len() - data_at - 1;
+    let data = native.payload().enumerate().map(|(index, part)| {
+        let part = part.slice(if index == 0 { data_at } else { 0 }..);
+        let part = part.slice(..part.len().min(left));
+        left -= part.len();
+        part
+    });
+    if !native.is_short() {
+        return Text::around(head.as_bytes(), data, b"]");
+    }
+    Text::written(|text| {
+        text.put(head.as_bytes());
+        data.for_each(|part| text.put(&part));
+        text.put(b"]");
+    })
+}
 
-/// `head`, the value as JSON, `tail`: written into one buffer.
+/// `head`, the value as JSON, `tail`: written as one text.
 fn around(head: std::fmt::Arguments<'_>, value: &impl Serialize, tail: &str) -> Text {
-    Text::written(|bytes| {
+    Text::written(|text| {
         // Writing to memory does not fail, nor do our own types: string keys, no maps that could.
-        let written = bytes
+        let written = text
             .write_fmt(head)
             .map_err(serde_json::Error::io)
-            .and_then(|()| serde_json::to_writer(&mut *bytes, value));
+            .and_then(|()| serde_json::to_writer(&mut *text, value));
         if let Err(error) = written {
             log::error!("an event could not be encoded: {error}");
         }
-        bytes.extend_from_slice(tail.as_bytes());
+        text.put(tail.as_bytes());
     })
 }
 
@@ -269,6 +227,26 @@ mod tests {
             frame.packet().unwrap().as_str(),
             r#"2["chatHistory",["{\"}","ü"]]"#
         );
+    }
+
+    #[test]
+    fn a_long_event_reads_the_same_at_both_doors_and_is_in_memory_once() {
+        // Of any length near that of a part, so that parts end anywhere in the data's end
+        for len in (65_400..65_600).chain([200_000]) {
+            let content = "x".repeat(len);
+            let frame = Frame::event("chatHistory", &[&content]);
+            let (native, socket_io) = (frame.native().unwrap(), frame.socket_io().unwrap());
+            assert!(
+                native.as_str() == format!(r#"{{"event":"chatHistory","data":["{content}"]}}"#)
+            );
+            assert!(socket_io.as_str() == format!(r#"42["chatHistory",["{content}"]]"#));
+        }
+        let frame = Frame::event("chatHistory", &["x".repeat(200_000)]);
+        let addresses =
+            |text: Text| -> Vec<_> { text.payload().map(|part| part.as_ptr()).collect() };
+        let native = addresses(frame.native().unwrap());
+        let socket_io = addresses(frame.socket_io().unwrap());
+        assert_eq!(native[1..], socket_io[2..native.len() + 1]);
     }
 
     #[test]
