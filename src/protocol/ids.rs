@@ -145,7 +145,7 @@ impl fmt::Display for DeviceId {
 }
 
 /// A message's id: the id of its stream entry, `ms-seq`. Orders the messages of one room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct MessageId {
     /// Redis's clock when it was sent, Unix time in milliseconds.
     pub ms: u64,

@@ -1,6 +1,7 @@
 //! What a room is and how it moves on: positions, pages, entries. It knows no store, no socket and no lock.
 
 mod facts;
+pub mod flaws;
 mod page;
 mod position;
 mod topic;

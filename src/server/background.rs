@@ -17,7 +17,9 @@ use crate::gateway::outlet::write_due;
 use crate::hub::Hub;
 use crate::hub::published::{RoomEvent, RoomGained};
 use crate::metrics::{Metrics, PublishedMetrics};
+use crate::protocol::ids::RoomId;
 use crate::room::Topic;
+use crate::room::flaws::Flaws;
 use crate::scripts::keeper::{Keeper, Order, Orders};
 use crate::scripts::watch::FolderWatch;
 use crate::scripts::wire::Announcement;
@@ -25,6 +27,7 @@ use crate::store::confirm::{Confirmations, Wanted, confirm};
 use crate::store::connection::{
     ConnectError, Connector, Current, Keeping, Progress, Pulse, keep_open,
 };
+use crate::store::flaw_log::FlawLog;
 use crate::store::former::Former;
 use crate::store::keys::Keys;
 use crate::store::server_check::{ServerInfo, check_durability, check_server};
@@ -170,13 +173,18 @@ impl Background {
         keys: &Keys,
         hub: &Arc<Hub>,
         orders: &Orders,
+        flaw_log: &Arc<FlawLog>,
     ) -> Current {
         let (set, current) = watch::channel(None);
         let prepare = async |_: &mut MultiplexedConnection| Ok(());
         let on_push = {
-            let (keys, hub, orders) = (keys.clone(), hub.clone(), orders.clone());
-            let metrics = self.metrics.published.clone();
-            move |push| deliver(&keys, &hub, &orders, &metrics, push)
+            let (keys, orders) = (keys.clone(), orders.clone());
+            let receivers = Receivers {
+                hub: hub.clone(),
+                metrics: self.metrics.published.clone(),
+                flaw_log: flaw_log.clone(),
+            };
+            move |push| receivers.deliver(&keys, &orders, push)
         };
         let keeping = Keeping {
             name: "subscriptions",
@@ -266,34 +274,55 @@ impl Background {
     }
 }
 
-/// Hands what Redis published to the hub. Runs on the connection's own task: it must not block.
-fn deliver(keys: &Keys, hub: &Hub, orders: &Orders, metrics: &PublishedMetrics, push: PushInfo) {
-    let Some((topic, payload)) = published(keys, push) else {
-        return;
-    };
-    metrics.heard(&topic);
-    match &topic {
-        Topic::Room(room) => match RoomEvent::parse(*room, &payload) {
-            Some(event) => hub.room_event(*room, event),
-            None => {
-                metrics.unreadable(&topic);
-                log::warn!("an event of room {room} could not be read");
-            }
-        },
-        Topic::User(user) => match RoomGained::parse(&payload) {
-            Some(gained) => hub.room_gained(user, &gained),
-            None => {
-                metrics.unreadable(&topic);
-                log::warn!("an event of a user's channel could not be read");
-            }
-        },
-        Topic::Control => match serde_json::from_slice(&payload) {
-            Ok(Announcement::Reset) => hub.reset(),
-            Ok(Announcement::Scripts(question)) => orders.give(Order::Answer(question)),
-            Err(error) => {
-                metrics.unreadable(&topic);
-                log::warn!("what was announced to all servers is not understood: {error}");
-            }
-        },
+/// Who is told of what Redis published.
+#[derive(Clone)]
+struct Receivers {
+    hub: Arc<Hub>,
+    metrics: PublishedMetrics,
+    flaw_log: Arc<FlawLog>,
+}
+
+impl Receivers {
+    /// Hands what Redis published to the hub. Runs on the connection's own task: it must not block.
+    fn deliver(&self, keys: &Keys, orders: &Orders, push: PushInfo) {
+        let Some((topic, payload)) = published(keys, push) else {
+            return;
+        };
+        self.metrics.heard(&topic);
+        match &topic {
+            Topic::Room(room) => self.deliver_in_room(*room, &payload),
+            Topic::User(user) => match RoomGained::read(&payload) {
+                Some(gained) => self.hub.room_gained(user, &gained),
+                None => {
+                    self.metrics.unreadable(&topic);
+                    log::warn!("an event of a user's channel could not be read");
+                    // The room that it tells of is in the user's index.
+                    self.hub.recounts.add(user.clone());
+                }
+            },
+            Topic::Control => match serde_json::from_slice(&payload) {
+                Ok(Announcement::Reset) => self.hub.reset(),
+                Ok(Announcement::Scripts(question)) => orders.give(Order::Answer(question)),
+                Err(error) => {
+                    self.metrics.unreadable(&topic);
+                    log::warn!("what was announced to all servers is not understood: {error}");
+                }
+            },
+        }
+    }
+
+    fn deliver_in_room(&self, room: RoomId, payload: &[u8]) {
+        let mut flaws = Flaws::default();
+        let event = RoomEvent::read(room, payload, &mut flaws);
+        if event.is_none() {
+            flaws.add(room, None, "an event could not be read");
+        }
+        if !flaws.0.is_empty() {
+            self.metrics.unreadable(&Topic::Room(room));
+            self.flaw_log.tell(&flaws);
+        }
+        if let Some(event) = event {
+            self.hub.room_event(room, event);
+        }
     }
 }

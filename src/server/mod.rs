@@ -166,10 +166,11 @@ pub async fn run(
         config,
         confirmations.clone(),
     );
+    let flaw_log = Arc::default();
     let readiness = Readiness {
         commands: commands.current.clone(),
         progress: commands.progress,
-        subscriber: background.keep_subscriber(&connector, &keys, &hub, &orders),
+        subscriber: background.keep_subscriber(&connector, &keys, &hub, &orders, &flaw_log),
         stopping: CancellationToken::new(),
     };
     let (info, commands) = (commands.info, commands.current);
@@ -184,7 +185,8 @@ pub async fn run(
     let store = store
         .reporting_to(distrusted)
         .confirming(confirmations)
-        .counting(Tallies::telling(metrics.scripts.clone()));
+        .counting(Tallies::telling(metrics.scripts.clone()))
+        .telling_flaws(flaw_log);
     let parts = keeper::Parts {
         embedded,
         lua_dir: config.lua_dir.clone(),

@@ -6,8 +6,10 @@ pub mod confirm;
 pub mod connection;
 pub mod embedded;
 mod exchange;
+pub mod flaw_log;
 pub mod former;
 pub mod keys;
+mod lenient;
 pub mod reply;
 pub mod server_check;
 pub mod subscriber;
@@ -25,6 +27,7 @@ use tokio::time::Instant;
 pub(crate) use self::call_error::CallError;
 use self::confirm::Confirmations;
 use self::connection::{ConnectError, Current};
+use self::flaw_log::FlawLog;
 use self::keys::Keys;
 use self::tally::Tallies;
 use crate::config::{ChatConfig, Limits};
@@ -100,6 +103,8 @@ pub struct Store {
     names: CallNames,
     tallies: Arc<Tallies>,
     on_failure: OnFailure,
+    /// `None` in a trial, where a reply with a flaw is a failure.
+    flaw_log: Option<Arc<FlawLog>>,
 }
 
 impl Store {
@@ -124,6 +129,7 @@ impl Store {
             names: CallNames::new(),
             tallies: Arc::default(),
             on_failure: Arc::new(call_error::log_failure),
+            flaw_log: Some(Arc::default()),
         }
     }
 
@@ -138,12 +144,20 @@ impl Store {
         self.tallies.clone()
     }
 
-    /// Tells `on_failure` of failed calls in place of the log: for a trial, where they are what is looked for.
+    /// Tells flaws of what is stored here.
+    pub fn telling_flaws(mut self, log: Arc<FlawLog>) -> Self {
+        self.flaw_log = Some(log);
+        self
+    }
+
+    /// Tells `on_failure` of failed calls in place of the log: for a trial, where they are what is looked for. There a
+    /// reply has to be exactly what the script's header says.
     pub(crate) fn telling(
         mut self,
         on_failure: impl Fn(Script, &CallError) + Send + Sync + 'static,
     ) -> Self {
         self.on_failure = Arc::new(on_failure);
+        self.flaw_log = None;
         self
     }
 

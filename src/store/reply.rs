@@ -2,11 +2,11 @@
 
 use redis::{FromRedisValue, ParsingError, Value};
 
+use super::lenient::{Lenient, number};
 use crate::protocol::event::{ChatEntry, Message};
 use crate::protocol::ids::{MessageId, RoomId, UserId};
+use crate::room::flaws::Flaws;
 use crate::room::{Marks, Page, Position, PositionedEntry, RoomFacts};
-
-type RawMessage = (String, String, String, String, u64);
 
 /// The fields that `enter_chat`, `get_history` and `sync_room` share.
 pub(super) struct RawPage {
@@ -16,18 +16,22 @@ pub(super) struct RawPage {
     pub last_id: String,
     pub small: bool,
     pub has_more: bool,
-    pub messages: Vec<RawMessage>,
-    pub marks: Vec<String>,
+    pub messages: Vec<Value>,
+    pub marks: Vec<Value>,
 }
 
 impl RawPage {
-    pub(super) fn into_page(self, room: RoomId) -> Result<Page, ParsingError> {
-        let marks = marks(&self.marks)?;
-        let messages = self
+    pub(super) fn into_page(self, room: RoomId, flaws: &mut Flaws) -> Result<Page, ParsingError> {
+        let marks = marks(room, self.marks, flaws);
+        let messages: Vec<Message> = self
             .messages
             .into_iter()
-            .map(|raw| message(room, raw, if self.small { Some(&marks) } else { None }))
-            .collect::<Result<_, _>>()?;
+            .filter_map(|raw| message(room, raw, self.small.then_some(&marks), flaws))
+            .collect();
+        if self.has_more && messages.is_empty() {
+            // Whoever asked for what comes after it would ask for this page again.
+            return Err("a page announces more and has no message that can be read".into());
+        }
         let last_id = message_id(&self.last_id)?;
         let position = Position {
             epoch: self.epoch.into(),
@@ -45,122 +49,184 @@ impl RawPage {
     }
 }
 
-fn marks(flat: &[String]) -> Result<Marks, ParsingError> {
-    let pair = |pair: &[String]| match pair {
-        [user, seq] => Some((UserId::parse(user)?, seq.parse().ok()?)),
+/// Pairs of a user and a number; those that cannot be read are left out.
+fn marks(room: RoomId, flat: Vec<Value>, flaws: &mut Flaws) -> Marks {
+    let pair = |pair: &[Value]| match pair {
+        [Value::BulkString(user), seq] => {
+            let user = std::str::from_utf8(user).ok();
+            Some((UserId::parse(user?)?, number(seq)?))
+        }
         _ => None,
     };
-    let pairs: Option<Vec<_>> = flat.chunks(2).map(pair).collect();
-    pairs
-        .map(Marks)
-        .ok_or_else(|| "read markers are not pairs of a user and a number".into())
+    let mut marks = Marks::default();
+    for read in flat.chunks(2).map(pair) {
+        match read {
+            Some(mark) => marks.0.push(mark),
+            None => flaws.add(room, None, "a read marker is no user with a number"),
+        }
+    }
+    marks
 }
 
 pub(super) fn message_id(text: &str) -> Result<MessageId, ParsingError> {
     MessageId::parse(text).ok_or_else(|| "a message id is not of the form ms-seq".into())
 }
 
-fn message(room: RoomId, raw: RawMessage, marks: Option<&Marks>) -> Result<Message, ParsingError> {
-    let (id, sender_id, content, client_id, read_count) = raw;
-    let id = message_id(&id)?;
-    let read_by = marks.map(|marks| marks.read_by(id.seq)).unwrap_or_default();
-    let read_count = if marks.is_some() {
-        read_by.len() as u64
-    } else {
-        read_count
+/// A message of a page: `{id, sender, content, client_id, read_count}`. `None` where it has no id to be told by.
+fn message(room: RoomId, raw: Value, marks: Option<&Marks>, flaws: &mut Flaws) -> Option<Message> {
+    let mut fields = fields_of(raw).into_iter();
+    let base = identified(room, &mut fields, flaws)?;
+    let mut reading = flaws.of(room, Some(base.id));
+    reading.counted(1 + fields.len(), 5);
+    let mut next = || fields.next().unwrap_or_default();
+    let sender_id = reading.text("sender", next());
+    let content = reading.text("content", next());
+    let client_id = reading.text("client_id", next());
+    let read_count = reading.number("read count", &next());
+    let read_by = marks.map(|marks| marks.read_by(base.seq));
+    Some(Message {
+        sender_id,
+        content,
+        client_message_id: Some(client_id).filter(|id| !id.is_empty()),
+        read_count: read_by
+            .as_ref()
+            .map_or(read_count, |users| users.len() as u64),
+        read_by: read_by.unwrap_or_default(),
+        ..base
+    })
+}
+
+/// The last message of an entry: `{id, sender, content, truncated, client_id, read_count, {reader…}}`, or `{}`.
+fn last_message(room: RoomId, raw: Value, flaws: &mut Flaws) -> Option<Message> {
+    if matches!(&raw, Value::Array(fields) if fields.is_empty()) {
+        return None;
+    }
+    let mut fields = fields_of(raw).into_iter();
+    let base = identified(room, &mut fields, flaws)?;
+    let mut reading = flaws.of(room, Some(base.id));
+    reading.counted(1 + fields.len(), 7);
+    let mut next = || fields.next().unwrap_or_default();
+    let sender_id = reading.text("sender", next());
+    let content = reading.text("content", next());
+    let truncated = reading.number("cut", &next()) == 1;
+    let client_id = reading.text("client_id", next());
+    let read_count = reading.number("read count", &next());
+    let read_by = reading.texts("readers", next());
+    Some(Message {
+        sender_id,
+        content,
+        truncated,
+        client_message_id: Some(client_id).filter(|id| !id.is_empty()),
+        read_count,
+        read_by,
+        ..base
+    })
+}
+
+/// A message of which only the id is known yet, the first of its fields.
+fn identified(
+    room: RoomId,
+    fields: &mut impl Iterator<Item = Value>,
+    flaws: &mut Flaws,
+) -> Option<Message> {
+    let text = flaws
+        .of(room, None)
+        .text("message's id", fields.next().unwrap_or_default());
+    let Some(id) = MessageId::parse(&text) else {
+        flaws.add(
+            room,
+            None,
+            "it has a message without an id, which is left out",
+        );
+        return None;
     };
-    Ok(Message {
+    Some(Message {
         id,
         room_id: room,
         seq: id.seq,
-        sender_id,
-        content,
+        sender_id: String::new(),
+        content: String::new(),
         timestamp: id.timestamp(),
-        read_by,
-        read_count,
-        client_message_id: Some(client_id).filter(|id| !id.is_empty()),
+        read_by: Vec::new(),
+        read_count: 0,
+        client_message_id: None,
         truncated: false,
     })
 }
 
+fn fields_of(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(fields) => fields,
+        _ => Vec::new(),
+    }
+}
+
 /// One entry as `get_chat_list` and `initialize_chat` return it; `None` where the user is no member.
+///
+/// So it is where the script could not read the room; then it says why.
+///
+/// # Errors
+/// The room's position cannot be read.
 pub(super) fn chat_entry(
     user: &UserId,
     room: RoomId,
-    value: &Value,
+    value: Value,
+    flaws: &mut Flaws,
 ) -> Result<Option<PositionedEntry>, ParsingError> {
     let Value::Array(fields) = value else {
         return Err("a chat list entry is not an array".into());
     };
-    if fields.is_empty() {
-        return Ok(None);
-    }
-    let [
-        kind,
-        name,
-        epoch,
-        rev,
-        seq,
-        last_id,
-        created_at,
-        read_seq,
-        available,
-        member_count,
-        members,
-        last,
-    ] = fields.as_slice()
+    let fields = match fields.as_slice() {
+        [] => return Ok(None),
+        [failure] => {
+            let failure = String::from_redis_value_ref(failure)?;
+            flaws.add(room, None, format!("it cannot be listed: {failure}"));
+            return Ok(None);
+        }
+        _ => <[Value; 12]>::try_from(fields),
+    };
+    let Ok(
+        [
+            kind,
+            name,
+            epoch,
+            rev,
+            seq,
+            last_id,
+            created_at,
+            read_seq,
+            available,
+            member_count,
+            members,
+            last,
+        ],
+    ) = fields
     else {
         return Err("a chat list entry has not twelve fields".into());
     };
     let position = Position {
-        epoch: String::from_redis_value_ref(epoch)?.into(),
-        rev: u64::from_redis_value_ref(rev)?,
-        seq: u64::from_redis_value_ref(seq)?,
-        last_id: message_id(&String::from_redis_value_ref(last_id)?)?,
+        epoch: String::from_redis_value(epoch)?.into(),
+        rev: u64::from_redis_value(rev)?,
+        seq: u64::from_redis_value(seq)?,
+        last_id: message_id(&String::from_redis_value(last_id)?)?,
     };
+    let mut reading = flaws.of(room, None);
     let facts = RoomFacts {
-        is_group: String::from_redis_value_ref(kind)? == "group",
-        name: String::from_redis_value_ref(name)?,
-        member_count: u64::from_redis_value_ref(member_count)?,
-        members: Vec::from_redis_value_ref(members)?,
+        is_group: reading.text("type", kind) == "group",
+        name: reading.text("name", name),
+        member_count: reading.number("number of members", &member_count),
+        members: reading.texts("members", members),
     };
-    let read_seq = u64::from_redis_value_ref(read_seq)?;
-    let base = facts.entry_for(
-        user.as_str(),
-        room,
-        &position,
-        u64::from_redis_value_ref(created_at)?,
-    );
+    let read_seq = reading.number("read marker", &read_seq);
+    let created_at_ms = reading.number("time of creation", &created_at);
+    let available = reading.number("availability", &available) == 1;
+    let base = facts.entry_for(user.as_str(), room, &position, created_at_ms);
     let entry = ChatEntry {
-        available: bool::from_redis_value_ref(available)?,
-        last_message: last_message(room, last)?,
+        available,
+        last_message: last_message(room, last, flaws),
         unread_cnt: position.seq.saturating_sub(read_seq),
         read_seq,
         ..base
     };
     Ok(Some(PositionedEntry { entry, position }))
-}
-
-fn last_message(room: RoomId, value: &Value) -> Result<Option<Message>, ParsingError> {
-    let Value::Array(fields) = value else {
-        return Err("a last message is not an array".into());
-    };
-    if fields.is_empty() {
-        return Ok(None);
-    }
-    let (id, sender, content, truncated, client_id, read_count, read_by): (
-        String,
-        String,
-        String,
-        bool,
-        String,
-        u64,
-        Vec<String>,
-    ) = FromRedisValue::from_redis_value_ref(value)?;
-    let base = message(room, (id, sender, content, client_id, read_count), None)?;
-    Ok(Some(Message {
-        read_by,
-        truncated,
-        ..base
-    }))
 }
