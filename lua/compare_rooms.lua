@@ -14,7 +14,7 @@
 
 local heads = {}
 for i = 1, #KEYS do
-  heads[i] = redis.call('HMGET', KEYS[i], 'epoch', 'rev')
+  heads[i] = redis.pcall('HMGET', KEYS[i], 'epoch', 'rev')
 end
 
 local changed = {}
@@ -22,8 +22,8 @@ for i = 1, #ARGV, 2 do
   local epoch, rev = ARGV[i], tonumber(ARGV[i + 1])
   local place = (i + 1) / 2
   local head = heads[place]
-  -- Of a room that is gone both are false.
-  if head[1] ~= epoch or tonumber(head[2]) ~= rev then
+  -- Of a room that is gone both are false. One whose key has a wrong type is left alone: nothing can be read of it.
+  if not head.err and (head[1] ~= epoch or tonumber(head[2]) ~= rev) then
     changed[#changed + 1] = place
   end
 end

@@ -15,7 +15,7 @@
 -- ARGV[2] device     string   the connection that views the room, without a colon
 -- ARGV[3] lease_ms   integer  how long the device counts as a viewer unless renewed
 -- ARGV[4] limit      integer  messages in the page, at most
--- ARGV[5] max_bytes  integer  bytes of content in the page, at most (one message is always given)
+-- ARGV[5] max_bytes  integer  bytes of the page as JSON, at most (one message is always given)
 -- Returns   {epoch, rev before, rev after, seq, last_id, small 0|1, has_more 0|1, {{id, sender, content, client_id, read_count}…}, {user, read seq…}}
 -- Publishes events {"event":"read","epoch","rev","seq","lastId","user","readSeq","messageId","to":"members"|"user"} if the marker moved
 -- Errors    NOT_MEMBER
@@ -28,6 +28,10 @@ local SMALL_ROOM = 100
 local LEASE_MAX_MS = 600000
 -- Leases that are over are cleared by those who enter, so many at a time: a dead server may have left thousands.
 local CLEARED_AT_ONCE = 100
+-- Messages read at a time, at most: the first alone, then more, so that not much is read in vain.
+local STEP_MAX = 8
+-- Bytes of a message as JSON, besides what was written and who has read it.
+local MESSAGE_BYTES = 256
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -45,7 +49,8 @@ local small = redis.call('HLEN', members) <= SMALL_ROOM
 local marker = tonumber(redis.call('ZSCORE', reads, user) or 0)
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local entries = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', limit + 1)
+-- Reading every key that is used below finds one of a wrong type before anything is stored.
+redis.call('XLEN', messages)
 
 local ended = redis.call('ZCOUNT', viewing, '-inf', string.format('%.0f', now_ms))
 local too_far = redis.call('ZCOUNT', viewing, string.format('(%.0f', now_ms + LEASE_MAX_MS), '+inf')
@@ -70,17 +75,34 @@ if marker < seq then
   }))
 end
 
-local count, bytes = 0, 0
-for i = 1, math.min(#entries, limit) do
-  bytes = bytes + #entries[i][2][4]
-  if i > 1 and bytes > max_bytes then break end
-  count = i
+-- A message by its fields' names, whatever else its entry holds; what is missing is false.
+local function message(entry)
+  local fields = {}
+  for i = 1, #entry[2], 2 do
+    fields[entry[2][i]] = entry[2][i + 1]
+  end
+  return {entry[1], fields.sender or false, fields.content or false, fields.client_id or '', 0}
 end
-local found = {}
-for i = count, 1, -1 do
-  local id, fields = entries[i][1], entries[i][2]
-  local readers = small and 0 or redis.call('ZCOUNT', reads, id:match('-(%d+)$'), '+inf')
-  found[#found + 1] = {id, fields[2], fields[4], fields[6] or '', readers}
-end
+
 local marks = small and redis.call('ZRANGE', reads, 0, -1, 'WITHSCORES') or {}
-return {epoch, rev, rev_after, seq, last_id, small and 1 or 0, #entries > count and 1 or 0, found, marks}
+local message_bytes = MESSAGE_BYTES + #cjson.encode(marks)
+local found, bytes, has_more, before, step = {}, 0, 0, '+', 1
+repeat
+  local entries = redis.call('XREVRANGE', messages, before, '-', 'COUNT', step)
+  for _, entry in ipairs(entries) do
+    local read = message(entry)
+    bytes = bytes + message_bytes + #cjson.encode(read)
+    if #found == limit or #found > 0 and bytes > max_bytes then
+      has_more = 1
+      break
+    end
+    if not small then
+      read[5] = redis.call('ZCOUNT', reads, entry[1]:match('-(%d+)$'), '+inf')
+    end
+    table.insert(found, 1, read)
+    before = '(' .. entry[1]
+  end
+  local was_last = #entries < step
+  step = math.min(2 * step, STEP_MAX)
+until was_last or has_more == 1
+return {epoch, rev, rev_after, seq, last_id, small and 1 or 0, has_more, found, marks}

@@ -10,7 +10,8 @@
 --   ext       hash    chat:{room:R}:ext
 -- ARGV[1] user        string   whose list
 -- ARGV[2] want_index  integer  1: the ids of all the user's rooms are returned too, 0: they are not
--- Returns   {{room id…}, {entry…}}: an entry for each room asked for, {} where the user is no member, else
+-- Returns   {{room id…}, {entry…}}: an entry for each room asked for, {} where the user is no member, {why} where the
+--           room cannot be read, else
 --           {type, name, epoch, rev, seq, last_id, created_at, read seq, available 0|1, member count, {member…}, last}
 --           with last {} or {id, sender, content, truncated 0|1, client_id, read_count, {reader…}}
 -- Publishes nothing
@@ -20,35 +21,45 @@
 
 -- Up to this many members, members and readers are listed by name.
 local SMALL_ROOM = 100
--- Bytes of the last message's content in a list.
+-- Bytes of the last message's content in a list, as JSON.
 local PREVIEW_BYTES = 512
 
 local rooms = KEYS[1]
 local user, want_index = ARGV[1], ARGV[2]
 
+-- The beginning of a content that takes at most PREVIEW_BYTES as JSON, and whether that is not all of it.
 local function preview(content)
-  if #content <= PREVIEW_BYTES then
-    return content, 0
+  local cut = math.min(#content, PREVIEW_BYTES)
+  local bytes = #cjson.encode(content:sub(1, cut)) - 2
+  while bytes > PREVIEW_BYTES do
+    cut = math.floor(cut * PREVIEW_BYTES / bytes)
+    bytes = #cjson.encode(content:sub(1, cut)) - 2
   end
-  local cut = PREVIEW_BYTES
   -- A byte 10xxxxxx continues a UTF-8 character: cut before the character, not inside.
-  while cut > 0 and bit.band(content:byte(cut + 1), 0xC0) == 0x80 do
+  while cut > 0 and cut < #content and bit.band(content:byte(cut + 1), 0xC0) == 0x80 do
     cut = cut - 1
   end
-  return content:sub(1, cut), 1
+  return content:sub(1, cut), cut < #content and 1 or 0
 end
 
+-- The newest message by its fields' names, whatever else its entry holds; what is missing is false.
 local function last_message(messages, reads, small)
   local newest = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
   if not newest then
     return {}
   end
-  local id, fields = newest[1], newest[2]
-  local content, truncated = preview(fields[4])
+  local id, fields = newest[1], {}
+  for i = 1, #newest[2], 2 do
+    fields[newest[2][i]] = newest[2][i + 1]
+  end
+  local content, truncated = false, 0
+  if fields.content then
+    content, truncated = preview(fields.content)
+  end
   local seq = id:match('-(%d+)$')
   local readers = small and redis.call('ZRANGE', reads, seq, '+inf', 'BYSCORE') or {}
   local read_count = small and #readers or redis.call('ZCOUNT', reads, seq, '+inf')
-  return {id, fields[2], content, truncated, fields[6] or '', read_count, readers}
+  return {id, fields.sender or false, content, truncated, fields.client_id or '', read_count, readers}
 end
 
 local function entry(meta, members, reads, messages, ext)
@@ -72,6 +83,10 @@ end
 local index = want_index == '1' and redis.call('ZRANGE', rooms, 0, -1) or {}
 local entries = {}
 for i = 2, #KEYS, 5 do
-  entries[#entries + 1] = entry(KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3], KEYS[i + 4])
+  -- A room that cannot be read, with a key of a wrong type, costs its own entry only.
+  local read, result = pcall(function()
+    return entry(KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3], KEYS[i + 4])
+  end)
+  entries[#entries + 1] = read and result or {type(result) == 'table' and result.err or tostring(result)}
 end
 return {index, entries}

@@ -14,7 +14,7 @@
 -- ARGV[2] before     string   only messages before this id, '' for none
 -- ARGV[3] after      string   only messages after this id, '' for none
 -- ARGV[4] limit      integer  messages in the page, at most
--- ARGV[5] max_bytes  integer  bytes of content in the page, at most (one message is always given)
+-- ARGV[5] max_bytes  integer  bytes of the page as JSON, at most (one message is always given)
 -- Returns   {epoch, rev, seq, last_id, small 0|1, has_more 0|1, {{id, sender, content, client_id, read_count}…}, {user, read seq…}}
 -- Publishes nothing
 -- Errors    NOT_MEMBER | MESSAGE_NOT_FOUND | HISTORY_RESET
@@ -23,6 +23,10 @@
 
 -- Up to this many members, markers are listed by name.
 local SMALL_ROOM = 100
+-- Messages read at a time, at most: the first alone, then more, so that not much is read in vain.
+local STEP_MAX = 8
+-- Bytes of a message as JSON, besides what was written and who has read it.
+local MESSAGE_BYTES = 256
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -54,34 +58,47 @@ if cursor ~= '' and #redis.call('XRANGE', messages, cursor, cursor, 'COUNT', 1) 
   end
 end
 
-local entries
-if after ~= '' then
-  entries = redis.call('XRANGE', messages, '(' .. after, '+', 'COUNT', limit + 1)
-elseif before == '0-0' then
-  -- Redis refuses '(0-0' as the end of a range.
-  entries = {}
-else
-  local last = before ~= '' and '(' .. before or '+'
-  entries = redis.call('XREVRANGE', messages, last, '-', 'COUNT', limit + 1)
+-- A message by its fields' names, whatever else its entry holds; what is missing is false.
+local function message(entry)
+  local fields = {}
+  for i = 1, #entry[2], 2 do
+    fields[entry[2][i]] = entry[2][i + 1]
+  end
+  return {entry[1], fields.sender or false, fields.content or false, fields.client_id or '', 0}
 end
 
-local count, bytes = 0, 0
-for i = 1, math.min(#entries, limit) do
-  bytes = bytes + #entries[i][2][4]
-  if i > 1 and bytes > max_bytes then break end
-  count = i
+-- The next messages of the page, further and further away from the cursor.
+local function next_entries(count)
+  if after ~= '' then
+    return redis.call('XRANGE', messages, '(' .. cursor, '+', 'COUNT', count)
+  end
+  if cursor == '0-0' then
+    -- Redis refuses '(0-0' as the end of a range.
+    return {}
+  end
+  local last = cursor ~= '' and '(' .. cursor or '+'
+  return redis.call('XREVRANGE', messages, last, '-', 'COUNT', count)
 end
-local first, final, step = count, 1, -1
-if after ~= '' then
-  first, final, step = 1, count, 1
-end
-local found = {}
-for i = first, final, step do
-  local id, fields = entries[i][1], entries[i][2]
-  local readers = small and 0 or redis.call('ZCOUNT', reads, id:match('-(%d+)$'), '+inf')
-  found[#found + 1] = {id, fields[2], fields[4], fields[6] or '', readers}
-end
+
 local marks = small and redis.call('ZRANGE', reads, 0, -1, 'WITHSCORES') or {}
-return {
-  head[1], tonumber(head[3]), tonumber(head[2]), head[4], small and 1 or 0, #entries > count and 1 or 0, found, marks,
-}
+local message_bytes = MESSAGE_BYTES + #cjson.encode(marks)
+local found, bytes, has_more, step = {}, 0, 0, 1
+repeat
+  local entries = next_entries(step)
+  for _, entry in ipairs(entries) do
+    local read = message(entry)
+    bytes = bytes + message_bytes + #cjson.encode(read)
+    if #found == limit or #found > 0 and bytes > max_bytes then
+      has_more = 1
+      break
+    end
+    if not small then
+      read[5] = redis.call('ZCOUNT', reads, entry[1]:match('-(%d+)$'), '+inf')
+    end
+    table.insert(found, after ~= '' and #found + 1 or 1, read)
+    cursor = entry[1]
+  end
+  local was_last = #entries < step
+  step = math.min(2 * step, STEP_MAX)
+until was_last or has_more == 1
+return {head[1], tonumber(head[3]), tonumber(head[2]), head[4], small and 1 or 0, has_more, found, marks}

@@ -28,7 +28,7 @@
 
 -- Up to this many members, they are listed by name.
 local SMALL_ROOM = 100
--- Bytes of the last message's content in a list.
+-- Bytes of the last message's content in a list, as JSON.
 local PREVIEW_BYTES = 512
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -89,22 +89,43 @@ if created then
   return {1, published, {}}
 end
 
-local last = {}
-local newest = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
-if newest then
-  local id, fields = newest[1], newest[2]
+-- The beginning of a content that takes at most PREVIEW_BYTES as JSON, and whether that is not all of it.
+local function preview(content)
+  local cut = math.min(#content, PREVIEW_BYTES)
+  local bytes = #cjson.encode(content:sub(1, cut)) - 2
+  while bytes > PREVIEW_BYTES do
+    cut = math.floor(cut * PREVIEW_BYTES / bytes)
+    bytes = #cjson.encode(content:sub(1, cut)) - 2
+  end
+  -- A byte 10xxxxxx continues a UTF-8 character: cut before the character, not inside.
+  while cut > 0 and cut < #content and bit.band(content:byte(cut + 1), 0xC0) == 0x80 do
+    cut = cut - 1
+  end
+  return content:sub(1, cut), cut < #content and 1 or 0
+end
+
+-- The newest message by its fields' names, whatever else its entry holds; what is missing is false.
+local function last_message()
+  local newest = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
+  if not newest then
+    return {}
+  end
+  local id, fields = newest[1], {}
+  for i = 1, #newest[2], 2 do
+    fields[newest[2][i]] = newest[2][i + 1]
+  end
+  local content, truncated = false, 0
+  if fields.content then
+    content, truncated = preview(fields.content)
+  end
   local seq = id:match('-(%d+)$')
   local readers = small and redis.call('ZRANGE', reads, seq, '+inf', 'BYSCORE') or {}
   local read_count = small and #readers or redis.call('ZCOUNT', reads, seq, '+inf')
-  local content, cut = fields[4], PREVIEW_BYTES
-  -- A byte 10xxxxxx continues a UTF-8 character: cut before the character, not inside.
-  while cut > 0 and #content > cut and bit.band(content:byte(cut + 1), 0xC0) == 0x80 do
-    cut = cut - 1
-  end
-  last = {id, fields[2], content:sub(1, cut), #content > cut and 1 or 0, fields[6] or '', read_count, readers}
+  return {id, fields.sender or false, content, truncated, fields.client_id or '', read_count, readers}
 end
+
 local marker = tonumber(redis.call('ZSCORE', reads, ARGV[FIRST_MEMBER]) or 0)
 return {0, published, {
   head[1], head[2], head[3], event.rev, event.seq, head[6], head[7],
-  marker, member_count > 1 and 1 or 0, member_count, listed, last,
+  marker, member_count > 1 and 1 or 0, member_count, listed, last_message(),
 }}

@@ -14,7 +14,7 @@
 -- ARGV[2] rev        integer  of the last event delivered
 -- ARGV[3] last_id    string   of the last message delivered, '0-0' for none
 -- ARGV[4] limit      integer  messages in the page, at most
--- ARGV[5] max_bytes  integer  bytes of content in the page, at most (one message is always given)
+-- ARGV[5] max_bytes  integer  bytes of the page as JSON, at most (one message is always given)
 -- Returns   {} if there is no such room, else {epoch, rev, seq, last_id, small 0|1, has_more 0|1, {{id, sender, content, client_id, read_count}…}, {user, read seq…}, reset 0|1}; with reset 1 both lists are empty
 -- Publishes nothing
 -- Errors    none
@@ -23,6 +23,10 @@
 
 -- Up to this many members, markers are listed by name.
 local SMALL_ROOM = 100
+-- Messages read at a time, at most: the first alone, then more, so that not much is read in vain.
+local STEP_MAX = 8
+-- Bytes of a message as JSON, besides what was written and who has read it.
+local MESSAGE_BYTES = 256
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -46,21 +50,34 @@ if reset then
   return {head[1], tonumber(head[3]), tonumber(head[2]), head[4], small and 1 or 0, 0, {}, {}, 1}
 end
 
-local entries = redis.call('XRANGE', messages, '(' .. last_id, '+', 'COUNT', limit + 1)
-local count, bytes = 0, 0
-for i = 1, math.min(#entries, limit) do
-  bytes = bytes + #entries[i][2][4]
-  if i > 1 and bytes > max_bytes then break end
-  count = i
+-- A message by its fields' names, whatever else its entry holds; what is missing is false.
+local function message(entry)
+  local fields = {}
+  for i = 1, #entry[2], 2 do
+    fields[entry[2][i]] = entry[2][i + 1]
+  end
+  return {entry[1], fields.sender or false, fields.content or false, fields.client_id or '', 0}
 end
-local found = {}
-for i = 1, count do
-  local id, fields = entries[i][1], entries[i][2]
-  local readers = small and 0 or redis.call('ZCOUNT', reads, id:match('-(%d+)$'), '+inf')
-  found[i] = {id, fields[2], fields[4], fields[6] or '', readers}
-end
+
 local marks = small and redis.call('ZRANGE', reads, 0, -1, 'WITHSCORES') or {}
-return {
-  head[1], tonumber(head[3]), tonumber(head[2]), head[4],
-  small and 1 or 0, #entries > count and 1 or 0, found, marks, 0,
-}
+local message_bytes = MESSAGE_BYTES + #cjson.encode(marks)
+local found, bytes, has_more, step = {}, 0, 0, 1
+repeat
+  local entries = redis.call('XRANGE', messages, '(' .. last_id, '+', 'COUNT', step)
+  for _, entry in ipairs(entries) do
+    local read = message(entry)
+    bytes = bytes + message_bytes + #cjson.encode(read)
+    if #found == limit or #found > 0 and bytes > max_bytes then
+      has_more = 1
+      break
+    end
+    if not small then
+      read[5] = redis.call('ZCOUNT', reads, entry[1]:match('-(%d+)$'), '+inf')
+    end
+    found[#found + 1] = read
+    last_id = entry[1]
+  end
+  local was_last = #entries < step
+  step = math.min(2 * step, STEP_MAX)
+until was_last or has_more == 1
+return {head[1], tonumber(head[3]), tonumber(head[2]), head[4], small and 1 or 0, has_more, found, marks, 0}

@@ -19,8 +19,8 @@ const EDITS: [Edit; 10] = [
     ("syntax", |rules| {
         let line = rules.edit(
             "enter_chat",
-            "local count, bytes = 0, 0",
-            "local count, = 0, 0",
+            "local found, bytes, has_more",
+            "local found, , has_more",
         );
         refused("enter_chat", line, "")
     }),

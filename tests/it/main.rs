@@ -26,6 +26,7 @@ mod reset;
 mod retention;
 mod rooms;
 mod scripts;
+mod spoiled;
 mod stories;
 mod support;
 mod tls;

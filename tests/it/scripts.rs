@@ -239,8 +239,8 @@ async fn a_server_does_not_start_with_a_bad_lua_dir() {
     let rules = Rules::export().await;
     let line = rules.edit(
         "enter_chat",
-        "local count, bytes = 0, 0",
-        "local count, = 0",
+        "local found, bytes, has_more",
+        "local found, , has_more",
     );
     let path = rules.path().display().to_string();
     let exit = Server::on(&redis).env("LUA_DIR", &path).run().await;

@@ -129,8 +129,8 @@ async fn a_result_of_another_shape_is_refused() {
     .await;
     is_refused(Planted {
         script: Script::GetHistory,
-        from: "small and 1 or 0, #entries > count and 1 or 0, found, marks,",
-        to: "small and 1 or 0, #entries > count and 1 or 0, found,",
+        from: "small and 1 or 0, has_more, found, marks}",
+        to: "small and 1 or 0, has_more, found}",
         at: "return {",
         says: "returned what the server cannot read",
     })
@@ -260,13 +260,13 @@ async fn a_reader_that_tells_something_else_is_refused() {
         from: "'(' .. last_id, '+'",
         to: "last_id, '+'",
         at: "return {",
-        says: "server missed: the messages are",
+        says: "what was missed: the messages are",
     })
     .await;
     is_refused(Planted {
         script: Script::CompareRooms,
-        from: "~= rev then",
-        to: "< rev then",
+        from: "~= rev) then",
+        to: "< rev) then",
         at: "return changed",
         says: "names the rooms [3, 4, 5], not [2, 3, 4, 5]",
     })

@@ -10,6 +10,7 @@ mod edits;
 mod faults;
 mod files;
 mod messages;
+mod pages;
 mod readme;
 mod rooms;
 mod support;

@@ -1,0 +1,66 @@
+//! Messages that an operator's rule spoils: each costs itself, not its room nor its members' connections.
+
+use crate::support::rules::Rules;
+use crate::support::{Client, Redis, Server, Value, entry, json};
+
+/// Texts of messages, in their order.
+fn contents(messages: &[Value]) -> Vec<&str> {
+    let texts = messages.iter().map(|message| message["content"].as_str());
+    texts.map(|text| text.expect("a text")).collect()
+}
+
+#[tokio::test]
+async fn a_message_cut_inside_a_character_costs_itself() {
+    // Given a rule that cuts messages by bytes, and one that stores a field more
+    let redis = Redis::start().await;
+    let rules = Rules::export().await;
+    let cut = "content = content:match('^~.*') or content:sub(1, 4)\nlocal epoch, seq, rev =";
+    rules.edit("send_message", "local epoch, seq, rev =", cut);
+    let entry_from = "local entry = {'sender', user, 'content', content}";
+    let more = "local entry = {'at', now_ms, 'sender', user, 'content', content}";
+    rules.edit("send_message", entry_from, more);
+    rules.edit(
+        "send_message",
+        "entry[5], entry[6] =",
+        "entry[7], entry[8] =",
+    );
+    let folder = rules.path().display().to_string();
+    let server = Server::on(&redis).env("LUA_DIR", &folder).start().await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let mut bob = Client::connect_delta(&server, "bob").await;
+    let room = alice.open_room(&["bob"]).await;
+    bob.settle().await;
+
+    // When a message is cut inside a character, then it comes as far as it can be read, and what follows it comes too
+    alice.say(&room, "caf\u{e9}").await;
+    alice.say(&room, "next").await;
+    for text in ["caf\u{fffd}", "next"] {
+        let message = bob.until("newMessage", |_| true).await;
+        assert_eq!(message["content"], text);
+        assert_eq!(message["clientMessageId"], Value::Null);
+    }
+
+    // And the room is read and entered, and its members connect
+    for _ in 0..3 {
+        let history = bob.history(&room).await;
+        assert_eq!(contents(&history), ["caf\u{fffd}", "next"]);
+    }
+    let data = json!({ "roomId": room });
+    bob.done("enterChat", data).await;
+    let page = bob.until("chatHistory", |_| true).await;
+    assert_eq!(page.as_array().map(Vec::len), Some(2));
+    alice.say(&room, "\u{e9}\u{e9}\u{e9}").await;
+    let mut again = Client::device("bob").connect(&server).await;
+    let list = again.list().await;
+    let last = &entry(&list, &room)["lastMessage"];
+    assert_eq!(last["content"], "\u{e9}\u{e9}");
+
+    // And nothing was read anew, and the log has the one that was spoiled once
+    let log = server.log.text();
+    assert!(!log.contains("repair"), "{log}");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(&room)).collect();
+    let [line] = lines.as_slice() else {
+        panic!("{lines:#?}");
+    };
+    assert!(line.contains("not UTF-8"), "{line}");
+}
