@@ -8,7 +8,7 @@ use crate::hub::device::Close;
 use crate::metrics::DoorLabel;
 use crate::protocol::frame::Frame;
 use crate::protocol::request::{Request, parse_frame};
-use crate::protocol::socket_io::{NAMESPACE, Packet, request};
+use crate::protocol::socket_io::{NAMESPACE, Packet, id_too_large, request};
 use crate::protocol::text::Text;
 
 /// What a device speaks over its WebSocket.
@@ -83,6 +83,7 @@ fn read_packet(packet: &str) -> Asked {
     match Packet::parse(packet) {
         Packet::Event { id, args } => Asked::Request(request(id, args)),
         Packet::Binary { id } => Asked::Request(binary(id)),
+        Packet::IdTooLarge => Asked::Request(id_too_large()),
         Packet::Connect { namespace, .. } if namespace != NAMESPACE => {
             Asked::Answer(Frame::socket_io_packet(&invalid_namespace(namespace)))
         }

@@ -29,7 +29,7 @@ use crate::hub::device::{Close, Device};
 use crate::hub::lane::Taken;
 use crate::metrics::{DoorLabel, Ending};
 use crate::protocol::frame::{Frame, RequestId};
-use crate::protocol::socket_io::{NAMESPACE, Packet, request};
+use crate::protocol::socket_io::{NAMESPACE, Packet, id_too_large, request};
 
 /// Where Socket.IO clients connect.
 pub const PATH: &str = "/socket.io";
@@ -139,6 +139,7 @@ impl EngineIoHandler for Door {
             }
             Packet::Event { id, .. } => self.enqueue(id, message, &socket),
             Packet::Binary { id } => self.enqueue(id, message, &socket),
+            Packet::IdTooLarge => self.enqueue(None, message, &socket),
             Packet::Disconnect | Packet::Broken => socket.close(HANG_UP),
             Packet::Ack => {}
         }
@@ -296,6 +297,7 @@ async fn read(conversation: &mut Conversation, mut packets: Packets) -> Infallib
         let request = match Packet::parse(&packet) {
             Packet::Event { id, args } => request(id, args),
             Packet::Binary { id } => binary(id),
+            Packet::IdTooLarge => id_too_large(),
             _ => continue,
         };
         conversation.answer(vec![request]).await;

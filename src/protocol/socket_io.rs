@@ -2,6 +2,8 @@
 //!
 //! <https://github.com/socketio/socket.io-protocol>: `<type>[<namespace>,][<ack id>][<JSON>]`
 
+use std::num::ParseIntError;
+
 use serde_json::value::RawValue;
 
 use super::frame::RequestId;
@@ -26,6 +28,8 @@ pub enum Packet<'a> {
     Binary {
         id: Option<u64>,
     },
+    /// An event whose ack id is above 2^64 - 1, so that it cannot be answered.
+    IdTooLarge,
     /// An answer to something that was never asked.
     Ack,
     /// None of these.
@@ -49,14 +53,15 @@ impl<'a> Packet<'a> {
                 auth: (!rest.is_empty()).then_some(rest),
             },
             '1' => Self::Disconnect,
-            '2' => {
-                let (id, args) = split_id(rest);
-                Self::Event { id, args }
-            }
+            '2' => match split_id(rest) {
+                Ok((id, args)) => Self::Event { id, args },
+                Err(_) => Self::IdTooLarge,
+            },
             '5' => {
                 let after_count = rest.split_once('-').map_or(rest, |(_, rest)| rest);
-                Self::Binary {
-                    id: split_id(split_namespace(after_count).1).0,
+                match split_id(split_namespace(after_count).1) {
+                    Ok((id, _)) => Self::Binary { id },
+                    Err(_) => Self::IdTooLarge,
                 }
             }
             '3' | '6' => Self::Ack,
@@ -72,13 +77,25 @@ fn split_namespace(text: &str) -> (&str, &str) {
     text.split_once(',').unwrap_or((text, ""))
 }
 
-fn split_id(text: &str) -> (Option<u64>, &str) {
+/// Takes the ack id off, if there is one.
+fn split_id(text: &str) -> Result<(Option<u64>, &str), ParseIntError> {
     let end = text
         .bytes()
         .position(|byte| !byte.is_ascii_digit())
         .unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
-    (digits.parse().ok(), rest)
+    let id = (!digits.is_empty()).then(|| digits.parse()).transpose()?;
+    Ok((id, rest))
+}
+
+/// What an event is answered whose ack id is too large: an `error`, as an ack would go to nobody.
+pub fn id_too_large() -> Request {
+    let text = format!("the ack id must not be larger than {}", u64::MAX);
+    Request {
+        id: None,
+        event: None,
+        body: Err(ChatError::invalid_payload(text)),
+    }
 }
 
 /// Reads an event's arguments, `[name, data?]`, as a request. Further arguments are ignored.
@@ -160,13 +177,19 @@ mod tests {
         for broken in ["", "9", "x", "é"] {
             assert_eq!(Packet::parse(broken), Packet::Broken, "{broken:?}");
         }
-        let too_large = Packet::parse("299999999999999999999[]");
         assert_eq!(
-            too_large,
+            Packet::parse("218446744073709551615[]"),
             Packet::Event {
-                id: None,
+                id: Some(u64::MAX),
                 args: "[]"
             }
         );
+        for too_large in [
+            "218446744073709551616[]",
+            "2/,99999999999999999999[]",
+            "51-99999999999999999999[]",
+        ] {
+            assert_eq!(Packet::parse(too_large), Packet::IdTooLarge, "{too_large}");
+        }
     }
 }

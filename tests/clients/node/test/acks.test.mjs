@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { io } from "socket.io-client";
 
+import { RawPolling, RawSocket } from "../support/raw.mjs";
 import { overEachTransport, story } from "../support/story.mjs";
 import { tokenOf } from "../support/token.mjs";
 
@@ -231,4 +232,25 @@ story("there is no other namespace", async (stage) => {
   const error = await new Promise((resolve) => socket.once("connect_error", resolve));
   stage.note(error.message);
   assert.equal(socket.connected, false);
+});
+
+story("an ack id that is too large to be answered is refused, and not passed over", async (stage) => {
+  const server = await stage.server();
+  const headers = { token: tokenOf("alice") };
+  const tooLarge = `42${2n ** 64n}["getChatList"]`;
+  const isRefusal = (packet) => packet.startsWith('42["error"') && packet.includes("INVALID_PAYLOAD");
+
+  // Over WebSocket
+  const socket = stage.keep(await RawSocket.open(server, headers));
+  socket.send("40");
+  await socket.packet((packet) => packet.startsWith('42["chatList"'));
+  socket.send(tooLarge);
+  await socket.packet(isRefusal);
+
+  // And over long-polling
+  const polling = stage.keep(await RawPolling.open(server, headers));
+  assert.equal(await polling.send("40"), 200);
+  assert.equal(await polling.send(tooLarge), 200);
+  const packets = [];
+  while (!packets.some(isRefusal)) packets.push(...(await polling.poll()));
 });
