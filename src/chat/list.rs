@@ -41,7 +41,7 @@ impl ChatList {
     }
 
     pub fn frame(&self) -> Frame {
-        Frame::event("chatList", &self.entries)
+        Frame::chat_list(&self.entries)
     }
 }
 

@@ -423,8 +423,7 @@ pub(super) const QUEUE_MAX_FRAMES: Setting = number(
     "frames",
     4096,
     (16, 1_000_000),
-    "Events and lists sent unasked that may wait for one slow device before it is closed\n\
-     (4408).",
+    "Events that may wait for one slow device before it is closed (4408).",
 );
 pub(super) const QUEUE_MAX_BYTES: Setting = number(
     "QUEUE_MAX_BYTES",
@@ -432,7 +431,7 @@ pub(super) const QUEUE_MAX_BYTES: Setting = number(
     1_048_576,
     (65_536, 1_073_741_824),
     "Bytes of them that may wait for one slow device before it is closed (4408). One of any\n\
-     size may wait. Answers are not counted.",
+     size may wait. Chat lists and answers are not counted.",
 );
 pub(super) const ANSWERS_MAX_BYTES_PER_DEVICE: Setting = number(
     "ANSWERS_MAX_BYTES_PER_DEVICE",

@@ -72,6 +72,17 @@ struct Waiting {
     kind: Kind,
 }
 
+impl Waiting {
+    fn is_pushed_list(&self) -> bool {
+        self.kind == Kind::Push && self.frame.is_chat_list()
+    }
+
+    /// What it is counted among. Of the lists that were pushed one waits at most, of any size.
+    fn counts_as(&self) -> Option<Kind> {
+        (!self.is_pushed_list()).then_some(self.kind)
+    }
+}
+
 #[derive(Debug, Default, Clone, Copy)]
 struct Load {
     frames: usize,
@@ -122,13 +133,19 @@ impl Lane {
         }
     }
 
-    /// Queues a frame, whatever is held back.
+    /// Queues a frame, whatever is held back. A whole list takes the place of one that was pushed and still waits: what is
+    /// told besides stands between them already, and no device reads the same list twice.
     pub(super) fn push(&mut self, frame: Frame, kind: Kind) {
-        match kind {
-            Kind::Answer => self.answers += answer_bytes(&frame),
-            Kind::Push => self.pushed.add(frame.len()),
+        if frame.is_chat_list() {
+            self.queue.retain(|waiting| !waiting.is_pushed_list());
         }
-        self.queue.push_back(Waiting { frame, kind });
+        let waiting = Waiting { frame, kind };
+        match waiting.counts_as() {
+            Some(Kind::Answer) => self.answers += answer_bytes(&waiting.frame),
+            Some(Kind::Push) => self.pushed.add(waiting.frame.len()),
+            None => {}
+        }
+        self.queue.push_back(waiting);
         self.check();
     }
 
@@ -253,14 +270,15 @@ impl Lane {
         let mut bytes = 0;
         let mut taken = Taken::Nothing(self.close);
         while bytes < TAKEN_BYTES
-            && let Some(Waiting { frame, kind }) = self.queue.pop_front()
+            && let Some(waiting) = self.queue.pop_front()
         {
-            bytes += frame.len();
-            match kind {
-                Kind::Answer => self.writing += answer_bytes(&frame),
-                Kind::Push => self.pushed.remove(frame.len()),
+            bytes += waiting.frame.len();
+            match waiting.counts_as() {
+                Some(Kind::Answer) => self.writing += answer_bytes(&waiting.frame),
+                Some(Kind::Push) => self.pushed.remove(waiting.frame.len()),
+                None => {}
             }
-            give(frame);
+            give(waiting.frame);
             taken = Taken::Frames;
         }
         if self.queue.is_empty() && self.queue.capacity() > KEPT_FRAMES {
@@ -360,6 +378,55 @@ mod tests {
             part(&mut read);
         }
         assert_eq!(read.close_reason(), None);
+    }
+
+    fn list() -> Frame {
+        Frame::chat_list(&[])
+    }
+
+    /// What waits, in short: `list`, or the text of a status.
+    fn all(lane: &mut Lane) -> Vec<String> {
+        let mut all = Vec::new();
+        let short = |frame: Frame| {
+            let text = frame.native().map(|text| text.as_str().into_owned());
+            let text = text.unwrap_or_default();
+            let status = text.strip_prefix(r#"{"event":"status","data":""#);
+            status.map_or("list".to_owned(), |rest| rest.replace("\"}", ""))
+        };
+        while lane.take(|frame| all.push(short(frame))) == Taken::Frames {}
+        all
+    }
+
+    #[test]
+    fn a_list_that_waits_is_replaced_at_the_newer_one_s_place() {
+        // Given a device that reads slowly, and gets its list again after each event
+        let mut lane = lane();
+        for number in 1..LIMITS.max_frames {
+            lane.push(Frame::status(&format!("event {number}")), Kind::Push);
+            lane.push(list(), Kind::Push);
+        }
+        // Then it gets each event, and the list behind the last that it covers
+        let mut expected: Vec<_> = (1..LIMITS.max_frames)
+            .map(|n| format!("event {n}"))
+            .collect();
+        expected.push("list".to_owned());
+        assert_eq!(all(&mut lane), expected);
+        // And lists do not count for slowness, however many come
+        for _ in 0..10 * LIMITS.max_bytes {
+            lane.push(list(), Kind::Push);
+        }
+        assert_eq!(all(&mut lane), ["list"]);
+    }
+
+    #[test]
+    fn a_list_that_was_asked_for_is_sent_whatever_comes_behind_it() {
+        let mut lane = lane();
+        lane.push(list(), Kind::Push);
+        lane.push(list(), Kind::Answer);
+        lane.push(Frame::status("ack"), Kind::Answer);
+        lane.push(list(), Kind::Push);
+        lane.push(list(), Kind::Push);
+        assert_eq!(all(&mut lane), ["list", "ack", "list"]);
     }
 
     #[test]

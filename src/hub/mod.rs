@@ -30,7 +30,6 @@ use self::lane::QueueLimits;
 use self::refresh::RefreshQueue;
 use self::work_set::WorkSet;
 use crate::metrics::HubMetrics;
-use crate::protocol::event::ChatEntry;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::room::Topic;
@@ -215,8 +214,7 @@ impl Hub {
             self.interest.unwant(Topic::Room(room));
         }
         state.viewers.clear();
-        let empty: [ChatEntry; 0] = [];
-        let frame = Frame::event("chatList", &empty);
+        let frame = Frame::chat_list(&[]);
         for user in state.users.values_mut() {
             user.rooms.clear();
             for device in &user.devices {

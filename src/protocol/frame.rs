@@ -8,7 +8,7 @@ use engineioxide::Str;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::event::Ack;
+use super::event::{Ack, ChatEntry};
 use super::text::Text;
 use crate::error::ChatError;
 
@@ -33,6 +33,8 @@ enum Encoded {
     /// What goes to one Socket.IO device.
     SocketIo(Text),
 }
+
+const CHAT_LIST: &str = "chatList";
 
 impl Frame {
     /// `{"event": name, "data": data}`, or `2[name,data]`
@@ -83,6 +85,16 @@ impl Frame {
             text.put(b"4");
             text.put(packet.as_bytes());
         }))))
+    }
+
+    /// `chatList`: all rooms of a user.
+    pub fn chat_list(entries: &[ChatEntry]) -> Self {
+        Self::event(CHAT_LIST, &entries)
+    }
+
+    /// Whether it is a `chatList`, which makes those before it needless.
+    pub fn is_chat_list(&self) -> bool {
+        matches!(&*self.0, Encoded::Event { name, .. } if *name == CHAT_LIST)
     }
 
     /// A human-readable `status`.

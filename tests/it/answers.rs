@@ -1,9 +1,9 @@
 //! What a device asked for, its first list included, is given whatever its size: a device is too slow only if it does not
-//! read what it is told unasked.
+//! read its events.
 
 use crate::figures::Figures;
-use crate::support::raw::{FIN, TEXT};
-use crate::support::{Client, PATIENCE, RawSocket, Redis, Server, Value, json};
+use crate::support::raw::{CLOSE, FIN, TEXT};
+use crate::support::{Client, PATIENCE, RawSocket, Redis, Server, Value, entry, eventually, json};
 
 /// The least that may be set.
 const SHORT_QUEUE: (&str, &str) = ("QUEUE_MAX_BYTES", "65536");
@@ -117,6 +117,69 @@ async fn who_does_not_read_answers_is_answered_no_more_until_they_are_read() {
         assert_eq!(next_ack(&mut bob).await, id);
     }
     assert_eq!(closed(&server).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_list_that_waits_for_a_slow_link_is_replaced_by_the_newer_one() {
+    const MESSAGES: u64 = 60;
+    // Given Bob, whose chat list is half a megabyte, and who reads nothing for now
+    let redis = Redis::start().await;
+    let (name, value) = SHORT_QUEUE;
+    let server = Server::on(&redis).env(name, value);
+    let server = server.env("LIST_REFRESH_INTERVAL_MS", "10").start().await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let people: Vec<String> = (10..89)
+        .map(|n| format!("{n}{}", "z".repeat(120)))
+        .collect();
+    for _ in 0..50 {
+        let participants: Vec<&str> = std::iter::once("bob")
+            .chain(people.iter().map(String::as_str))
+            .collect();
+        alice.open_room(&participants).await;
+    }
+    let room = alice.open_room(&["bob", "carol"]).await;
+    alice.settle().await;
+    let mut bob = RawSocket::connect_full(&server, "bob", 4096).await;
+
+    // When Alice sends him messages, and his list is read again after each
+    for number in 1..=MESSAGES {
+        let read = lists_read(&server).await;
+        assert_eq!(alice.say(&room, "Hello").await["seq"], number);
+        eventually("Bob's list was read again", async || {
+            lists_read(&server).await > read
+        })
+        .await;
+    }
+
+    // Then he gets all of them, and lists that are as new as what came before them; but not each list
+    let (mut seq, mut lists) = (0, 0);
+    let mut told = 0;
+    while told < MESSAGES {
+        let (opcode, payload) = bob.read_frame().await.expect("the connection goes on");
+        assert_ne!(opcode, CLOSE, "{payload:?}");
+        let frame: Value = serde_json::from_slice(&payload).expect("JSON");
+        match frame["event"].as_str() {
+            Some("newMessage") => {
+                assert_eq!(frame["data"]["seq"], seq + 1);
+                seq += 1;
+            }
+            Some("chatList") => {
+                told = entry(&frame["data"], &room)["seq"]
+                    .as_u64()
+                    .expect("a number");
+                assert_eq!(told, seq);
+                lists += 1;
+            }
+            _ => {}
+        }
+    }
+    assert!(lists < MESSAGES / 2, "{lists} lists");
+    assert_eq!(closed(&server).await, 0.0);
+}
+
+async fn lists_read(server: &Server) -> f64 {
+    let figures = Figures::of(server).await;
+    figures.get("chat_list_refreshes_total", &[])
 }
 
 async fn next_ack(socket: &mut RawSocket) -> u64 {

@@ -38,6 +38,12 @@ impl RawSocket {
         Self::open(server, "/ws?chatList=delta", &headers, bytes).await
     }
 
+    /// Connects a full device of `user`, with a receive buffer of about `bytes`, and does not read a single frame.
+    pub(crate) async fn connect_full(server: &Server, user: &str, bytes: u32) -> Self {
+        let headers = format!("token: {}\r\n", token::of(user));
+        Self::open(server, "/ws", &headers, Some(bytes)).await
+    }
+
     /// Connects to `/socket.io/` and does not join.
     pub(crate) async fn unjoined(server: &Server) -> Self {
         Self::open(server, "/socket.io/?EIO=4&transport=websocket", "", None).await
