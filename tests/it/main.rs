@@ -30,6 +30,7 @@ mod spoiled;
 mod stories;
 mod support;
 mod tls;
+mod upgrade;
 mod validation;
 #[path = "../shared/worked_edits.rs"]
 mod worked_edits;

@@ -1,6 +1,11 @@
 //! A `redis-server` of the test's own.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, process::Stdio};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection, cmd};
 use tempfile::TempDir;
@@ -34,6 +39,15 @@ impl Redis {
     /// Starts one that listens on a free TCP port as well.
     pub(crate) async fn start_tcp() -> Self {
         Self::launch(free_port()).await
+    }
+
+    /// Starts one with a copy of this RDB.
+    pub(crate) async fn with_data(rdb: &Path) -> Self {
+        let mut redis = Self::absent(0);
+        let copy = redis.dir.path().join("dump.rdb");
+        std::fs::copy(rdb, copy).expect("an RDB");
+        redis.appear().await;
+        redis
     }
 
     async fn launch(port: u16) -> Self {
