@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Fanout(Fanout),
     /// The send script alone, by EVALSHA: the most that Redis can do
     Raw(Raw),
+    /// What a message costs of Redis's memory, with and without an id of its sender
+    Memory(Memory),
     /// Measure all that BENCHMARKS.md has, with processes of its own
     Table(Table),
 }
@@ -283,6 +285,22 @@ pub(crate) struct Raw {
     /// Seconds to measure
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) secs: u64,
+}
+
+/// Messages that stay, in a Redis of its own.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Memory {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Rooms of two
+    #[arg(long, default_value_t = 1000, value_parser = at_least_one())]
+    pub(crate) rooms: usize,
+    /// Messages in each room
+    #[arg(long, default_value_t = 100, value_parser = at_least_one())]
+    pub(crate) messages: usize,
+    /// Bytes of each message's content
+    #[arg(long, default_value_t = 100)]
+    pub(crate) bytes: usize,
 }
 
 /// All of BENCHMARKS.md.

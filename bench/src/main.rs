@@ -7,6 +7,7 @@ mod door;
 mod fanout;
 mod ledger;
 mod load;
+mod memory;
 mod meter;
 mod plot;
 mod process;
@@ -87,6 +88,7 @@ fn perform(cli: Cli) -> Result<bool, Error> {
         Some(Command::Idle(args)) => print(&args.output, &crowd::idle(&args)?),
         Some(Command::Connect(args)) => print(&args.output, &crowd::connect(&args)?),
         Some(Command::Fanout(args)) => print(&args.output, &fanout::run(&args)?),
+        Some(Command::Memory(args)) => print(&args.output, &memory::run(&args)?),
         Some(Command::Raw(args)) => print(&args.output, &raw::run(&args)?),
         Some(Command::Table(args)) => {
             let rows = table::run(&args);

@@ -13,7 +13,7 @@ use crate::Error;
 use crate::cli;
 use crate::world::OwnRedis;
 
-const SEND: &str = include_str!("../../lua/send_message.lua");
+pub(crate) const SEND: &str = include_str!("../../lua/send_message.lua");
 const INITIALIZE: &str = include_str!("../../lua/initialize_chat.lua");
 /// The keys of one room, in the order in which every room script gets them.
 const ROOM_KEYS: [&str; 9] = [
@@ -62,14 +62,15 @@ pub(crate) fn run(args: &cli::Raw) -> Result<Figures, Error> {
 /// Makes rooms in this Redis, sends to them in turn, and deletes them.
 pub(crate) fn measure(url: &str, plan: Plan) -> Result<Figures, Error> {
     let mut redis = Client::open(url)?.get_connection()?;
-    make_rooms(&mut redis, plan)?;
+    make_rooms(&mut redis, plan.rooms, plan.members)?;
     let commands = commands(&mut redis, plan)?;
     let figures = Flood::new(url, plan, commands)?.run(plan.time);
     delete_rooms(&mut redis, plan)?;
     figures
 }
 
-fn room_keys(room: usize) -> [String; ROOM_KEYS.len()] {
+/// The keys of a room, for every script.
+pub(crate) fn room_keys(room: usize) -> [String; ROOM_KEYS.len()] {
     ROOM_KEYS.map(|part| format!("{PREFIX}:{{room:{room}}}:{part}"))
 }
 
@@ -77,22 +78,23 @@ fn user_keys(room: usize, member: usize) -> [String; 2] {
     ["rooms", "events"].map(|part| format!("{PREFIX}:{{user:{room}-{member}}}:{part}"))
 }
 
-fn make_rooms(redis: &mut Connection, plan: Plan) -> Result<(), Error> {
+/// Makes rooms of so many members, whose names are `room-member`, both from 0.
+pub(crate) fn make_rooms(
+    redis: &mut Connection,
+    rooms: usize,
+    members: usize,
+) -> Result<(), Error> {
     let sha: String = cmd("SCRIPT").arg("LOAD").arg(INITIALIZE).query(redis)?;
-    let kind = if plan.members == 2 { "direct" } else { "group" };
-    for room in 0..plan.rooms {
+    let kind = if members == 2 { "direct" } else { "group" };
+    for room in 0..rooms {
         let mut call = cmd("EVALSHA");
-        call.arg(&sha).arg(ROOM_KEYS.len() + 2 * plan.members);
+        call.arg(&sha).arg(ROOM_KEYS.len() + 2 * members);
         call.arg(&room_keys(room));
-        for member in 0..plan.members {
+        for member in 0..members {
             call.arg(&user_keys(room, member));
         }
-        call.arg(room)
-            .arg(kind)
-            .arg("")
-            .arg("raw")
-            .arg(plan.members);
-        for member in 0..plan.members {
+        call.arg(room).arg(kind).arg("").arg("raw").arg(members);
+        for member in 0..members {
             call.arg(format!("{room}-{member}"));
         }
         call.exec(redis)?;

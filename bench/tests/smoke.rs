@@ -12,10 +12,15 @@ const BENCH: &str = env!("CARGO_BIN_EXE_chat-bench");
 fn bench(args: &[&str]) -> Value {
     let server = Path::new(BENCH).with_file_name("chat-server");
     assert!(server.exists(), "build the server first: cargo build");
+    let server = server.to_str().expect("a path in UTF-8");
+    print(&[args, &["--self-contained", "--server", server]].concat())
+}
+
+/// Runs `chat-bench` with these arguments alone; its result as JSON.
+fn print(args: &[&str]) -> Value {
     let output = Command::new(BENCH)
         .args(args)
-        .args(["--self-contained", "--json", "--server"])
-        .arg(server)
+        .arg("--json")
         .output()
         .expect("start chat-bench");
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -62,4 +67,12 @@ fn an_open_load_keeps_its_rate_and_is_drawn() {
 fn one_message_goes_to_all() {
     let figures = bench(&["fanout", "--members", "20", "--sends", "3"]);
     assert_eq!(figures["sends"], 3);
+}
+
+#[test]
+fn an_id_takes_less_memory_than_a_key_of_its_own_would() {
+    let figures = print(&["memory", "--rooms", "10", "--messages", "100"]);
+    let bytes = |name: &str| figures[name].as_f64().unwrap();
+    assert!(bytes("without_id") < bytes("with_id"), "{figures}");
+    assert!(bytes("with_id") < bytes("with_id_in_a_key"), "{figures}");
 }

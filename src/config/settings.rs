@@ -479,9 +479,9 @@ pub(super) const DEDUPE_TTL_SECS: Setting = number(
     "s",
     86_400,
     (1, 2_592_000),
-    "How long a message sent again with the same clientMessageId is known as the same.\n\
-     Each message sent with such an id costs about 200 bytes of Redis memory for that\n\
-     time, as much as a short message.",
+    "How long a message sent again with the same clientMessageId is known as the same, at\n\
+     least; at most twice as long. Meanwhile each message sent with such an id costs 100 to\n\
+     150 bytes more of Redis memory, as much as a short message.",
 );
 pub(super) const VIEWER_LEASE_MS: Setting = number(
     "VIEWER_LEASE_MS",
