@@ -462,9 +462,9 @@ pub(super) const MAX_REQUESTS_WAITING: Setting = number(
     "requests",
     256,
     (1, 1_000_000),
-    "Requests of one device that began with long-polling that may wait for the ones\n\
-     before them. Beyond: RATE_LIMITED. (One that began with WebSocket waits itself: its\n\
-     next request is not read before.)",
+    "Requests of one device that came over long-polling that may wait for the ones\n\
+     before them. Beyond: RATE_LIMITED. (A device with a WebSocket waits itself: its next\n\
+     request is not read before.)",
 );
 
 pub(super) const HISTORY_MAX_MESSAGES: Setting = number(

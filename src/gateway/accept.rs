@@ -6,23 +6,19 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engineioxide::service::EngineIoService;
+use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tower::Layer;
-use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 use super::admission::query_value;
 use super::connection::{Body, boxed, serve};
-use super::joining::Transports;
+use super::engine::{Engine, PATH};
 use super::reply::json_reply;
-use super::socket_io::{Door, PATH};
-use super::{Gateway, engine_io, origin, routes, upgrade};
-use crate::config::AllowedOrigins;
+use super::{Gateway, cors, origin, routes, upgrade};
 use crate::error::{ChatError, ErrorCode};
 
 /// What the transports of Socket.IO use; browsers ask with the last whether they may.
@@ -64,60 +60,46 @@ pub async fn accept(gateway: Arc<Gateway>, listener: TcpListener) {
     }
 }
 
-/// warp's routes with the Socket.IO door before them, and CORS before both.
+/// The Socket.IO door, warp's routes beside it, and what browsers are told before both.
 fn service(
     gateway: Arc<Gateway>,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone
 {
-    let transports = Transports::default();
-    let door = Arc::new(Door::new(gateway.clone(), transports.clone()));
-    let routes = warp::service(routes::routes(gateway.clone()));
-    let both = EngineIoService::with_config_inner(routes, door.clone(), door.config());
-    let inner = TowerToHyperService::new(cors(&gateway.origins).layer(both));
-    service_fn(move |mut request: Request<Incoming>| {
-        let answer = refusal(&gateway, &door, &request).or_else(|| {
-            is_socket_io(&request)
-                .then(|| engine_io::upgrade(&gateway, &transports, &mut request))
-                .flatten()
-        });
-        let inner = inner.clone();
+    let engine = Engine::new(gateway.clone());
+    let routes = TowerToHyperService::new(warp::service(routes::routes(gateway.clone())));
+    service_fn(move |request: Request<Incoming>| {
+        let (gateway, engine, routes) = (gateway.clone(), engine.clone(), routes.clone());
         async move {
-            match answer {
-                Some(answer) => Ok(answer.map(boxed)),
-                None => inner
-                    .call(request)
-                    .await
-                    .map(|response| response.map(boxed)),
+            if let Some(refusal) = refusal(&gateway, &engine, &request) {
+                return Ok(refusal.map(boxed));
             }
+            if request.method() == Method::OPTIONS {
+                let mut answer = Response::new(boxed(Empty::new()));
+                *answer.headers_mut() = cors::preflight(&gateway.origins, request.headers());
+                return Ok(answer);
+            }
+            let told = cors::headers(&gateway.origins, request.headers());
+            let mut answer = if is_socket_io(&request) {
+                engine.answer(request).await
+            } else {
+                routes.call(request).await?.map(boxed)
+            };
+            answer.headers_mut().extend(told);
+            Ok(answer)
         }
     })
 }
 
-/// What browsers are told of who may use the server.
-fn cors(origins: &AllowedOrigins) -> CorsLayer {
-    let layer = CorsLayer::new()
-        .allow_methods(AllowMethods::mirror_request())
-        .allow_headers(AllowHeaders::mirror_request());
-    match origins {
-        AllowedOrigins::Any => layer.allow_origin(AllowOrigin::any()),
-        AllowedOrigins::List(list) => {
-            let list = list.iter().filter_map(|origin| origin.parse().ok());
-            layer
-                .allow_origin(AllowOrigin::list(list))
-                .allow_credentials(true)
-        }
-    }
-}
-
 fn is_socket_io(request: &Request<Incoming>) -> bool {
-    request.uri().path().starts_with(PATH)
+    let rest = request.uri().path().strip_prefix(PATH);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Who is not even let in to say who they are: Socket.IO clients of foreign pages, those that do not speak HTTP as the
 /// transports do, or anybody while there is no room.
 fn refusal(
     gateway: &Gateway,
-    door: &Door,
+    engine: &Engine,
     request: &Request<Incoming>,
 ) -> Option<warp::reply::Response> {
     if !is_socket_io(request) {
@@ -151,7 +133,7 @@ fn refusal(
     let refusal = match gateway.ready() {
         _ if !is_new || request.method() == Method::OPTIONS => None,
         Err(why) => Some(unavailable(why.message())),
-        Ok(()) if !door.has_room() || gateway.seats.available_permits() == 0 => {
+        Ok(()) if !engine.has_room() || gateway.seats.available_permits() == 0 => {
             Some(unavailable("the server has too many connections"))
         }
         Ok(()) => None,

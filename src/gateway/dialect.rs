@@ -6,6 +6,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::joining::{DISCONNECT, binary, invalid_namespace};
 use crate::hub::device::Close;
 use crate::metrics::DoorLabel;
+use crate::protocol::engine_io;
 use crate::protocol::frame::Frame;
 use crate::protocol::request::{Request, parse_frame};
 use crate::protocol::socket_io::{NAMESPACE, Packet, id_too_large, request};
@@ -17,8 +18,10 @@ pub(super) enum Dialect {
     /// `/ws`: JSON frames, WebSocket's own pings.
     Native,
     /// `/socket.io/`: Socket.IO packets in Engine.IO messages, revision 4.
-    /// <https://github.com/socketio/engine.io-protocol>: one character tells the type, `2` ping, `3` pong, `4` message.
-    SocketIo,
+    SocketIo {
+        /// The device began with long-polling.
+        has_polled: bool,
+    },
 }
 
 /// What a text asks of the server.
@@ -35,7 +38,8 @@ impl Dialect {
     pub(super) fn door(self) -> DoorLabel {
         match self {
             Self::Native => DoorLabel::Native,
-            Self::SocketIo => DoorLabel::SocketIoWebsocket,
+            Self::SocketIo { has_polled: true } => DoorLabel::SocketIoPolling,
+            Self::SocketIo { has_polled: false } => DoorLabel::SocketIoWebsocket,
         }
     }
 
@@ -43,7 +47,7 @@ impl Dialect {
     pub(super) fn text(self, frame: &Frame) -> Option<Text> {
         match self {
             Self::Native => frame.native(),
-            Self::SocketIo => frame.socket_io(),
+            Self::SocketIo { .. } => frame.socket_io(),
         }
     }
 
@@ -53,7 +57,7 @@ impl Dialect {
             // Without a payload.
             Self::Native => Bytes::from_static(&[0x89, 0]),
             // A text.
-            Self::SocketIo => Bytes::from_static(&[0x81, 1, b'2']),
+            Self::SocketIo { .. } => Bytes::from_static(&[0x81, 1, b'2']),
         }
     }
 
@@ -64,22 +68,29 @@ impl Dialect {
 
     /// What is said before the connection is closed, to a client that is not to come back by itself.
     pub(super) fn last_word(self, close: Close) -> Option<Message> {
-        let is_final = matches!(close, Close::TokenExpired | Close::TooManyBadRequests);
-        (self == Self::SocketIo && is_final).then(|| Message::text(format!("4{DISCONNECT}")))
+        let is_told = self != Self::Native && is_final(close);
+        is_told.then(|| Message::text(format!("4{DISCONNECT}")))
     }
 
     pub(super) fn read(self, text: &str) -> Asked {
         match self {
             Self::Native => Asked::Request(parse_frame(text)),
-            Self::SocketIo => match text.strip_prefix('4') {
-                Some(packet) => read_packet(packet),
-                None => read_engine_io(text),
+            Self::SocketIo { .. } => match engine_io::Packet::parse(text) {
+                engine_io::Packet::Message(packet) => read_packet(packet),
+                engine_io::Packet::Alive | engine_io::Packet::Binary => Asked::Nothing,
+                engine_io::Packet::Close | engine_io::Packet::Broken => Asked::HangUp,
             },
         }
     }
 }
 
-fn read_packet(packet: &str) -> Asked {
+/// Whether a client is not to come back by itself.
+pub(super) fn is_final(close: Close) -> bool {
+    matches!(close, Close::TokenExpired | Close::TooManyBadRequests)
+}
+
+/// Reads a Socket.IO packet of a client that has joined.
+pub(super) fn read_packet(packet: &str) -> Asked {
     match Packet::parse(packet) {
         Packet::Event { id, args } => Asked::Request(request(id, args)),
         Packet::Binary { id } => Asked::Request(binary(id)),
@@ -89,12 +100,5 @@ fn read_packet(packet: &str) -> Asked {
         }
         Packet::Ack => Asked::Nothing,
         Packet::Connect { .. } | Packet::Disconnect | Packet::Broken => Asked::HangUp,
-    }
-}
-
-fn read_engine_io(text: &str) -> Asked {
-    match text {
-        "3" | "6" => Asked::Nothing,
-        _ => Asked::HangUp,
     }
 }

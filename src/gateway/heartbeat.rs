@@ -1,14 +1,16 @@
 //! When to ping a peer, and when to give it up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::Timing;
 
 /// A peer is alive if anything came from it since the last ping.
-pub struct Heartbeat<'a> {
-    timing: &'a Timing,
+pub struct Heartbeat {
+    interval: Duration,
+    timeout: Duration,
     /// The time of the next ping, or the end of the wait for an answer.
     pub due: Instant,
     pinged_at: Option<Instant>,
@@ -22,10 +24,11 @@ pub enum Beat {
     Dead,
 }
 
-impl<'a> Heartbeat<'a> {
-    pub fn new(timing: &'a Timing, now: Instant) -> Self {
+impl Heartbeat {
+    pub fn new(timing: &Timing, now: Instant) -> Self {
         Self {
-            timing,
+            interval: timing.ping_interval,
+            timeout: timing.ping_timeout,
             due: now + timing.ping_interval,
             pinged_at: None,
         }
@@ -36,10 +39,7 @@ impl<'a> Heartbeat<'a> {
         let Some(pinged_at) = self.pinged_at else {
             return self.ping(now, heard);
         };
-        let (next, end) = (
-            pinged_at + self.timing.ping_interval,
-            pinged_at + self.timing.ping_timeout,
-        );
+        let (next, end) = (pinged_at + self.interval, pinged_at + self.timeout);
         if heard.load(Ordering::Relaxed) {
             if now >= next {
                 return self.ping(now, heard);
@@ -50,7 +50,7 @@ impl<'a> Heartbeat<'a> {
             Beat::Dead
         } else {
             // A late answer does not put the next ping off by more than one interval.
-            self.due = end.min(now + self.timing.ping_interval);
+            self.due = end.min(now + self.interval);
             Beat::Wait
         }
     }
@@ -58,15 +58,13 @@ impl<'a> Heartbeat<'a> {
     fn ping(&mut self, now: Instant, heard: &AtomicBool) -> Beat {
         heard.store(false, Ordering::Relaxed);
         self.pinged_at = Some(now);
-        self.due = now + self.timing.ping_interval.min(self.timing.ping_timeout);
+        self.due = now + self.interval.min(self.timeout);
         Beat::Ping
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const fn ms(ms: u64) -> Duration {

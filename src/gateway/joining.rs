@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::Gateway;
 use super::admission::{Admitted, Denied, identify, list_mode, query_value};
@@ -19,21 +20,27 @@ pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The packet that ends a client's stay in the namespace: it does not come back by itself.
 pub(super) const DISCONNECT: &str = "1";
 
-/// Open transports, with a device or without.
+/// Open sessions, with a device or without.
 #[derive(Clone, Default)]
 pub(super) struct Transports(Arc<AtomicUsize>);
+
+/// One open session, until it is dropped.
+pub(super) struct Present(Transports);
 
 impl Transports {
     pub(super) fn open(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub(super) fn enter(&self) {
+    pub(super) fn enter(&self) -> Present {
         self.0.fetch_add(1, Ordering::Relaxed);
+        Present(self.clone())
     }
+}
 
-    pub(super) fn leave(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -78,8 +85,20 @@ pub(super) fn admit(
         })
 }
 
+/// The Engine.IO packet that opens a session, with the transports that it may move to.
+pub(super) fn opening(gateway: &Gateway, sid: &str, upgrades: &[&str]) -> String {
+    let open = json!({
+        "sid": sid,
+        "upgrades": upgrades,
+        "pingInterval": gateway.timing.ping_interval.as_millis(),
+        "pingTimeout": gateway.timing.ping_timeout.as_millis(),
+        "maxPayload": gateway.limits.max_frame_bytes,
+    });
+    format!("0{open}")
+}
+
 /// The packet that says that the namespace is joined.
-pub(super) fn joined(sid: &impl std::fmt::Display) -> String {
+pub(super) fn joined(sid: &str) -> String {
     format!("0{{\"sid\":\"{sid}\"}}")
 }
 

@@ -6,8 +6,9 @@ pub mod bad_requests;
 mod clock;
 mod connection;
 pub mod conversation;
+mod cors;
 mod dialect;
-mod engine_io;
+mod engine;
 mod head;
 pub mod heartbeat;
 mod joining;
@@ -20,7 +21,6 @@ pub mod readiness;
 pub mod reply;
 pub mod routes;
 pub mod socket;
-pub mod socket_io;
 pub mod upgrade;
 pub mod web;
 

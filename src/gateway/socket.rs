@@ -54,7 +54,7 @@ pub(super) enum End {
 }
 
 impl End {
-    fn ending(&self) -> Ending {
+    pub(super) fn ending(&self) -> Ending {
         match self {
             Self::Gone | Self::Closed => Ending::Client,
             Self::Device(close) => Ending::Server(*close),
@@ -92,7 +92,8 @@ pub(super) async fn serve(
         device.id
     );
     let presence = gateway.metrics.enter(dialect.door());
-    let end = run(&gateway, socket, &device, &mut conversation, dialect).await;
+    let begun = begin(&mut conversation);
+    let end = run(&gateway, socket, &device, begun, dialect).await;
     presence.leave(end.ending());
     log::debug!(
         "user {} disconnected, device {}: {end:?}",
@@ -124,18 +125,25 @@ fn web_socket_config(max_frame_bytes: usize) -> WebSocketConfig {
         .max_frame_size(Some(max_frame_bytes))
 }
 
-async fn run(
+async fn begin(conversation: &mut Conversation) -> &mut Conversation {
+    Box::pin(conversation.start()).await;
+    conversation
+}
+
+/// Serves a device until its connection has ended. Its socket is read when the conversation has `begun`, and written from
+/// now on.
+pub(super) async fn run(
     gateway: &Gateway,
     mut socket: Socket,
     device: &Arc<Device>,
-    conversation: &mut Conversation,
+    begun: impl Future<Output = &mut Conversation>,
     dialect: Dialect,
 ) -> End {
     let pipe = socket.get_ref().pipe.clone();
     let outlet = Outlet::open(pipe, device.clone(), dialect, gateway.metrics.clone());
     let heard = AtomicBool::new(true);
     let end = tokio::select! {
-        end = read(&mut socket, conversation, dialect, &outlet, &heard) => end,
+        end = read(&mut socket, begun, dialect, &outlet, &heard) => end,
         end = write(gateway, device, dialect, &outlet, &heard) => end,
     };
     if !matches!(end, End::Gone) {
@@ -148,12 +156,12 @@ async fn run(
 
 async fn read(
     stream: &mut Socket,
-    conversation: &mut Conversation,
+    begun: impl Future<Output = &mut Conversation>,
     dialect: Dialect,
     outlet: &Outlet,
     heard: &AtomicBool,
 ) -> End {
-    Box::pin(conversation.start()).await;
+    let conversation = begun.await;
     loop {
         let first = conversation.next(stream.next()).await;
         heard.store(true, Ordering::Relaxed);

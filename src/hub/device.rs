@@ -174,6 +174,11 @@ impl Device {
         self.wake(&lane, Priority::High);
     }
 
+    /// Why the connection is to be ended, if it is.
+    pub fn closing(&self) -> Option<Close> {
+        self.lock().close_reason()
+    }
+
     /// From now on `outlet` writes what waits.
     pub fn opens(&self, outlet: Weak<dyn Outlet>) {
         // Set once: a device has one connection.

@@ -156,12 +156,12 @@ async fn a_message_is_encoded_once_for_all_devices_of_a_door() {
         let [frame] = batch.as_slice() else {
             panic!("{} frames", batch.len());
         };
-        let native = frame.native().unwrap();
-        let (socket_io, packet) = (frame.socket_io().unwrap(), frame.packet().unwrap());
+        let (native, socket_io) = (frame.native().unwrap(), frame.socket_io().unwrap());
+        let polled = socket_io.payload().next().unwrap();
         texts.insert((
             native.as_str().as_ptr(),
             socket_io.as_str().as_ptr(),
-            packet.as_ptr(),
+            polled.as_ptr(),
         ));
     }
     assert_eq!(texts.len(), 1);

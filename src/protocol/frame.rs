@@ -4,7 +4,6 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
-use engineioxide::Str;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -23,10 +22,8 @@ enum Encoded {
         native: Text,
         /// Where the data begins in `native`; it ends before the last brace.
         data_at: usize,
-        /// The text for Socket.IO devices with a WebSocket, made for the first that needs it.
+        /// The text for Socket.IO devices, made for the first that needs it.
         socket_io: OnceLock<Text>,
-        /// The same for those whose transport puts Engine.IO's type in front itself.
-        packet: OnceLock<Str>,
     },
     /// What goes to one native device.
     Native(Text),
@@ -46,7 +43,6 @@ impl Frame {
             native,
             data_at: HEAD.len() + name.len(),
             socket_io: OnceLock::new(),
-            packet: OnceLock::new(),
         }))
     }
 
@@ -139,16 +135,6 @@ impl Frame {
             Encoded::SocketIo(text) => Some(text.clone()),
         }
     }
-
-    /// The Socket.IO packet alone, for a transport that makes an Engine.IO message of it.
-    pub fn packet(&self) -> Option<Str> {
-        let text = self.socket_io()?;
-        let packet = || Str::copy_from_slice(&text.as_str()[1..]);
-        Some(match &*self.0 {
-            Encoded::Event { packet: shared, .. } => shared.get_or_init(packet).clone(),
-            Encoded::Native(_) | Encoded::SocketIo(_) => packet(),
-        })
-    }
 }
 
 impl fmt::Debug for Frame {
@@ -234,10 +220,6 @@ mod tests {
         assert_eq!(
             frame.socket_io().unwrap().as_str(),
             r#"42["chatHistory",["{\"}","ü"]]"#
-        );
-        assert_eq!(
-            frame.packet().unwrap().as_str(),
-            r#"2["chatHistory",["{\"}","ü"]]"#
         );
     }
 

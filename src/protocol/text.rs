@@ -47,6 +47,11 @@ impl Parts {
 }
 
 impl Text {
+    /// This text.
+    pub fn of(text: &str) -> Self {
+        Self::written(|writer| writer.put(text.as_bytes()))
+    }
+
     /// What `write` writes.
     pub(super) fn written(write: impl FnOnce(&mut Writer)) -> Self {
         let mut writer = Writer::new();

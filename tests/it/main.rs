@@ -20,6 +20,7 @@ mod metrics;
 mod model;
 mod observing;
 mod page;
+mod polling;
 mod quiet;
 mod races;
 mod reset;

@@ -14,7 +14,8 @@ use futures_util::{SinkExt, StreamExt};
 use crate::figures::Figures;
 use crate::quiet::unheard;
 use crate::support::{
-    Client, PATIENCE, RawSocket, Redis, Server, Value, eventually, free_port, http, json, token,
+    Client, PATIENCE, Polling, RawSocket, Redis, Server, Value, eventually, free_port, http, json,
+    token,
 };
 
 /// A server whose figures are on a port of their own, and where.
@@ -44,19 +45,6 @@ async fn socket_io(server: &Server, user: &str) -> WebSocketStream<TcpStream> {
     };
     assert!(tokio::time::timeout(PATIENCE, joined).await.expect("joins"));
     socket
-}
-
-/// A Socket.IO client of `user` that polls. Returns the path of its session.
-async fn polling(server: &Server, user: &str) -> String {
-    let host = server.address.to_string();
-    let path = "/socket.io/?EIO=4&transport=polling";
-    let opened = http::get(server.address, path).await.body;
-    let opened: Value = serde_json::from_str(&opened[1..]).expect("an open packet");
-    let path = format!("{path}&sid={}", opened["sid"].as_str().expect("an id"));
-    let join = format!("40{}", json!({ "token": token::of(user) }));
-    let answer = http::post(server.address, &path, &[("Host", &host)], &join).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    path
 }
 
 /// Makes a room. [`Client::open_room`] would count too: it makes another, to know that nothing more comes.
@@ -97,7 +85,7 @@ async fn what_devices_do_at_both_doors_is_counted() {
     let server = Server::start(&redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
     let mut bob = socket_io(&server, "bob").await;
-    let carol = polling(&server, "carol").await;
+    let carol = Polling::joined(&server, "carol").await;
     for door in ["native", "socket_io_websocket", "socket_io_polling"] {
         let door = [("door", door)];
         comes_to(&server, 1.0, "chat_connections", &door).await;
@@ -152,8 +140,7 @@ async fn what_devices_do_at_both_doors_is_counted() {
 
     // When they leave, each in their way, and Dave is not let in
     bob.close(None).await.expect("closed");
-    let host = server.address.to_string();
-    http::post(server.address, &carol, &[("Host", &host)], "1").await;
+    carol.send("1").await;
     alice.disconnect().await;
     let refused = http::upgrade(server.address, "/ws", &[("token", "Dave")]).await;
     assert_eq!(refused.status, 401);

@@ -6,6 +6,8 @@
 pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod mirror;
+#[allow(dead_code, reason = "of the binaries that share this only one polls")]
+pub(crate) mod polling;
 pub(crate) mod raw;
 pub(crate) mod redis;
 pub(crate) mod rules;
@@ -19,6 +21,7 @@ use tokio::time::{Instant, sleep};
 pub(crate) use self::{
     client::{Client, Frame},
     mirror::Mirror,
+    polling::Polling,
     raw::RawSocket,
     redis::Redis,
     server::Server,

@@ -46,7 +46,13 @@ impl RawSocket {
 
     /// Connects to `/socket.io/` and does not join.
     pub(crate) async fn unjoined(server: &Server) -> Self {
-        Self::open(server, "/socket.io/?EIO=4&transport=websocket", "", None).await
+        Self::socket_io(server, "transport=websocket").await
+    }
+
+    /// Connects to `/socket.io/` with this in the query.
+    pub(crate) async fn socket_io(server: &Server, query: &str) -> Self {
+        let path = format!("/socket.io/?EIO=4&{query}");
+        Self::open(server, &path, "", None).await
     }
 
     async fn open(server: &Server, path: &str, headers: &str, bytes: Option<u32>) -> Self {

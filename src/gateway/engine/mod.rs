@@ -1,0 +1,195 @@
+//! Engine.IO, the transport of Socket.IO clients: long-polling, WebSocket, and the move from one to the other.
+//!
+//! `transport` has the rules of a long-polling session, `polling` its I/O, `session` its life. `websocket` are those that have
+//! not polled; from where they have joined, all WebSockets are served as native ones are.
+
+mod answer;
+mod inbox;
+mod polling;
+mod probe;
+mod request;
+mod session;
+mod transport;
+mod websocket;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::Response;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::Request;
+use hyper::body::Incoming;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use self::inbox::Inbox;
+use self::polling::{Event, Polling, Posted};
+use self::request::{Asked, Begin, Wrong, text};
+use self::session::Arrival;
+use super::Gateway;
+use super::connection::{Body, boxed};
+use super::joining::{Transports, opening};
+use super::upgrade::{switch, websocket_key};
+
+/// Where Socket.IO clients connect.
+pub(super) const PATH: &str = "/socket.io";
+/// Requests of one session that may wait for its task, which takes them at once.
+const REQUESTS_MAX: usize = 4;
+
+/// Takes Socket.IO clients.
+pub(super) struct Engine {
+    gateway: Arc<Gateway>,
+    transports: Transports,
+    /// The sessions that began with long-polling. What is sent to one that has moved or ended comes back.
+    sessions: Mutex<HashMap<Uuid, mpsc::Sender<Event>>>,
+}
+
+/// A session's place among those of its engine.
+struct Place {
+    engine: Arc<Engine>,
+    sid: Uuid,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.engine.sessions().remove(&self.sid);
+    }
+}
+
+impl Engine {
+    pub(super) fn new(gateway: Arc<Gateway>) -> Arc<Self> {
+        Arc::new(Self {
+            gateway,
+            transports: Transports::default(),
+            sessions: Mutex::default(),
+        })
+    }
+
+    /// Whether there is room for one more transport.
+    pub(super) fn has_room(&self) -> bool {
+        self.transports.open() < self.gateway.limits.max_connections
+    }
+
+    /// Answers a request of a Socket.IO client.
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let query = request.uri().query().unwrap_or_default();
+        let answer = match request::read(request.method(), query) {
+            Ok(Asked::Open(Begin::Polling)) => Ok(self.open(&request)),
+            Ok(Asked::Open(Begin::WebSocket)) => self.open_websocket(request),
+            Ok(Asked::Poll(sid)) => self.poll(sid).await,
+            Ok(Asked::Post(sid)) => self.post(sid, request.into_body()).await,
+            Ok(Asked::Upgrade(sid)) => self.upgrade(sid, request).await,
+            Err(wrong) => Err(wrong),
+        };
+        answer.unwrap_or_else(Wrong::response)
+    }
+
+    /// A session begins that polls.
+    fn open(self: Arc<Self>, request: &Request<Incoming>) -> Response<Body> {
+        let id = Uuid::new_v4();
+        let arrival = arrival(id, request);
+        let opened = opening(&self.gateway, &arrival.sid, &["websocket"]);
+        let (events, receiver) = mpsc::channel(REQUESTS_MAX);
+        let (inbox, requests) = Inbox::new(&self.gateway.limits);
+        let (gateway, sid) = (self.gateway.clone(), arrival.sid.clone());
+        let polling = Box::new(Polling::new(gateway, sid, receiver, inbox));
+        self.sessions().insert(id, events);
+        let place = Place {
+            engine: self.clone(),
+            sid: id,
+        };
+        let present = self.transports.enter();
+        let session = session::serve(self.gateway.clone(), arrival, polling, requests);
+        self.gateway.tasks.spawn(async move {
+            session.await;
+            drop((place, present));
+        });
+        text(Full::from(opened))
+    }
+
+    /// A session begins that never polls.
+    fn open_websocket(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Wrong> {
+        let accept = websocket_key(request.headers()).ok_or(Wrong::Other)?;
+        let arrival = arrival(Uuid::new_v4(), &request);
+        let on_upgrade = hyper::upgrade::on(&mut request);
+        let present = self.transports.enter();
+        let session = websocket::begin(self.gateway.clone(), arrival, on_upgrade);
+        self.gateway.tasks.spawn(async move {
+            session.await;
+            drop(present);
+        });
+        Ok(switch(accept, false).map(boxed))
+    }
+
+    async fn poll(&self, sid: Uuid) -> Result<Response<Body>, Wrong> {
+        let answer = self.ask(sid, Event::Poll).await?;
+        Ok(text(answer?))
+    }
+
+    async fn post(&self, sid: Uuid, body: Incoming) -> Result<Response<Body>, Wrong> {
+        let mut give = self.ask(sid, Event::Post).await??;
+        let payload = tokio::select! {
+            payload = payload(body, self.gateway.limits.max_frame_bytes) => payload?,
+            // The session has ended meanwhile.
+            () = give.closed() => return Err(Wrong::Session),
+        };
+        let (is_read, read) = oneshot::channel();
+        give.send(Posted { payload, is_read })
+            .map_err(|_| Wrong::Session)?;
+        match read.await {
+            Ok(true) => Ok(text(Full::from("ok"))),
+            Ok(false) => Err(Wrong::Other),
+            Err(_) => Err(Wrong::Session),
+        }
+    }
+
+    async fn upgrade(
+        &self,
+        sid: Uuid,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Wrong> {
+        let accept = websocket_key(request.headers()).ok_or(Wrong::Other)?;
+        let on_upgrade = hyper::upgrade::on(&mut request);
+        let begun = self.ask(sid, |reply| Event::Upgrade(on_upgrade, reply));
+        begun.await??;
+        Ok(switch(accept, false).map(boxed))
+    }
+
+    /// Tells a session's task of a request, and waits for its answer.
+    async fn ask<T>(
+        &self,
+        sid: Uuid,
+        event: impl FnOnce(oneshot::Sender<T>) -> Event,
+    ) -> Result<T, Wrong> {
+        let session = self.sessions().get(&sid).cloned();
+        let session = session.ok_or(Wrong::Session)?;
+        let (reply, answer) = oneshot::channel();
+        // It is there and polls no more.
+        let moved = |_| Wrong::Request;
+        session.send(event(reply)).await.map_err(moved)?;
+        answer.await.map_err(|_| Wrong::Session)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Uuid, mpsc::Sender<Event>>> {
+        // Nothing in here panics half-way through a change.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn arrival(sid: Uuid, request: &Request<Incoming>) -> Arrival {
+    Arrival {
+        sid: sid.simple().to_string(),
+        headers: request.headers().clone(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+    }
+}
+
+/// The body of a post, as a text of at most so many bytes.
+async fn payload(body: Incoming, max_bytes: usize) -> Result<String, Wrong> {
+    let whole = Limited::new(body, max_bytes).collect().await;
+    let whole = whole.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+        Some(_) => Wrong::TooLarge,
+        None => Wrong::Other,
+    })?;
+    String::from_utf8(whole.to_bytes().into()).map_err(|_| Wrong::Other)
+}

@@ -1,0 +1,403 @@
+//! The I/O of one long-polling session: its requests come here, and are answered by the rules of [`Transport`].
+//!
+//! The session's task is the only one that takes from its device's queue. So packets go out once, and in their order.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyper::upgrade::OnUpgrade;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::answer::Answer;
+use super::inbox::{Full, Inbox};
+use super::probe;
+use super::transport::{Late, Refused, Transport, Wanted};
+use crate::error::{ChatError, ErrorCode};
+use crate::gateway::Gateway;
+use crate::gateway::dialect::{Asked, read_packet};
+use crate::gateway::heartbeat::{Beat, Heartbeat};
+use crate::gateway::joining::{Auth, invalid_namespace, joined};
+use crate::gateway::socket::Socket;
+use crate::hub::device::{Close, Device};
+use crate::metrics::DoorLabel;
+use crate::protocol::engine_io::{self, packets};
+use crate::protocol::frame::Frame;
+use crate::protocol::socket_io::{NAMESPACE, Packet};
+use crate::protocol::text::Text;
+
+/// Packets that may wait for a client which has not joined: what it asks for meanwhile is answered, but not without end.
+const OUTBOX_MAX: usize = 16;
+
+/// A request of the client's, by the time its head has come.
+pub(super) enum Event {
+    Poll(oneshot::Sender<Result<Answer, Refused>>),
+    /// The answer is where the body is to be given, once it is there.
+    Post(oneshot::Sender<Result<oneshot::Sender<Posted>, Refused>>),
+    /// A WebSocket that is to take over.
+    Upgrade(OnUpgrade, oneshot::Sender<Result<(), Refused>>),
+}
+
+/// The body of a post, and where it is said whether it could be read.
+pub(super) struct Posted {
+    pub(super) payload: String,
+    pub(super) is_read: oneshot::Sender<bool>,
+}
+
+/// Why the session's task has to do something else than to serve requests.
+pub(super) enum Turn {
+    /// The client has joined, with this.
+    Joined(Auth),
+    /// It speaks over this WebSocket from now on.
+    Moved(Box<Socket>),
+    /// The device is to be closed.
+    Closing(Close),
+    /// All was said, and taken, after [`Polling::say`].
+    Said,
+    /// The client has said goodbye, or is gone.
+    Gone,
+    /// It broke a rule of the transport's.
+    Broken,
+}
+
+type Probing = Pin<Box<dyn Future<Output = Option<Box<Socket>>> + Send>>;
+
+pub(super) struct Polling {
+    gateway: Arc<Gateway>,
+    sid: String,
+    transport: Transport,
+    heartbeat: Heartbeat,
+    /// Something came since the last ping.
+    heard: AtomicBool,
+    requests: mpsc::Receiver<Event>,
+    /// The poll that waits.
+    poll: Option<oneshot::Sender<Result<Answer, Refused>>>,
+    /// Whether the connection took the last answer.
+    taken: Option<oneshot::Receiver<()>>,
+    /// The body that is on its way.
+    post: Option<oneshot::Receiver<Posted>>,
+    /// The WebSocket that may take over, up to its next step.
+    probe: Option<Probing>,
+    /// It is to, as soon as no request is under way.
+    moving: Option<Box<Socket>>,
+    /// What goes before all that waits for the device.
+    outbox: VecDeque<Text>,
+    inbox: Inbox,
+    has_joined: bool,
+    auth: Option<Auth>,
+    /// Nothing is said any more behind what the outbox holds.
+    is_last: bool,
+}
+
+impl Polling {
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        sid: String,
+        requests: mpsc::Receiver<Event>,
+        inbox: Inbox,
+    ) -> Self {
+        let now = Instant::now();
+        let timing = &gateway.timing;
+        Self {
+            transport: Transport::new(timing.ping_interval + timing.ping_timeout, now),
+            heartbeat: Heartbeat::new(timing, now),
+            heard: AtomicBool::new(true),
+            gateway,
+            sid,
+            requests,
+            poll: None,
+            taken: None,
+            post: None,
+            probe: None,
+            moving: None,
+            outbox: VecDeque::new(),
+            inbox,
+            has_joined: false,
+            auth: None,
+            is_last: false,
+        }
+    }
+
+    /// Serves requests until something else is to be done. Can be cancelled and called again.
+    pub(super) async fn turn(&mut self, device: Option<&Device>) -> Turn {
+        loop {
+            if let Some(turn) = self.due(device) {
+                return turn;
+            }
+            let deadline = self.deadline();
+            let turn = tokio::select! {
+                // A client polls again as soon as it has an answer: that it was taken is to be known before.
+                biased;
+                taken = pending_unless(&mut self.taken) => self.end_answer(taken.is_ok()),
+                () = tokio::time::sleep_until(deadline) => self.pass(Instant::now()),
+                posted = pending_unless(&mut self.post) => self.end_post(posted.ok(), device),
+                socket = pending_unless(&mut self.probe) => self.step_upgrade(socket),
+                () = closed(&mut self.poll) => Some(Turn::Gone),
+                Some(event) = self.requests.recv() => self.begin(event),
+                () = woken(device) => None,
+            };
+            if let Some(turn) = turn {
+                return turn;
+            }
+        }
+    }
+
+    /// Says this before anything else; then [`Turn::Said`] comes.
+    pub(super) fn say(&mut self, last: impl IntoIterator<Item = Text>) {
+        self.outbox.extend(last);
+        self.is_last = true;
+    }
+
+    /// Ends the session. The poll that waits is answered with this word.
+    pub(super) fn end(mut self, word: &'static str) {
+        if let Some(poll) = self.poll.take() {
+            let (answer, _) = Answer::new(&[Text::of(word)]);
+            // Whoever asked may be gone.
+            let _ = poll.send(Ok(answer));
+        }
+    }
+
+    /// What is to go over the WebSocket first. No request comes over long-polling any more.
+    pub(super) fn move_out(self) -> VecDeque<Text> {
+        self.outbox
+    }
+
+    /// What is to be done before the next request; answers the poll that waits.
+    fn due(&mut self, device: Option<&Device>) -> Option<Turn> {
+        if let Some(auth) = self.auth.take() {
+            return Some(Turn::Joined(auth));
+        }
+        if let Some(close) = device.and_then(Device::closing) {
+            return Some(Turn::Closing(close));
+        }
+        self.answer(device);
+        if self.transport.has_moved()
+            && let Some(socket) = self.moving.take()
+        {
+            return Some(Turn::Moved(socket));
+        }
+        let is_said = self.is_last && self.outbox.is_empty() && !self.transport.is_answering();
+        // It is told once.
+        self.is_last &= !is_said;
+        is_said.then_some(Turn::Said)
+    }
+
+    /// Answers the poll that waits, if there is something for it.
+    fn answer(&mut self, device: Option<&Device>) {
+        let packets = match self.transport.wanted() {
+            Wanted::Nothing => return,
+            Wanted::Noop => vec![Text::of(engine_io::NOOP)],
+            wanted => match self.take(device) {
+                packets if !packets.is_empty() => packets,
+                _ if wanted == Wanted::Packets => return,
+                _ => vec![Text::of(engine_io::NOOP)],
+            },
+        };
+        let (answer, taken) = Answer::new(&packets);
+        self.transport.answered(Instant::now());
+        self.taken = Some(taken);
+        if let Some(poll) = self.poll.take() {
+            // An answer that nobody waits for any more is dropped, which its receiver tells.
+            let _ = poll.send(Ok(answer));
+        }
+    }
+
+    /// What waits, or a part of it. What was taken before has been written.
+    fn take(&mut self, device: Option<&Device>) -> Vec<Text> {
+        let mut packets: Vec<Text> = self.outbox.drain(..).collect();
+        let Some(device) = device else { return packets };
+        let mut frames = 0;
+        // Why the device closes, if it does, is asked for before.
+        let _ = device.take(|frame| {
+            frames += 1;
+            packets.extend(frame.socket_io());
+        });
+        let metrics = &self.gateway.metrics;
+        metrics.sent(DoorLabel::SocketIoPolling, frames);
+        packets
+    }
+
+    /// A request begins, or is refused.
+    fn begin(&mut self, event: Event) -> Option<Turn> {
+        // Whoever asked may be gone; a poll's and a post's ends tell of it.
+        let refused = match event {
+            Event::Poll(reply) => match self.transport.poll() {
+                Ok(()) => {
+                    self.poll = Some(reply);
+                    return None;
+                }
+                Err(refused) => {
+                    let _ = reply.send(Err(refused));
+                    refused
+                }
+            },
+            Event::Post(reply) => match self.transport.post(Instant::now()) {
+                Ok(()) => {
+                    let (body, posted) = oneshot::channel();
+                    self.post = Some(posted);
+                    let _ = reply.send(Ok(body));
+                    return None;
+                }
+                Err(refused) => {
+                    let _ = reply.send(Err(refused));
+                    refused
+                }
+            },
+            Event::Upgrade(on_upgrade, reply) => {
+                let begun = self.transport.open_upgrade(Instant::now());
+                if begun.is_ok() {
+                    self.probe = Some(Box::pin(probe::open(self.gateway.clone(), on_upgrade)));
+                }
+                let _ = reply.send(begun);
+                return None;
+            }
+        };
+        (refused == Refused::Overlap).then_some(Turn::Broken)
+    }
+
+    fn end_answer(&mut self, is_taken: bool) -> Option<Turn> {
+        self.taken = None;
+        self.transport.taken(Instant::now());
+        // The client will not ask again for what it did not get.
+        (!is_taken).then_some(Turn::Gone)
+    }
+
+    fn end_post(&mut self, posted: Option<Posted>, device: Option<&Device>) -> Option<Turn> {
+        self.post = None;
+        self.transport.posted();
+        let Some(Posted { payload, is_read }) = posted else {
+            // Nobody knows what the body said.
+            return Some(Turn::Gone);
+        };
+        self.heard.store(true, Ordering::Relaxed);
+        let mut turn = None;
+        for packet in packets(&payload) {
+            turn = match packet {
+                engine_io::Packet::Message(packet) if self.has_joined => self.read(packet, device),
+                engine_io::Packet::Message(packet) => self.join(packet),
+                engine_io::Packet::Alive | engine_io::Packet::Binary => None,
+                engine_io::Packet::Close => Some(Turn::Gone),
+                engine_io::Packet::Broken => Some(Turn::Broken),
+            };
+            if turn.is_some() {
+                break;
+            }
+        }
+        let _ = is_read.send(!matches!(turn, Some(Turn::Broken)));
+        turn
+    }
+
+    /// A packet of a client that has not joined.
+    fn join(&mut self, packet: &str) -> Option<Turn> {
+        let answer = match Packet::parse(packet) {
+            Packet::Connect {
+                namespace: NAMESPACE,
+                auth,
+            } => {
+                self.auth = Some(Auth::parse(auth));
+                self.has_joined = true;
+                joined(&self.sid)
+            }
+            Packet::Connect { namespace, .. } if self.outbox.len() < OUTBOX_MAX => {
+                invalid_namespace(namespace)
+            }
+            _ => return Some(Turn::Broken),
+        };
+        let answer = Frame::socket_io_packet(&answer);
+        self.outbox.extend(answer.socket_io());
+        None
+    }
+
+    /// A packet of a client that has: a request goes where its device's requests wait, in their order.
+    fn read(&mut self, packet: &str, device: Option<&Device>) -> Option<Turn> {
+        let answer = match read_packet(packet) {
+            Asked::Request(request) => {
+                let Err(Full(id)) = self.inbox.push(request, packet.len()) else {
+                    return None;
+                };
+                let text = "too many requests wait for their answers: send more slowly";
+                let error = ChatError::new(ErrorCode::RateLimited, text);
+                self.gateway.chat.requests.refused(None, error.code);
+                Frame::error(id.as_ref(), &error)
+            }
+            Asked::Answer(frame) => frame,
+            Asked::Nothing => return None,
+            Asked::HangUp => return Some(Turn::Gone),
+        };
+        // One that was not even let in has no queue.
+        let Some(device) = device else {
+            return Some(Turn::Broken);
+        };
+        // As if it had not been asked for: a client that goes on without reading these overflows its queue, which ends it.
+        device.push(answer);
+        None
+    }
+
+    /// The WebSocket that may take over has come a step further, or to nothing.
+    fn step_upgrade(&mut self, socket: Option<Box<Socket>>) -> Option<Turn> {
+        self.probe = None;
+        match socket {
+            None => self.transport.give_up_upgrade(),
+            Some(socket) if self.transport.is_agreed() => {
+                self.transport.begin_move(Instant::now());
+                self.moving = Some(socket);
+            }
+            Some(socket) => {
+                self.transport.agree();
+                self.probe = Some(Box::pin(probe::wait(socket)));
+            }
+        }
+        None
+    }
+
+    fn deadline(&self) -> Instant {
+        let due = self.heartbeat.due;
+        self.transport.deadline().map_or(due, |end| end.min(due))
+    }
+
+    fn pass(&mut self, now: Instant) -> Option<Turn> {
+        match self.transport.pass(now) {
+            Late::Nothing => {}
+            Late::Probe => self.probe = None,
+            Late::Session => return Some(Turn::Gone),
+        }
+        if now < self.heartbeat.due {
+            return None;
+        }
+        match self.heartbeat.beat(now, &self.heard) {
+            Beat::Ping => self.outbox.push_back(Text::of(engine_io::PING)),
+            Beat::Wait => {}
+            Beat::Dead => return Some(Turn::Gone),
+        }
+        None
+    }
+}
+
+/// Resolves with what is there; never where there is nothing.
+async fn pending_unless<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when the client does not wait for the answer to its poll any more.
+async fn closed<T>(poll: &mut Option<oneshot::Sender<T>>) {
+    match poll {
+        Some(poll) => poll.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when there may be something to take; a turn later where the answer that belongs to it is about to come.
+async fn woken(device: Option<&Device>) {
+    let Some(device) = device else {
+        return std::future::pending().await;
+    };
+    device.woken().await;
+    if device.is_answering() {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,209 @@
+//! A Socket.IO client that begins with long-polling, from its first request to its end.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::inbox::Requests;
+use super::polling::{Polling, Turn};
+use super::websocket;
+use crate::error::{ChatError, ErrorCode};
+use crate::gateway::Gateway;
+use crate::gateway::admission::Admitted;
+use crate::gateway::conversation::Conversation;
+use crate::gateway::dialect::{Dialect, is_final};
+use crate::gateway::joining::{DISCONNECT, JOIN_TIMEOUT, admit};
+use crate::gateway::socket::{self, GOODBYE, Socket};
+use crate::hub::device::{Close, Device};
+use crate::hub::lane::Taken;
+use crate::metrics::{DoorLabel, Ending};
+use crate::protocol::engine_io::{CLOSE, NOOP};
+use crate::protocol::frame::Frame;
+use crate::protocol::text::Text;
+
+/// What the client's first request says of it.
+pub(super) struct Arrival {
+    pub(super) sid: String,
+    pub(super) headers: HeaderMap,
+    pub(super) query: String,
+}
+
+/// How a client parts that had joined.
+enum Parting {
+    /// It was on its WebSocket.
+    Socket(socket::End),
+    /// It polled.
+    Polling(Box<Polling>, Turn),
+}
+
+impl Parting {
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Socket(end) => end.ending(),
+            Self::Polling(_, Turn::Closing(close)) => Ending::Server(*close),
+            Self::Polling(_, Turn::Broken) => Ending::Broken,
+            Self::Polling(..) => Ending::Client,
+        }
+    }
+}
+
+/// Serves the client to its end.
+pub(super) async fn serve(
+    gateway: Arc<Gateway>,
+    arrival: Arrival,
+    mut polling: Box<Polling>,
+    requests: Requests,
+) {
+    let late = Instant::now() + JOIN_TIMEOUT;
+    let turn = tokio::select! {
+        () = gateway.stopping.cancelled() => return polling.end(NOOP),
+        turn = timeout_at(late, polling.turn(None)) => turn.unwrap_or(Turn::Broken),
+    };
+    match turn {
+        Turn::Joined(auth) => match admit(&gateway, &arrival.headers, &arrival.query, &auth) {
+            Ok(admitted) => converse(&gateway, polling, admitted, requests).await,
+            // Boxed, as all that only a part of a session's life needs.
+            Err(error) => Box::pin(turn_away(polling, &error)).await,
+        },
+        Turn::Moved(mut socket) => {
+            put(&mut socket, *polling);
+            websocket::serve(gateway, arrival, socket, late, MOVED).await;
+        }
+        Turn::Gone => polling.end(NOOP),
+        Turn::Broken | Turn::Closing(_) | Turn::Said => polling.end(CLOSE),
+    }
+}
+
+/// What a client speaks that has moved to WebSocket.
+const MOVED: Dialect = Dialect::SocketIo { has_polled: true };
+
+/// Tells the client why it may not come in. One that is to come again is not told to stay away.
+async fn turn_away(polling: Box<Polling>, error: &ChatError) {
+    let is_final = error.code != ErrorCode::Unavailable;
+    let mut last: Vec<Text> = Frame::error(None, error).socket_io().into_iter().collect();
+    last.push(if is_final {
+        disconnect()
+    } else {
+        Text::of(CLOSE)
+    });
+    say_last(polling, last, is_final, CLOSE).await;
+}
+
+async fn converse(
+    gateway: &Arc<Gateway>,
+    polling: Box<Polling>,
+    admitted: Admitted,
+    requests: Requests,
+) {
+    let mut conversation = Conversation::new(admitted.session, &gateway.limits);
+    let device = conversation.device();
+    let user = device.user.as_str().escape_debug();
+    log::debug!("user {user} connected, device {}, polling", device.id);
+    let presence = gateway.metrics.enter(DoorLabel::SocketIoPolling);
+    let parting = talk(gateway, polling, &device, &mut conversation, requests).await;
+    let ending = parting.ending();
+    presence.leave(ending);
+    log::debug!("user {user} disconnected, device {}: {ending:?}", device.id);
+    Box::pin(conversation.end()).await;
+    drop(admitted.seat);
+    match parting {
+        Parting::Socket(_) => {}
+        Parting::Polling(polling, Turn::Closing(close)) => {
+            Box::pin(say_goodbye(polling, &device, close)).await;
+        }
+        Parting::Polling(polling, Turn::Gone) => polling.end(NOOP),
+        Parting::Polling(polling, _) => polling.end(CLOSE),
+    }
+}
+
+/// Serves a device that has joined: over long-polling and, from when it moves, over its WebSocket.
+async fn talk(
+    gateway: &Gateway,
+    mut polling: Box<Polling>,
+    device: &Arc<Device>,
+    conversation: &mut Conversation,
+    requests: Requests,
+) -> Parting {
+    let mut work = Box::pin(work_off(conversation, requests));
+    let turn = tokio::select! {
+        turn = polling.turn(Some(device)) => turn,
+        // It has an end only where the polling has one.
+        _ = &mut work => Turn::Gone,
+    };
+    let Turn::Moved(mut socket) = turn else {
+        return Parting::Polling(polling, turn);
+    };
+    put(&mut socket, *polling);
+    // The request that is being answered goes on, and those that wait come before what the WebSocket brings.
+    let run = socket::run(gateway, *socket, device, work, MOVED);
+    Parting::Socket(Box::pin(run).await)
+}
+
+/// Answers the requests that came over long-polling, to the last.
+async fn work_off(conversation: &mut Conversation, mut requests: Requests) -> &mut Conversation {
+    conversation.start().await;
+    let device = conversation.device();
+    while let Some(request) = conversation.next(requests.next()).await {
+        device.set_answering(true);
+        conversation.answer(vec![request]).await;
+        // What Redis published with the answer comes over another connection, often a moment later: one poll brings both.
+        tokio::task::yield_now().await;
+        device.set_answering(false);
+        device.wake_task();
+    }
+    conversation
+}
+
+/// Puts what polling has not brought any more before all else on the WebSocket.
+fn put(socket: &mut Socket, polling: Polling) {
+    let texts = polling.move_out();
+    let mut rest = socket.get_ref().pipe.lock();
+    rest.extend(texts.iter().flat_map(Text::frame));
+}
+
+/// Sends what still waits. A client that is not to come back by itself is told to disconnect.
+async fn say_goodbye(polling: Box<Polling>, device: &Device, close: Close) {
+    let mut last = Vec::new();
+    while device.take(|frame| last.extend(frame.socket_io())) == Taken::Frames {}
+    // The transport's own word for an end would keep Python's clients away for good, so it is not said by a server that
+    // stops: all clients come back.
+    let word = if close == Close::ShuttingDown {
+        NOOP
+    } else {
+        CLOSE
+    };
+    match close {
+        _ if is_final(close) => last.push(disconnect()),
+        Close::ShuttingDown => {}
+        _ => last.push(Text::of(CLOSE)),
+    }
+    say_last(polling, last, is_final(close), word).await;
+}
+
+/// Says this, then ends the session. Whoever does not come for it in time goes without.
+///
+/// A client that was told to disconnect gets as much time to hang up itself.
+async fn say_last(mut polling: Box<Polling>, last: Vec<Text>, is_final: bool, word: &'static str) {
+    polling.say(last);
+    let saying = async {
+        loop {
+            match polling.turn(None).await {
+                Turn::Said if is_final => {}
+                turn => return turn,
+            }
+        }
+    };
+    let turn = timeout(GOODBYE, saying).await;
+    match turn {
+        Ok(Turn::Moved(mut socket)) => {
+            put(&mut socket, *polling);
+            let _ = timeout(GOODBYE, (*socket).close(None)).await;
+        }
+        _ => polling.end(word),
+    }
+}
+
+fn disconnect() -> Text {
+    Text::of(&format!("4{DISCONNECT}"))
+}

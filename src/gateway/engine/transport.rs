@@ -1,0 +1,231 @@
+//! The rules of one long-polling session: which request may begin, what a poll is answered with and when, at which moment
+//! a WebSocket takes over, and how long each of these may take. Without I/O, and without the packets themselves.
+//!
+//! At most one poll and one post are under way. A poll waits until there are packets for it; then its answer is on its way
+//! until the connection has taken all of it. A WebSocket that was agreed on takes over when no request is under way any
+//! more, so that what went before it, in either direction, is before all that comes over it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long a WebSocket may take to replace long-polling, from its opening to its client's word that it moves.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a session stands.
+#[derive(Debug)]
+pub(super) struct Transport {
+    poll: Poll,
+    /// When the post that is under way began.
+    post: Option<Instant>,
+    upgrade: Upgrade,
+    /// How long the client may stay away between polls, take to read an answer or to send a body.
+    patience: Duration,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Poll {
+    /// There is none, since then.
+    Absent(Instant),
+    Waiting,
+    /// Its answer is on its way, since then.
+    Answered(Instant),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Upgrade {
+    No,
+    /// A WebSocket was opened at this time; nobody knows yet whether it carries anything.
+    Opened(Instant),
+    /// It does: the client ends its polling and will say that it moves.
+    Agreed(Instant),
+    /// The client has said so.
+    Moving(Instant),
+}
+
+/// Why a request may not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// There is one of its kind already. Nobody could tell the order of their packets, so the session ends.
+    Overlap,
+    /// The session moves, or has moved, to WebSocket.
+    Moved,
+}
+
+/// What a poll is to be answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// There is no poll that waits.
+    Nothing,
+    /// Packets, as soon as there are any.
+    Packets,
+    /// Packets or, where there are none, a noop at once: the client waits for it, to end its polling.
+    PacketsOrNoop,
+    /// A noop: the packets go over the WebSocket.
+    Noop,
+}
+
+/// What ends because its time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Late {
+    Nothing,
+    /// The attempt to replace long-polling, which goes on.
+    Probe,
+    Session,
+}
+
+impl Transport {
+    pub(super) fn new(patience: Duration, now: Instant) -> Self {
+        Self {
+            poll: Poll::Absent(now),
+            post: None,
+            upgrade: Upgrade::No,
+            patience,
+        }
+    }
+
+    /// A poll begins.
+    pub(super) fn poll(&mut self) -> Result<(), Refused> {
+        self.stays()?;
+        if !matches!(self.poll, Poll::Absent(_)) {
+            return Err(Refused::Overlap);
+        }
+        self.poll = Poll::Waiting;
+        Ok(())
+    }
+
+    pub(super) fn wanted(&self) -> Wanted {
+        match (&self.poll, &self.upgrade) {
+            (Poll::Absent(_) | Poll::Answered(_), _) => Wanted::Nothing,
+            (Poll::Waiting, Upgrade::No | Upgrade::Opened(_)) => Wanted::Packets,
+            (Poll::Waiting, Upgrade::Agreed(_)) => Wanted::PacketsOrNoop,
+            (Poll::Waiting, Upgrade::Moving(_)) => Wanted::Noop,
+        }
+    }
+
+    /// The poll that waited was given its answer.
+    pub(super) fn answered(&mut self, now: Instant) {
+        self.poll = Poll::Answered(now);
+    }
+
+    /// The connection has taken the whole answer.
+    pub(super) fn taken(&mut self, now: Instant) {
+        self.poll = Poll::Absent(now);
+    }
+
+    /// A post begins.
+    pub(super) fn post(&mut self, now: Instant) -> Result<(), Refused> {
+        self.stays()?;
+        if self.post.is_some() {
+            return Err(Refused::Overlap);
+        }
+        self.post = Some(now);
+        Ok(())
+    }
+
+    /// Its body has come.
+    pub(super) fn posted(&mut self) {
+        self.post = None;
+    }
+
+    /// A WebSocket is opened to replace long-polling.
+    pub(super) fn open_upgrade(&mut self, now: Instant) -> Result<(), Refused> {
+        match self.upgrade {
+            Upgrade::No => {
+                self.upgrade = Upgrade::Opened(now);
+                Ok(())
+            }
+            // The one that was first goes on.
+            _ => Err(Refused::Moved),
+        }
+    }
+
+    /// It carries packets, as the client has seen.
+    pub(super) fn agree(&mut self) {
+        if let Upgrade::Opened(since) = self.upgrade {
+            self.upgrade = Upgrade::Agreed(since);
+        }
+    }
+
+    pub(super) fn is_agreed(&self) -> bool {
+        matches!(self.upgrade, Upgrade::Agreed(_))
+    }
+
+    /// The client moves to it.
+    pub(super) fn begin_move(&mut self, now: Instant) {
+        self.upgrade = Upgrade::Moving(now);
+    }
+
+    /// It came to nothing; long-polling goes on.
+    pub(super) fn give_up_upgrade(&mut self) {
+        self.upgrade = Upgrade::No;
+    }
+
+    /// Whether the WebSocket takes over now.
+    pub(super) fn has_moved(&self) -> bool {
+        let is_quiet = matches!(self.poll, Poll::Absent(_)) && self.post.is_none();
+        matches!(self.upgrade, Upgrade::Moving(_)) && is_quiet
+    }
+
+    /// Whether an answer is on its way.
+    pub(super) fn is_answering(&self) -> bool {
+        matches!(self.poll, Poll::Answered(_))
+    }
+
+    /// When to call [`Self::pass`], at the latest. `None` if a poll waits and nothing else is under way: the session's pings
+    /// end its wait.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.requests_end(), self.upgrade_ends()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Ends what is late at `now`.
+    pub(super) fn pass(&mut self, now: Instant) -> Late {
+        let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
+        if is_over(self.requests_end()) {
+            return Late::Session;
+        }
+        match self.upgrade {
+            _ if !is_over(self.upgrade_ends()) => Late::Nothing,
+            Upgrade::Moving(_) => Late::Session,
+            _ => {
+                self.give_up_upgrade();
+                Late::Probe
+            }
+        }
+    }
+
+    /// Refuses what belongs to a session that polls, where it does not any more.
+    fn stays(&self) -> Result<(), Refused> {
+        match self.upgrade {
+            Upgrade::Moving(_) => Err(Refused::Moved),
+            _ => Ok(()),
+        }
+    }
+
+    fn requests_end(&self) -> Option<Instant> {
+        let poll = match self.poll {
+            // A client that moves polls no more.
+            Poll::Absent(_) if matches!(self.upgrade, Upgrade::Moving(_)) => None,
+            Poll::Absent(since) | Poll::Answered(since) => Some(since),
+            Poll::Waiting => None,
+        };
+        let began = [poll, self.post].into_iter().flatten().min();
+        began.map(|began| began + self.patience)
+    }
+
+    fn upgrade_ends(&self) -> Option<Instant> {
+        match self.upgrade {
+            Upgrade::No => None,
+            Upgrade::Opened(since) | Upgrade::Agreed(since) | Upgrade::Moving(since) => {
+                Some(since + PROBE_TIMEOUT)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod tests;
