@@ -1,11 +1,22 @@
 //! Which channels this server wants to hear, and which it hears. No Redis: `store::subscriber` makes the two agree.
+//!
+//! Only what Redis says of a channel tells whether it is heard. What is asked and not answered is asked again, later and
+//! later; so a channel that Redis refuses costs no other channel anything.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::room::Topic;
+
+/// How long Redis may take to say that a channel is subscribed, before it is asked again.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// Doublings of that time with each question that brought nothing: 8 s at most.
+const DOUBLINGS: u32 = 4;
 
 /// Channels wanted and heard.
 #[derive(Default)]
@@ -14,25 +25,40 @@ pub struct Interest {
     changed: Notify,
 }
 
+/// Nobody here wants to hear the topic, or not any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("nobody wants to hear this")]
+pub struct Unwanted;
+
 #[derive(Default)]
 struct State {
     topics: HashMap<Topic, Entry>,
     /// Topics whose `wanted` and `heard` may differ; each once.
     todo: VecDeque<Topic>,
+    /// When to look again whether what was asked has come about, and by which attempt.
+    reviews: BTreeMap<(Instant, u64), Topic>,
+    attempts: u64,
+    /// The connection that all of it is about.
+    connection: Option<u64>,
+    /// Whether it was told that this connection refuses topics.
+    complained: bool,
 }
 
 #[derive(Default)]
 struct Entry {
     wanted: bool,
     heard: bool,
-    /// A subscribe or unsubscribe is under way.
-    busy: bool,
+    /// The attempt that is under way.
+    attempt: Option<u64>,
+    /// Attempts that brought nothing.
+    tries: u32,
     queued: bool,
-    waiting: Vec<oneshot::Sender<()>>,
+    /// Told when `wanted` or `heard` may have changed; there if anybody waits.
+    told: Option<Arc<Notify>>,
 }
 
 /// What is to be done on the connection.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     Subscribe(Topic),
     Unsubscribe(Topic),
@@ -49,92 +75,109 @@ impl Interest {
 
     fn set_wanted(&self, topic: Topic, wanted: bool) {
         let mut state = self.lock();
-        state.topics.entry(topic.clone()).or_default().wanted = wanted;
+        let entry = state.topics.entry(topic.clone()).or_default();
+        entry.wanted = wanted;
+        entry.tell();
         state.queue(topic);
         self.changed.notify_one();
     }
 
-    /// Resolves once the topic is heard: `Ok` at once if it is. `Err` if it is no longer wanted.
-    pub async fn heard(&self, topic: &Topic) -> Result<(), oneshot::error::RecvError> {
-        let waiter = {
-            let mut state = self.lock();
-            match state.topics.get_mut(topic) {
-                Some(entry) if entry.heard => return Ok(()),
-                Some(entry) => {
-                    let (sender, receiver) = oneshot::channel();
-                    entry.waiting.push(sender);
-                    receiver
+    /// Resolves once the topic is heard: at once if it is.
+    pub async fn heard(&self, topic: &Topic) -> Result<(), Unwanted> {
+        loop {
+            let told = {
+                let mut state = self.lock();
+                let entry = state.topics.get_mut(topic).filter(|entry| entry.wanted);
+                let entry = entry.ok_or(Unwanted)?;
+                if entry.heard {
+                    return Ok(());
                 }
-                // The sender is dropped at once: an error.
-                None => oneshot::channel().1,
-            }
-        };
-        waiter.await
+                // All who wait share one: whoever gives up leaves nothing behind.
+                entry.told.get_or_insert_default().clone().notified_owned()
+            };
+            told.await;
+        }
     }
 
-    /// A new connection: nothing is heard on it yet.
-    pub fn connection_replaced(&self) {
+    /// Whether the topic is heard right now.
+    pub fn hears(&self, topic: &Topic) -> bool {
+        self.lock()
+            .topics
+            .get(topic)
+            .is_some_and(|entry| entry.heard)
+    }
+
+    /// The connection of this number is in use. If it is another one than before, nothing is heard on it yet.
+    pub fn use_connection(&self, number: u64) {
         let mut state = self.lock();
+        if state.connection == Some(number) {
+            return;
+        }
+        (state.connection, state.complained) = (Some(number), false);
         state.topics.retain(|_, entry| entry.wanted);
         state.todo = state.topics.keys().cloned().collect();
+        state.reviews.clear();
         for entry in state.topics.values_mut() {
-            (entry.heard, entry.busy, entry.queued) = (false, false, true);
+            (entry.heard, entry.queued) = (false, true);
+            (entry.attempt, entry.tries) = (None, 0);
         }
         self.changed.notify_one();
     }
 
-    /// The next thing to do; it counts as under way until [`Self::done`].
-    pub fn next_step(&self) -> Option<Step> {
+    /// The next thing to do; it counts as under way until Redis has said what came of it, or took too long.
+    pub fn next_step(&self, now: Instant) -> Option<Step> {
         let mut state = self.lock();
+        state.review(now);
         while let Some(topic) = state.todo.pop_front() {
-            let Some(entry) = state.topics.get_mut(&topic) else {
-                continue;
-            };
-            entry.queued = false;
-            if entry.busy || entry.wanted == entry.heard {
-                if !entry.busy && !entry.wanted {
-                    state.topics.remove(&topic);
-                }
-                continue;
+            if let Some(step) = state.begin(topic, now) {
+                return Some(step);
             }
-            entry.busy = true;
-            return Some(if entry.wanted {
-                Step::Subscribe(topic)
-            } else {
-                Step::Unsubscribe(topic)
-            });
         }
         None
     }
 
-    /// A step is done. True if the topic is heard now and still wanted.
-    pub fn done(&self, step: Step) -> bool {
+    /// When there may be a next step at the latest.
+    pub fn next_review(&self) -> Option<Instant> {
+        let state = self.lock();
+        state.reviews.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Redis says, on the connection of this number, that the topic is subscribed or not any more.
+    ///
+    /// True if the topic is heard from this moment on, and wanted.
+    pub fn confirmed(&self, number: u64, topic: Topic, subscribed: bool) -> bool {
         let mut state = self.lock();
-        let (topic, heard) = match step {
-            Step::Subscribe(topic) => (topic, true),
-            Step::Unsubscribe(topic) => (topic, false),
-        };
-        let Some(entry) = state.topics.get_mut(&topic) else {
+        if state.connection != Some(number) {
             return false;
-        };
-        (entry.busy, entry.heard) = (false, heard);
-        let agreed = entry.wanted == heard;
-        if agreed && heard {
-            entry
-                .waiting
-                .drain(..)
-                .for_each(|waiter: oneshot::Sender<()>| {
-                    // Whoever waited may have gone.
-                    let _ = waiter.send(());
-                });
         }
-        if !agreed {
+        // Also one that was forgotten: then it is to be unsubscribed.
+        let mut slot = match state.topics.entry(topic.clone()) {
+            Slot::Occupied(slot) => slot,
+            Slot::Vacant(slot) => slot.insert_entry(Entry::default()),
+        };
+        let entry = slot.get_mut();
+        let is_new = subscribed && !entry.heard;
+        (entry.heard, entry.attempt) = (subscribed, None);
+        let wanted = entry.wanted;
+        if wanted == subscribed {
+            entry.tries = 0;
+            entry.tell();
+            if !wanted {
+                slot.remove();
+            }
+        } else {
             state.queue(topic);
             self.changed.notify_one();
-        } else if !heard {
-            state.topics.remove(&topic);
         }
-        agreed && heard
+        is_new && wanted
+    }
+
+    /// Redis has refused a step. It is tried again by itself.
+    ///
+    /// True if that is to be told: the first time on this connection.
+    pub fn refused(&self, number: u64) -> bool {
+        let mut state = self.lock();
+        state.connection == Some(number) && !std::mem::replace(&mut state.complained, true)
     }
 
     /// Resolves when there may be a next step.
@@ -157,35 +200,200 @@ impl State {
             self.todo.push_back(topic);
         }
     }
+
+    /// What was asked long enough ago and has not come about is to be asked again.
+    fn review(&mut self, now: Instant) {
+        while let Some(review) = self.reviews.first_entry()
+            && review.key().0 <= now
+        {
+            let ((_, attempt), topic) = review.remove_entry();
+            let entry = self.topics.get_mut(&topic);
+            if let Some(entry) = entry.filter(|entry| entry.attempt == Some(attempt)) {
+                entry.attempt = None;
+                self.queue(topic);
+            }
+        }
+    }
+
+    /// Begins what is to be done about a topic that was taken from `todo`, if anything is.
+    fn begin(&mut self, topic: Topic, now: Instant) -> Option<Step> {
+        let entry = self.topics.get_mut(&topic)?;
+        entry.queued = false;
+        if entry.attempt.is_some() {
+            return None;
+        }
+        if entry.wanted == entry.heard {
+            if !entry.wanted {
+                self.topics.remove(&topic);
+            }
+            return None;
+        }
+        self.attempts += 1;
+        entry.attempt = Some(self.attempts);
+        let patience = ANSWER_WITHIN * 2_u32.pow(entry.tries.min(DOUBLINGS));
+        entry.tries = entry.tries.saturating_add(1);
+        let wanted = entry.wanted;
+        self.reviews
+            .insert((now + patience, self.attempts), topic.clone());
+        Some(match wanted {
+            true => Step::Subscribe(topic),
+            false => Step::Unsubscribe(topic),
+        })
+    }
+}
+
+impl Entry {
+    fn tell(&mut self) {
+        if let Some(told) = self.told.take() {
+            told.notify_waiters();
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use futures_util::FutureExt;
+
     use super::*;
+    use crate::protocol::ids::RoomId;
+
+    fn connected(topics: &[Topic]) -> Interest {
+        let interest = Interest::default();
+        interest.use_connection(1);
+        for topic in topics {
+            interest.want(topic.clone());
+        }
+        interest
+    }
+
+    fn steps(interest: &Interest, now: Instant) -> Vec<Step> {
+        std::iter::from_fn(|| interest.next_step(now)).collect()
+    }
 
     #[test]
     fn wanting_and_dropping_before_the_reply_ends_unsubscribed() {
-        let interest = Interest::default();
-        interest.want(Topic::Control);
-        let subscribe = interest.next_step().unwrap();
+        let now = Instant::now();
+        let interest = connected(&[Topic::Control]);
+        assert_eq!(steps(&interest, now), [Step::Subscribe(Topic::Control)]);
         interest.unwant(Topic::Control);
-        assert_eq!(interest.next_step(), None, "one step at a time for a topic");
-        assert!(!interest.done(subscribe));
-        let unsubscribe = interest.next_step().unwrap();
-        assert_eq!(unsubscribe, Step::Unsubscribe(Topic::Control));
-        interest.done(unsubscribe);
-        assert_eq!(interest.next_step(), None);
+        assert_eq!(steps(&interest, now), [], "one step at a time for a topic");
+        assert!(!interest.confirmed(1, Topic::Control, true));
+        assert_eq!(steps(&interest, now), [Step::Unsubscribe(Topic::Control)]);
+        interest.confirmed(1, Topic::Control, false);
+        assert_eq!(steps(&interest, now), []);
         assert!(interest.lock().topics.is_empty());
     }
 
     #[test]
     fn a_new_connection_hears_nothing_until_told() {
-        let interest = Interest::default();
-        interest.want(Topic::Control);
-        assert!(interest.done(interest.next_step().unwrap()));
-        assert_eq!(interest.next_step(), None);
-        interest.connection_replaced();
-        assert_eq!(interest.next_step(), Some(Step::Subscribe(Topic::Control)));
+        let now = Instant::now();
+        let interest = connected(&[Topic::Control]);
+        assert_eq!(steps(&interest, now).len(), 1);
+        assert!(interest.confirmed(1, Topic::Control, true));
+        interest.use_connection(2);
+        assert!(!interest.hears(&Topic::Control));
+        assert_eq!(steps(&interest, now), [Step::Subscribe(Topic::Control)]);
+        assert!(
+            !interest.confirmed(1, Topic::Control, true),
+            "a late word over the former connection"
+        );
+        assert!(interest.confirmed(2, Topic::Control, true));
+    }
+
+    #[test]
+    fn the_same_connection_again_changes_nothing() {
+        let now = Instant::now();
+        let room = Topic::Room(RoomId::random());
+        let interest = connected(&[Topic::Control, room.clone()]);
+        assert_eq!(steps(&interest, now).len(), 2);
+        interest.confirmed(1, Topic::Control, true);
+        interest.confirmed(1, room.clone(), true);
+
+        // Given a room that is not wanted any more, and is still subscribed
+        interest.unwant(room.clone());
+        interest.use_connection(1);
+
+        // Then it is unsubscribed, and what is heard is not asked for anew
+        assert_eq!(steps(&interest, now), [Step::Unsubscribe(room)]);
+        assert!(interest.hears(&Topic::Control));
+    }
+
+    #[test]
+    fn what_is_subscribed_and_wanted_by_nobody_is_unsubscribed() {
+        let now = Instant::now();
+        let interest = connected(&[]);
+        assert!(!interest.confirmed(1, Topic::Control, true));
+        assert_eq!(steps(&interest, now), [Step::Unsubscribe(Topic::Control)]);
+    }
+
+    #[test]
+    fn what_redis_ends_by_itself_is_subscribed_again_and_told_anew() {
+        let now = Instant::now();
+        let interest = connected(&[Topic::Control]);
+        assert_eq!(steps(&interest, now).len(), 1);
+        assert!(interest.confirmed(1, Topic::Control, true));
+        assert!(!interest.confirmed(1, Topic::Control, true), "said twice");
+        interest.confirmed(1, Topic::Control, false);
+        assert_eq!(steps(&interest, now), [Step::Subscribe(Topic::Control)]);
+        assert!(interest.confirmed(1, Topic::Control, true));
+    }
+
+    #[test]
+    fn what_is_not_confirmed_is_asked_again_later_and_later_and_alone() {
+        let room = Topic::Room(RoomId::random());
+        let interest = connected(&[Topic::Control, room.clone()]);
+        let mut now = Instant::now();
+        assert_eq!(steps(&interest, now).len(), 2);
+        interest.confirmed(1, Topic::Control, true);
+        assert!(interest.refused(1));
+        assert!(!interest.refused(1), "told once");
+
+        // When only the room is refused, then only it is asked again, at pauses that grow up to a bound
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            let due = interest.next_review().unwrap();
+            if due > now {
+                pauses.push((due - now).as_millis());
+                assert_eq!(steps(&interest, now), [], "not before its time");
+            }
+            now = due;
+            let again = steps(&interest, now);
+            assert!(again.is_empty() || again == [Step::Subscribe(room.clone())]);
+        }
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 8000]);
+    }
+
+    #[test]
+    fn those_who_give_up_waiting_leave_nothing_behind() {
+        let interest = connected(&[Topic::Control]);
+        for _ in 0..1000 {
+            let gave_up = interest.heard(&Topic::Control).now_or_never();
+            assert_eq!(gave_up, None);
+        }
+        let state = interest.lock();
+        let told = state.topics[&Topic::Control].told.as_ref();
+        assert_eq!(told.map(Arc::strong_count), Some(1));
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_are_told_when_it_is_heard_and_when_it_is_wanted_no_more() {
+        let interest = connected(&[Topic::Control]);
+        let (first, second, ()) = tokio::join!(
+            interest.heard(&Topic::Control),
+            interest.heard(&Topic::Control),
+            async {
+                assert!(interest.next_step(Instant::now()).is_some());
+                interest.confirmed(1, Topic::Control, true);
+            }
+        );
+        assert_eq!((first, second), (Ok(()), Ok(())));
+
+        let room = Topic::Room(RoomId::random());
+        interest.want(room.clone());
+        let (waited, ()) = tokio::join!(interest.heard(&room), async {
+            interest.unwant(room.clone())
+        });
+        assert_eq!(waited, Err(Unwanted));
     }
 }

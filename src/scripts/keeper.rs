@@ -210,7 +210,8 @@ impl Keeper {
     }
 
     fn connection(&self) -> Option<MultiplexedConnection> {
-        self.parts.commands.borrow().clone()
+        let up = self.parts.commands.borrow();
+        up.as_ref().map(|up| up.redis.clone())
     }
 
     /// Makes the applied set the one in effect, if it is another one and may run here.

@@ -3,35 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::PushInfo;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ServeError;
+use super::listener::Listener;
 use crate::config::Config;
 use crate::gateway::outlet::write_due;
 use crate::hub::Hub;
-use crate::hub::published::{RoomEvent, RoomGained};
-use crate::metrics::{Metrics, PublishedMetrics};
-use crate::protocol::ids::RoomId;
-use crate::room::Topic;
-use crate::room::flaws::Flaws;
+use crate::metrics::Metrics;
 use crate::scripts::keeper::{Keeper, Order, Orders};
 use crate::scripts::watch::FolderWatch;
-use crate::scripts::wire::Announcement;
 use crate::store::confirm::{Confirmations, Wanted, confirm};
 use crate::store::connection::{
-    ConnectError, Connector, Current, Keeping, Progress, Pulse, keep_open,
+    ConnectError, Connector, Current, Keeping, Progress, Pulse, Question, keep_open,
 };
 use crate::store::flaw_log::FlawLog;
 use crate::store::former::Former;
 use crate::store::keys::Keys;
-use crate::store::server_check::{ServerInfo, check_durability, check_server};
-use crate::store::subscriber::{keep_subscribed, published};
+use crate::store::server_check::{ServerInfo, check_durability, check_master, check_server};
+use crate::store::subscriber::keep_subscribed;
+use crate::store::term::{Master, Term};
 
 /// Requests must not wait long for a Redis that hangs.
 const COMMANDS_PULSE: Pulse = Pulse {
@@ -58,6 +54,8 @@ const CONFIRMATIONS_PULSE: Pulse = Pulse {
 pub(super) struct Background {
     tasks: JoinSet<Result<(), ConnectError>>,
     pub(super) cancel: CancellationToken,
+    /// Whom the connections lead to.
+    pub(super) master: Master,
     metrics: Metrics,
 }
 
@@ -75,6 +73,7 @@ impl Background {
         Self {
             tasks: JoinSet::new(),
             cancel: CancellationToken::new(),
+            master: Master::default(),
             metrics,
         }
     }
@@ -91,7 +90,6 @@ impl Background {
         &mut self,
         connector: &Connector,
         orders: Orders,
-        distrusted: Arc<Notify>,
         config: &Config,
         confirmations: Option<Confirmations>,
     ) -> Commands {
@@ -102,6 +100,7 @@ impl Background {
         let on_the_way = progress.clone();
         let production = !config.environment.is_development();
         let durability = config.redis.durability;
+        let master = self.master.clone();
         let prepare = async move |connection: &mut MultiplexedConnection| {
             let info = check_server(connection, production).await?;
             let needed = check_durability(connection, &info, durability).await?;
@@ -109,17 +108,19 @@ impl Background {
                 confirmations.set_needed(needed);
             }
             former.succeed(connection, &info).await?;
+            let term = master.met(&info.run_id);
             set_info.send_replace(Some(info));
             on_the_way.checked();
             orders.prepare(connection).await?;
-            Ok(())
+            Ok(term)
         };
         let keeping = Keeping {
             name: "commands",
             pulse: COMMANDS_PULSE,
+            question: Question::Master,
             prepare,
-            on_push: |_| (),
-            distrusted,
+            on_push: |_, _| (),
+            master: self.master.clone(),
             progress: progress.clone(),
             metrics: self.metrics.commands.clone(),
         };
@@ -143,15 +144,16 @@ impl Background {
         let wanted = Wanted::of(config.redis.durability)?;
         let (confirmations, requests) = Confirmations::new();
         let (set, current) = watch::channel(None);
-        let production = !config.environment.is_development();
+        let master = self.master.clone();
         let keeping = Keeping {
             name: "confirmations",
             pulse: CONFIRMATIONS_PULSE,
+            question: Question::Alive,
             prepare: async move |connection: &mut MultiplexedConnection| {
-                check_server(connection, production).await.map(drop)
+                meet(&master, connection).await
             },
-            on_push: |_| (),
-            distrusted: Arc::default(),
+            on_push: |_, _| (),
+            master: self.master.clone(),
             progress: Progress::default(),
             metrics: self.metrics.confirmations.clone(),
         };
@@ -176,40 +178,36 @@ impl Background {
         flaw_log: &Arc<FlawLog>,
     ) -> Current {
         let (set, current) = watch::channel(None);
-        let prepare = async |_: &mut MultiplexedConnection| Ok(());
-        let on_push = {
-            let (keys, orders) = (keys.clone(), orders.clone());
-            let receivers = Receivers {
-                hub: hub.clone(),
-                metrics: self.metrics.published.clone(),
-                flaw_log: flaw_log.clone(),
-            };
-            move |push| receivers.deliver(&keys, &orders, push)
+        let listener = Listener {
+            keys: keys.clone(),
+            hub: hub.clone(),
+            orders: orders.clone(),
+            metrics: self.metrics.published.clone(),
+            flaw_log: flaw_log.clone(),
         };
+        let master = self.master.clone();
         let keeping = Keeping {
             name: "subscriptions",
             pulse: SUBSCRIPTIONS_PULSE,
-            prepare,
-            on_push,
-            distrusted: Arc::default(),
+            question: Question::Alive,
+            prepare: async move |connection: &mut MultiplexedConnection| {
+                meet(&master, connection).await
+            },
+            on_push: move |number, push| listener.take(number, push),
+            master: self.master.clone(),
             progress: Progress::default(),
             metrics: self.metrics.subscriptions.clone(),
         };
         let cancel = self.cancel.clone();
         self.tasks
             .spawn(keep_open(connector.clone(), keeping, set, cancel));
-        let (keys, hub, cancel) = (keys.clone(), hub.clone(), self.cancel.clone());
-        let (heard_on, orders) = (current.clone(), orders.clone());
-        self.spawn(async move {
-            let interest = hub.interest.clone();
-            let on_heard = |topic: &Topic| {
-                hub.heard(topic);
-                if *topic == Topic::Control {
-                    orders.give(Order::LookAgain);
-                }
-            };
-            keep_subscribed(keys, interest, heard_on, on_heard, cancel).await;
-        });
+        let subscribed = keep_subscribed(
+            keys.clone(),
+            hub.interest.clone(),
+            current.clone(),
+            self.cancel.clone(),
+        );
+        self.spawn(subscribed);
         current
     }
 
@@ -274,55 +272,11 @@ impl Background {
     }
 }
 
-/// Who is told of what Redis published.
-#[derive(Clone)]
-struct Receivers {
-    hub: Arc<Hub>,
-    metrics: PublishedMetrics,
-    flaw_log: Arc<FlawLog>,
-}
-
-impl Receivers {
-    /// Hands what Redis published to the hub. Runs on the connection's own task: it must not block.
-    fn deliver(&self, keys: &Keys, orders: &Orders, push: PushInfo) {
-        let Some((topic, payload)) = published(keys, push) else {
-            return;
-        };
-        self.metrics.heard(&topic);
-        match &topic {
-            Topic::Room(room) => self.deliver_in_room(*room, &payload),
-            Topic::User(user) => match RoomGained::read(&payload) {
-                Some(gained) => self.hub.room_gained(user, &gained),
-                None => {
-                    self.metrics.unreadable(&topic);
-                    log::warn!("an event of a user's channel could not be read");
-                    // The room that it tells of is in the user's index.
-                    self.hub.recounts.add(user.clone());
-                }
-            },
-            Topic::Control => match serde_json::from_slice(&payload) {
-                Ok(Announcement::Reset) => self.hub.reset(),
-                Ok(Announcement::Scripts(question)) => orders.give(Order::Answer(question)),
-                Err(error) => {
-                    self.metrics.unreadable(&topic);
-                    log::warn!("what was announced to all servers is not understood: {error}");
-                }
-            },
-        }
-    }
-
-    fn deliver_in_room(&self, room: RoomId, payload: &[u8]) {
-        let mut flaws = Flaws::default();
-        let event = RoomEvent::read(room, payload, &mut flaws);
-        if event.is_none() {
-            flaws.add(room, None, "an event could not be read");
-        }
-        if !flaws.0.is_empty() {
-            self.metrics.unreadable(&Topic::Room(room));
-            self.flaw_log.tell(&flaws);
-        }
-        if let Some(event) = event {
-            self.hub.room_event(room, event);
-        }
-    }
+/// Tells whom a connection leads to; only a master will do.
+async fn meet(
+    master: &Master,
+    connection: &mut MultiplexedConnection,
+) -> Result<Term, ConnectError> {
+    let info = check_master(connection).await?;
+    Ok(master.met(&info.run_id))
 }

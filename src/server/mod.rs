@@ -1,6 +1,7 @@
 //! Puts the parts together, runs them, and takes them apart in order.
 
 mod background;
+mod listener;
 mod operations;
 
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::BuildError;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -156,16 +157,10 @@ pub async fn run(
 
     let mut background = Background::new(metrics.clone());
     let (orders, inbox) = keeper::inbox();
-    let distrusted = Arc::new(Notify::new());
     let confirmations = background.keep_confirmations(&connector, &keys, config);
     let (confirmations, confirming) = confirmations.unzip();
-    let commands = background.keep_commands(
-        &connector,
-        orders.clone(),
-        distrusted.clone(),
-        config,
-        confirmations.clone(),
-    );
+    let commands =
+        background.keep_commands(&connector, orders.clone(), config, confirmations.clone());
     let flaw_log = Arc::default();
     let readiness = Readiness {
         commands: commands.current.clone(),
@@ -183,7 +178,7 @@ pub async fn run(
         Rules::new(&config.chat, &config.limits),
     );
     let store = store
-        .reporting_to(distrusted)
+        .reporting_to(background.master.clone())
         .confirming(confirmations)
         .counting(Tallies::telling(metrics.scripts.clone()))
         .telling_flaws(flaw_log);

@@ -66,11 +66,6 @@ impl CallError {
             | Self::NoMembers => false,
         }
     }
-
-    /// Whether this Redis takes no writes because another one is the master.
-    pub(super) fn is_from_replica(&self) -> bool {
-        matches!(self, Self::Redis(error) if error.code() == Some("READONLY"))
-    }
 }
 
 /// The connection broke before there was an answer.

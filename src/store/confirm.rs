@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::RedisError;
-use redis::aio::MultiplexedConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Current;
+use super::connection::{Connection, Current};
+use super::term::Term;
 use crate::config::Durability;
 
 /// Confirmations that may be waited for at once.
@@ -22,8 +22,16 @@ const WAITING_MAX: usize = 65_536;
 /// Asks for confirmations.
 #[derive(Debug, Clone)]
 pub struct Confirmations {
-    requests: mpsc::Sender<oneshot::Sender<bool>>,
+    requests: mpsc::Sender<Request>,
     needed: Arc<AtomicBool>,
+}
+
+/// Asks whether what was written in a term is safe.
+#[derive(Debug)]
+pub struct Request {
+    /// Another master cannot tell.
+    term: Term,
+    answer: oneshot::Sender<bool>,
 }
 
 /// What is waited for.
@@ -48,7 +56,7 @@ impl Wanted {
 
 impl Confirmations {
     /// Confirmations, and the requests for [`confirm`] to answer.
-    pub fn new() -> (Self, mpsc::Receiver<oneshot::Sender<bool>>) {
+    pub fn new() -> (Self, mpsc::Receiver<Request>) {
         let (requests, inbox) = mpsc::channel(WAITING_MAX);
         let needed = Arc::new(AtomicBool::new(true));
         (Self { requests, needed }, inbox)
@@ -59,13 +67,15 @@ impl Confirmations {
         self.needed.store(needed, Ordering::Relaxed);
     }
 
-    /// Resolves to whether all that was written before is as safe as wanted. False also where nobody can tell.
-    pub async fn confirmed(&self) -> bool {
+    /// Resolves to whether all that was written before, in this term, is as safe as wanted. False also where nobody can
+    /// tell.
+    pub async fn confirmed(&self, term: Term) -> bool {
         if !self.needed.load(Ordering::Relaxed) {
             return true;
         }
         let (answer, confirmed) = oneshot::channel();
-        self.requests.try_send(answer).is_ok() && confirmed.await.unwrap_or(false)
+        let request = Request { term, answer };
+        self.requests.try_send(request).is_ok() && confirmed.await.unwrap_or(false)
     }
 }
 
@@ -73,42 +83,66 @@ impl Confirmations {
 ///
 /// `marker` is the key that is written. `patience` bounds each wait.
 pub async fn confirm(
-    mut requests: mpsc::Receiver<oneshot::Sender<bool>>,
+    mut requests: mpsc::Receiver<Request>,
     wanted: Wanted,
     marker: String,
-    mut connection: Current,
+    mut current: Current,
     patience: Duration,
     cancel: CancellationToken,
 ) {
     let mut waiting = Vec::new();
     loop {
-        let more = tokio::select! {
+        let room = WAITING_MAX - waiting.len();
+        tokio::select! {
             () = cancel.cancelled() => return,
-            more = requests.recv_many(&mut waiting, WAITING_MAX) => more,
-        };
-        if more == 0 {
-            return;
+            more = requests.recv_many(&mut waiting, room), if room > 0 => if more == 0 { return },
+            changed = current.changed() => if changed.is_err() { return },
         }
-        // Redis bounds the wait itself; this is for a Redis that is not there, or does not answer at all.
-        let asked = async {
-            let connection = connection.wait_for(Option::is_some).await.ok()?.clone()?;
-            ask(connection, wanted, &marker, patience).await.ok()
+        // Some have given up.
+        waiting.retain(|request: &Request| !request.answer.is_closed());
+        let Some(connection) = current.borrow_and_update().clone() else {
+            continue;
         };
-        let asked = tokio::time::timeout(patience * 2, asked).await;
-        let safe = matches!(asked, Ok(Some(true)));
-        for request in waiting.drain(..) {
-            // Whoever has given up waiting meanwhile does not listen.
-            let _ = request.send(safe);
+        let asking = take_askable(&mut waiting, connection.term);
+        if asking.is_empty() {
+            continue;
         }
+        let mut lost = current.clone();
+        // Redis bounds the wait itself; the limit is for one that does not answer at all.
+        let asked = ask(connection, wanted, &marker, patience);
+        let safe = tokio::select! {
+            () = cancel.cancelled() => return,
+            safe = tokio::time::timeout(patience * 2, asked) => matches!(safe, Ok(Ok(true))),
+            _ = lost.wait_for(Option::is_none) => false,
+        };
+        answer(asking, safe);
+    }
+}
+
+/// Takes the requests that a connection of this term can answer. Those of terms before can be answered by none any more;
+/// those of later ones wait for the next.
+fn take_askable(waiting: &mut Vec<Request>, term: Term) -> Vec<Request> {
+    let late = waiting.extract_if(.., |request| request.term < term);
+    answer(late.collect(), false);
+    waiting
+        .extract_if(.., |request| request.term == term)
+        .collect()
+}
+
+fn answer(requests: Vec<Request>, safe: bool) {
+    for request in requests {
+        // Whoever has given up waiting meanwhile does not listen.
+        let _ = request.answer.send(safe);
     }
 }
 
 async fn ask(
-    mut connection: MultiplexedConnection,
+    connection: Connection,
     wanted: Wanted,
     marker: &str,
     patience: Duration,
 ) -> Result<bool, RedisError> {
+    let mut redis = connection.redis;
     let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
     let mut set = redis::cmd("SET");
     set.arg(marker).arg(1);
@@ -117,12 +151,12 @@ async fn ask(
     match wanted {
         Wanted::OnDisk => {
             pipeline.cmd("WAITAOF").arg(1).arg(0).arg(patience_ms);
-            let ((local, _),): ((u32, u32),) = pipeline.query_async(&mut connection).await?;
+            let ((local, _),): ((u32, u32),) = pipeline.query_async(&mut redis).await?;
             Ok(local >= 1)
         }
         Wanted::OnReplicas(number) => {
             pipeline.cmd("WAIT").arg(number).arg(patience_ms);
-            let (confirmed,): (u32,) = pipeline.query_async(&mut connection).await?;
+            let (confirmed,): (u32,) = pipeline.query_async(&mut redis).await?;
             Ok(confirmed >= number)
         }
     }

@@ -4,7 +4,7 @@
 //! learns whether it was ever written. Here a call finds either a connection that is up or none at all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -17,6 +17,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::server_check::master_run_id;
+use super::term::{Master, Term};
 use crate::metrics::ConnectionMetrics;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -92,8 +94,50 @@ impl Connector {
     }
 }
 
+/// A connection that is up. Clones share it.
+#[derive(Clone)]
+pub struct Connection {
+    pub redis: MultiplexedConnection,
+    /// Whom it leads to.
+    pub term: Term,
+    /// Another for each connection of one keeper.
+    pub number: u64,
+    signs: Signs,
+}
+
+impl Connection {
+    /// One that nobody keeps open.
+    pub fn unkept(redis: MultiplexedConnection) -> Self {
+        Self {
+            redis,
+            term: Term::default(),
+            number: 0,
+            signs: Signs::default(),
+        }
+    }
+
+    /// A reply came over it.
+    pub fn answered(&self) {
+        self.signs.add();
+    }
+}
+
+/// Counts what has come over a connection: while it grows Redis is busy, not gone.
+#[derive(Clone, Default)]
+struct Signs(Arc<AtomicU64>);
+
+impl Signs {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The connection that is up now, if one is.
-pub type Current = watch::Receiver<Option<MultiplexedConnection>>;
+pub type Current = watch::Receiver<Option<Connection>>;
 
 /// How far a connection has come that others cannot have yet.
 #[derive(Debug, Clone, Default)]
@@ -127,20 +171,64 @@ pub struct Pulse {
     pub dead: Duration,
 }
 
+/// What is asked to see whether Redis is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// `PING`.
+    Alive,
+    /// `INFO`: whether it still is a master, and the one that it was.
+    Master,
+}
+
 /// What a connection is for, and how it is kept.
 pub struct Keeping<Prepare, Push> {
     /// For the log.
     pub name: &'static str,
     pub pulse: Pulse,
-    /// Runs on each new connection before others may use it; it bounds its own time.
+    pub question: Question,
+    /// Runs on each new connection before others may use it; it bounds its own time. Tells whom it leads to.
     pub prepare: Prepare,
-    /// Gets what Redis sends unasked. It must not block.
+    /// Gets what Redis sends unasked, with the number of the connection. It must not block.
     pub on_push: Push,
-    /// Notified if the connection is to be made anew: it leads to the wrong Redis.
-    pub distrusted: Arc<Notify>,
+    /// Shared by the connections that move together.
+    pub master: Master,
     /// Told by `prepare`.
     pub progress: Progress,
     pub metrics: ConnectionMetrics,
+}
+
+/// Why a connection is no longer used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Closed,
+    /// Its Redis is not, or not any more, the master that the others lead to.
+    Left,
+    Silent,
+}
+
+impl End {
+    fn says(self) -> &'static str {
+        match self {
+            Self::Closed => "closed the connection",
+            Self::Left => "is no master any more, or the address leads to another one",
+            Self::Silent => "does not answer: the connection is given up",
+        }
+    }
+}
+
+/// Pauses that double up to a bound.
+struct Backoff(Duration);
+
+impl Backoff {
+    fn new() -> Self {
+        Self(BACKOFF_FIRST)
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(BACKOFF_MAX);
+        pause
+    }
 }
 
 /// Keeps one connection open until `cancel`.
@@ -149,98 +237,202 @@ pub struct Keeping<Prepare, Push> {
 pub async fn keep_open<Prepare, Push>(
     connector: Connector,
     keeping: Keeping<Prepare, Push>,
-    current: watch::Sender<Option<MultiplexedConnection>>,
+    current: watch::Sender<Option<Connection>>,
     cancel: CancellationToken,
 ) -> Result<(), ConnectError>
 where
-    Prepare: AsyncFn(&mut MultiplexedConnection) -> Result<(), ConnectError>,
-    Push: Fn(PushInfo) + Clone + Send + Sync + 'static,
+    Prepare: AsyncFn(&mut MultiplexedConnection) -> Result<Term, ConnectError>,
+    Push: Fn(u64, PushInfo) + Clone + Send + Sync + 'static,
 {
-    let name = keeping.name;
-    let mut backoff = BACKOFF_FIRST;
+    let (name, address) = (keeping.name, connector.address());
+    let (mut refused, mut left) = (Backoff::new(), Backoff::new());
     let mut ever_connected = false;
     let mut complained = false;
-    loop {
+    for number in 0.. {
         let broken = Arc::new(Notify::new());
-        let attempt = async {
-            let mut connection = connector
-                .open(keeping.on_push.clone(), broken.clone())
-                .await?;
-            (keeping.prepare)(&mut connection).await?;
-            Ok::<_, ConnectError>(connection)
-        };
         keeping.progress.reset();
         let outcome = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            outcome = attempt => outcome,
+            outcome = attempt(&connector, &keeping, number, broken.clone()) => outcome,
         };
-        match outcome {
+        let pause = match outcome {
             Ok(connection) => {
                 if complained || ever_connected {
-                    log::info!("Redis at {} is back ({name})", connector.address());
+                    log::info!("Redis at {address} is back ({name})");
                 }
                 if ever_connected {
                     keeping.metrics.reconnected();
                 }
-                (ever_connected, complained, backoff) = (true, false, BACKOFF_FIRST);
+                (ever_connected, complained, refused) = (true, false, Backoff::new());
                 keeping.progress.reset();
+                let since = Instant::now();
                 current.send_replace(Some(connection.clone()));
                 let end = tokio::select! {
                     () = cancel.cancelled() => return Ok(()),
-                    () = broken.notified() => "closed the connection",
-                    () = keeping.distrusted.notified() => "is no master any more",
-                    () = feel_pulse(&connector, &keeping, connection, &current) => "does not answer: the connection is given up",
+                    () = broken.notified() => End::Closed,
+                    () = keeping.master.ended(connection.term) => End::Left,
+                    end = feel_pulse(address, &keeping, connection.clone(), &current) => end,
                 };
                 current.send_replace(None);
-                log::warn!("Redis at {} {end} ({name})", connector.address());
+                log::warn!("Redis at {address} {} ({name})", end.says());
+                if since.elapsed() > BACKOFF_MAX {
+                    left = Backoff::new();
+                }
+                match end {
+                    // Two masters behind one address would have the connections move for ever.
+                    End::Left => left.next(),
+                    End::Closed | End::Silent => BACKOFF_FIRST.saturating_sub(since.elapsed()),
+                }
             }
             Err(error @ ConnectError::Refused(_)) if !ever_connected => return Err(error),
             Err(error) => {
                 if !complained {
                     log::warn!(
-                        "cannot use Redis at {} ({name}): {error}; trying again until it can be used",
-                        connector.address()
+                        "cannot use Redis at {address} ({name}): {error}; trying again until it can be used"
                     );
                     complained = true;
                 }
-                tokio::select! {
-                    () = cancel.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(backoff) => {}
-                }
-                backoff = (backoff * 2).min(BACKOFF_MAX);
+                refused.next()
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Opens a connection and prepares it for others.
+async fn attempt<Prepare, Push>(
+    connector: &Connector,
+    keeping: &Keeping<Prepare, Push>,
+    number: u64,
+    broken: Arc<Notify>,
+) -> Result<Connection, ConnectError>
+where
+    Prepare: AsyncFn(&mut MultiplexedConnection) -> Result<Term, ConnectError>,
+    Push: Fn(u64, PushInfo) + Clone + Send + Sync + 'static,
+{
+    let signs = Signs::default();
+    let on_push = {
+        let (signs, on_push) = (signs.clone(), keeping.on_push.clone());
+        move |push| {
+            signs.add();
+            on_push(number, push);
+        }
+    };
+    let mut redis = connector.open(on_push, broken).await?;
+    let term = (keeping.prepare)(&mut redis).await?;
+    Ok(Connection {
+        redis,
+        term,
+        number,
+        signs,
+    })
+}
+
+/// Asks now and then whether Redis is there. Resolves when nothing has come from it for too long, or it is no master.
+async fn feel_pulse<Prepare, Push>(
+    address: &str,
+    keeping: &Keeping<Prepare, Push>,
+    mut connection: Connection,
+    current: &watch::Sender<Option<Connection>>,
+) -> End {
+    let (pulse, name) = (keeping.pulse, keeping.name);
+    let for_others = connection.clone();
+    loop {
+        tokio::time::sleep(pulse.every).await;
+        let asked = Instant::now();
+        let mut silence = Silence::from(asked, for_others.signs.clone());
+        let mut withdrawn = false;
+        let answer = keeping.question.ask(&mut connection.redis);
+        let mut answer = std::pin::pin!(answer);
+        let answer = loop {
+            let waited = tokio::time::timeout(pulse.late / LOOKS, &mut answer).await;
+            let silent_for = match &waited {
+                Ok(_) => Duration::ZERO,
+                Err(_) => silence.lasts(),
+            };
+            if withdrawn && silent_for < pulse.late {
+                log::info!("Redis at {address} answers again ({name})");
+                current.send_replace(Some(for_others.clone()));
+                withdrawn = false;
+            }
+            if let Ok(answer) = waited {
+                break answer;
+            }
+            if silent_for >= pulse.dead {
+                return End::Silent;
+            }
+            if !withdrawn && silent_for >= pulse.late {
+                log::warn!("Redis at {address} does not answer ({name})");
+                current.send_replace(None);
+                withdrawn = true;
+            }
+        };
+        // An error ends the connection, or is an answer too.
+        if let Ok(answer) = answer {
+            keeping.metrics.answered_after(asked.elapsed());
+            if !answer.fits(&keeping.master, connection.term) {
+                keeping.master.end(connection.term);
+                return End::Left;
             }
         }
     }
 }
 
-/// Asks now and then whether Redis is there. Resolves when it has not answered for too long.
-async fn feel_pulse<Prepare, Push>(
-    connector: &Connector,
-    keeping: &Keeping<Prepare, Push>,
-    mut connection: MultiplexedConnection,
-    current: &watch::Sender<Option<MultiplexedConnection>>,
-) {
-    let (pulse, name) = (keeping.pulse, keeping.name);
-    loop {
-        tokio::time::sleep(pulse.every).await;
-        let asked = Instant::now();
-        let ping = redis::cmd("PING");
-        let mut answer = std::pin::pin!(ping.exec_async(&mut connection));
-        if let Ok(answered) = tokio::time::timeout_at(asked + pulse.late, &mut answer).await {
-            // An error ends the connection, or is an answer too.
-            if answered.is_ok() {
-                keeping.metrics.answered_after(asked.elapsed());
+/// How often it is looked whether anything came, within the time after which Redis is late.
+const LOOKS: u32 = 5;
+
+/// Since when nothing has come over a connection.
+struct Silence {
+    since: Instant,
+    seen: u64,
+    signs: Signs,
+}
+
+impl Silence {
+    fn from(since: Instant, signs: Signs) -> Self {
+        let seen = signs.count();
+        Self { since, seen, signs }
+    }
+
+    /// How long it lasts by now.
+    fn lasts(&mut self) -> Duration {
+        let seen = self.signs.count();
+        if seen != self.seen {
+            (self.since, self.seen) = (Instant::now(), seen);
+        }
+        self.since.elapsed()
+    }
+}
+
+/// What Redis says to a [`Question`].
+enum Answer {
+    Alive,
+    /// The run of a master, or that it is none.
+    Master(Option<String>),
+}
+
+impl Question {
+    async fn ask(self, connection: &mut MultiplexedConnection) -> Result<Answer, RedisError> {
+        match self {
+            Self::Alive => {
+                redis::cmd("PING").exec_async(connection).await?;
+                Ok(Answer::Alive)
             }
-            continue;
+            Self::Master => Ok(Answer::Master(master_run_id(connection).await?)),
         }
-        log::warn!("Redis at {} does not answer ({name})", connector.address());
-        let for_others = current.send_replace(None);
-        match tokio::time::timeout_at(asked + pulse.dead, answer).await {
-            Ok(Ok(())) => keeping.metrics.answered_after(asked.elapsed()),
-            Ok(Err(_)) => {}
-            Err(_) => return,
+    }
+}
+
+impl Answer {
+    /// Whether it says nothing against this master.
+    fn fits(&self, master: &Master, term: Term) -> bool {
+        match self {
+            Self::Alive => true,
+            Self::Master(run_id) => run_id.as_deref().is_some_and(|run| master.is(term, run)),
         }
-        log::info!("Redis at {} answers again ({name})", connector.address());
-        current.send_replace(for_others);
     }
 }

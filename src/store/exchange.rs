@@ -8,7 +8,9 @@ use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Bounds, CallError, Invocation, Store, load_cmd};
+use super::connection::Connection;
+use super::term::Term;
+use super::{CallError, Invocation, Store, load_cmd};
 use crate::error::ErrorCode;
 use crate::scripts::{Script, ScriptText};
 
@@ -40,6 +42,9 @@ struct Call<'a> {
 /// What each of the calls brought. An error of the whole says that none of them is known to have run.
 type Replies = Vec<RedisResult<Value>>;
 
+/// The replies, and whose they are.
+type Replied = (Replies, Term);
+
 impl Store {
     /// Calls a script, loading it if Redis has lost it. Ends within the store's timeout.
     ///
@@ -64,11 +69,8 @@ impl Store {
         invocations: Vec<Invocation>,
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         let started = Instant::now();
-        let Bounds {
-            timeout, repeats, ..
-        } = self.bounds;
-        let deadline = started + timeout;
-        let _place = self.place(deadline).await?;
+        let deadline = started + self.bounds.timeout;
+        let place = self.place(deadline).await?;
         // Taken once: a set that comes meanwhile is for the next call.
         let scripts = self.scripts.borrow().clone();
         let text = scripts.get(script);
@@ -77,46 +79,41 @@ impl Store {
             text,
             cmds: cmds.map(|one| one.into_cmd(&text.sha1)).collect(),
         };
-        let outcome = if repeats && repeat == Repeat::Harmless {
-            self.attempt_until_known(&call, started + timeout / 2, deadline)
-                .await
+        let outcome = if self.bounds.repeats && repeat == Repeat::Harmless {
+            let half = started + self.bounds.timeout / 2;
+            self.attempt_until_known(&call, half, deadline).await
         } else {
             self.attempt(&call, deadline).await
         };
+        // Whoever waits for disk or replicas keeps nobody from calling.
+        drop(place);
         for _ in &call.cmds {
             self.tallies.count(script, started.elapsed());
         }
-        let replies: Vec<Result<Value, CallError>> = match outcome {
-            Ok(replies) => replies.into_iter().map(|reply| Ok(reply?)).collect(),
-            Err(error) => {
-                self.distrust(&error);
-                return Err(error);
-            }
-        };
-        for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
-            self.distrust(error);
+        let (replies, term) = outcome?;
+        let replies: Vec<Result<Value, CallError>> =
+            replies.into_iter().map(|reply| Ok(reply?)).collect();
+        if !is_promised(script) || replies.iter().all(Result::is_err) {
+            return Ok(replies);
         }
-        if is_promised(script) && replies.iter().any(Result::is_ok) {
-            self.confirm(deadline).await?;
-        }
-        Ok(replies)
+        let confirmed = self.is_confirmed(term, deadline).await;
+        Ok(match confirmed {
+            true => replies,
+            // What was refused has written nothing, and stays refused.
+            false => replies
+                .into_iter()
+                .map(|reply| reply.and(Err(CallError::Unconfirmed)))
+                .collect(),
+        })
     }
 
-    fn distrust(&self, error: &CallError) {
-        if error.is_from_replica() {
-            self.distrusted.notify_one();
-        }
-    }
-
-    /// Waits until what was written is as safe as an ack promises.
-    async fn confirm(&self, deadline: Instant) -> Result<(), CallError> {
+    /// Whether what was written in this term is as safe as an ack promises. Waits until that is known.
+    async fn is_confirmed(&self, term: Term, deadline: Instant) -> bool {
         let Some(confirmations) = &self.confirmations else {
-            return Ok(());
+            return true;
         };
-        match timeout_at(deadline, confirmations.confirmed()).await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(CallError::Unconfirmed),
-        }
+        let confirmed = timeout_at(deadline, confirmations.confirmed(term)).await;
+        confirmed.unwrap_or(false)
     }
 
     /// A place among the calls at once.
@@ -135,7 +132,7 @@ impl Store {
         call: &Call<'_>,
         half: Instant,
         deadline: Instant,
-    ) -> Result<Replies, CallError> {
+    ) -> Result<Replied, CallError> {
         let mut outcome = self.attempt(call, half).await;
         while outcome
             .as_ref()
@@ -152,13 +149,13 @@ impl Store {
         &self,
         call: &Call<'_>,
         deadline: Instant,
-    ) -> Result<Replies, CallError> {
+    ) -> Result<Replied, CallError> {
         // A connection that broke is still there for a moment.
         sleep(BREATH).await;
-        let Ok(Ok(mut connection)) = timeout_at(deadline, self.next_connection()).await else {
+        let Ok(Ok(connection)) = timeout_at(deadline, self.next_connection()).await else {
             return Err(CallError::TimedOut);
         };
-        match call.exchange_until(deadline, &mut connection).await {
+        match self.exchange(call, connection, deadline).await {
             Err(error) if ErrorCode::from(&error) == ErrorCode::Unavailable => {
                 Err(CallError::TimedOut)
             }
@@ -166,17 +163,36 @@ impl Store {
         }
     }
 
-    async fn attempt(&self, call: &Call<'_>, deadline: Instant) -> Result<Replies, CallError> {
-        let mut connection = self.connection(deadline).await?;
-        call.exchange_until(deadline, &mut connection).await
+    async fn attempt(&self, call: &Call<'_>, deadline: Instant) -> Result<Replied, CallError> {
+        let connection = self.connection(deadline).await?;
+        self.exchange(call, connection, deadline).await
+    }
+
+    async fn exchange(
+        &self,
+        call: &Call<'_>,
+        mut connection: Connection,
+        deadline: Instant,
+    ) -> Result<Replied, CallError> {
+        let exchanged = timeout_at(deadline, call.exchange(&mut connection.redis)).await;
+        let outcome = exchanged.map_err(|_| CallError::TimedOut)?;
+        let refused = match &outcome {
+            Ok(replies) => replies
+                .iter()
+                .any(|reply| reply.as_ref().is_err_and(is_readonly)),
+            Err(error) => is_readonly(error),
+        };
+        connection.answered();
+        if refused {
+            self.master.end(connection.term);
+        }
+        Ok((outcome?, connection.term))
     }
 
     /// The connection that is up, or that comes up again soon.
-    async fn connection(&self, deadline: Instant) -> Result<MultiplexedConnection, CallError> {
+    async fn connection(&self, deadline: Instant) -> Result<Connection, CallError> {
         if let Some(connection) = self.commands.borrow().clone() {
-            if self.missed_at_ms.load(Ordering::Relaxed) != UP {
-                self.missed_at_ms.store(UP, Ordering::Relaxed);
-            }
+            self.is_back();
             return Ok(connection);
         }
         let patience = self.missed_at() + COMES_BACK_WITHIN;
@@ -194,11 +210,20 @@ impl Store {
         self.made + Duration::from_millis(missed.err().unwrap_or(age_ms))
     }
 
+    /// The next call that misses the connection is the first again.
+    fn is_back(&self) {
+        if self.missed_at_ms.load(Ordering::Relaxed) != UP {
+            self.missed_at_ms.store(UP, Ordering::Relaxed);
+        }
+    }
+
     /// Resolves as soon as a connection is up. Errors if there never will be one.
-    async fn next_connection(&self) -> Result<MultiplexedConnection, CallError> {
+    async fn next_connection(&self) -> Result<Connection, CallError> {
         let mut commands = self.commands.clone();
         let up = commands.wait_for(Option::is_some).await;
-        up.ok().and_then(|up| up.clone()).ok_or(CallError::Down)
+        let up = up.ok().and_then(|up| up.clone());
+        self.is_back();
+        up.ok_or(CallError::Down)
     }
 }
 
@@ -211,17 +236,6 @@ fn is_promised(script: Script) -> bool {
 }
 
 impl Call<'_> {
-    async fn exchange_until(
-        &self,
-        deadline: Instant,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<Replies, CallError> {
-        match timeout_at(deadline, self.exchange(connection)).await {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(CallError::TimedOut),
-        }
-    }
-
     async fn exchange(&self, connection: &mut MultiplexedConnection) -> RedisResult<Replies> {
         let outcome = match self.cmds.as_slice() {
             [cmd] => cmd
@@ -293,6 +307,11 @@ impl Call<'_> {
         }
         Ok(replies)
     }
+}
+
+/// Redis takes no writes because another one is the master.
+fn is_readonly(error: &RedisError) -> bool {
+    error.code() == Some("READONLY")
 }
 
 fn is_noscript(error: &RedisError) -> bool {

@@ -1,6 +1,6 @@
 //! A connection takes over from the one before: what that one wrote and Redis has not read yet must not run later.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -25,25 +25,30 @@ impl Former {
         info: &ServerInfo,
     ) -> Result<(), ConnectError> {
         let exchange = async {
-            let mut id = redis::cmd("CLIENT");
-            let id: Option<u64> = id.arg("ID").query_async(connection).await.ok();
-            let now = id.map(|id| (info.run_id.clone(), id));
-            let former = {
-                let mut former = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                std::mem::replace(&mut *former, now)
-            };
+            let former = self.lock().clone();
             // Another run gives the numbers out again, to others.
-            if let Some((run_id, id)) = former
-                && run_id == info.run_id
-            {
+            if let Some((_, id)) = former.filter(|(run_id, _)| *run_id == info.run_id) {
                 let mut kill = redis::cmd("CLIENT");
                 kill.arg("KILL").arg("ID").arg(id);
                 let killed: Result<u64, _> = kill.query_async(connection).await;
                 log::debug!("the former connection was dropped: {killed:?}");
+                match killed {
+                    // Redis has not said what became of it: it is the next one's to drop.
+                    Err(error) if error.code().is_none() => return Err(ConnectError::Redis(error)),
+                    _ => {}
+                }
             }
+            let mut id = redis::cmd("CLIENT");
+            let id: Option<u64> = id.arg("ID").query_async(connection).await.ok();
+            *self.lock() = id.map(|id| (info.run_id.clone(), id));
+            Ok(())
         };
         tokio::time::timeout(ANSWER_WITHIN, exchange)
             .await
-            .map_err(|_| ConnectError::NotYet("it does not answer in time"))
+            .map_err(|_| ConnectError::NotYet("it does not answer in time"))?
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(String, u64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

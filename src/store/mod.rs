@@ -14,6 +14,7 @@ pub mod reply;
 pub mod server_check;
 pub mod subscriber;
 pub mod tally;
+pub mod term;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Arg, Cmd};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub(crate) use self::call_error::CallError;
@@ -30,6 +31,7 @@ use self::connection::{ConnectError, Current};
 use self::flaw_log::FlawLog;
 use self::keys::Keys;
 use self::tally::Tallies;
+use self::term::Master;
 use crate::config::{ChatConfig, Limits};
 use crate::scripts::set::InEffect;
 use crate::scripts::{Script, ScriptSet};
@@ -97,7 +99,7 @@ pub struct Store {
     made: Instant,
     /// When a call first missed the connection, in milliseconds after `made`; [`exchange::UP`] while it is there.
     missed_at_ms: AtomicU64,
-    distrusted: Arc<Notify>,
+    master: Master,
     confirmations: Option<Confirmations>,
     rules: Rules,
     names: CallNames,
@@ -123,7 +125,7 @@ impl Store {
             places: Semaphore::new(bounds.calls_at_once),
             made: Instant::now(),
             missed_at_ms: AtomicU64::new(exchange::UP),
-            distrusted: Arc::default(),
+            master: Master::default(),
             confirmations: None,
             rules,
             names: CallNames::new(),
@@ -167,9 +169,9 @@ impl Store {
         self
     }
 
-    /// Notifies `distrusted` when the Redis in use turns out to be the wrong one: a master that became a replica.
-    pub fn reporting_to(mut self, distrusted: Arc<Notify>) -> Self {
-        self.distrusted = distrusted;
+    /// Ends the term of a master that turns out to be a replica.
+    pub fn reporting_to(mut self, master: Master) -> Self {
+        self.master = master;
         self
     }
 

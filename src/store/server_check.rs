@@ -76,7 +76,8 @@ impl ServerInfo {
         ))
     }
 
-    fn check(&self, production: bool) -> Result<(), ConnectError> {
+    /// Whether it takes writes.
+    fn check_master(&self) -> Result<(), ConnectError> {
         if self.loading {
             return Err(ConnectError::NotYet("it is still loading its data"));
         }
@@ -85,6 +86,11 @@ impl ServerInfo {
                 "it is a replica, which takes no writes",
             ));
         }
+        Ok(())
+    }
+
+    fn check(&self, production: bool) -> Result<(), ConnectError> {
+        self.check_master()?;
         if self.major_minor < OLDEST {
             return Err(ConnectError::Refused(format!(
                 "Redis {} is too old: 7.0 or newer is needed (sharded pub/sub, script flags)",
@@ -113,11 +119,33 @@ pub async fn check_server(
     connection: &mut MultiplexedConnection,
     production: bool,
 ) -> Result<ServerInfo, ConnectError> {
-    let info = redis::cmd("INFO");
-    let text = in_time(info.query_async::<String>(connection)).await?;
-    let info = ServerInfo::parse(&text);
+    let info = in_time(ask(connection, &[])).await?;
     info.check(production)?;
     Ok(info)
+}
+
+/// Asks the server whether it is a master. Nothing else of it is known afterwards but its `run_id`.
+pub async fn check_master(
+    connection: &mut MultiplexedConnection,
+) -> Result<ServerInfo, ConnectError> {
+    let info = in_time(ask(connection, &ROLE_SECTIONS)).await?;
+    info.check_master()?;
+    Ok(info)
+}
+
+/// The `run_id` of a server that is a master; none of one that is not.
+pub async fn master_run_id(connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
+    let info = ask(connection, &ROLE_SECTIONS).await?;
+    Ok(info.check_master().is_ok().then_some(info.run_id))
+}
+
+/// Where `INFO` tells run, role, and whether it is loading.
+const ROLE_SECTIONS: [&str; 3] = ["server", "replication", "persistence"];
+
+async fn ask(connection: &mut MultiplexedConnection, sections: &[&str]) -> RedisResult<ServerInfo> {
+    let mut info = redis::cmd("INFO");
+    let text: String = info.arg(sections).query_async(connection).await?;
+    Ok(ServerInfo::parse(&text))
 }
 
 /// Whether this server can keep what the setting promises, and whether its replies leave something to wait for.

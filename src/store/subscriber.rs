@@ -1,18 +1,19 @@
 //! The connection that listens: subscribes to what the hub wants to hear and hands on what comes.
 //!
 //! Channels are subscribed one by one, concurrently: the redis crate expects one reply for a subscription to many,
-//! and its automatic resubscription mixes up replies for the same reason. So neither is used.
+//! and its automatic resubscription mixes up replies for the same reason. So neither is used. Whether a channel is heard
+//! is read from what Redis pushes about it, never from the reply of the command: that tells of refusals only.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisError, Value};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Current;
+use super::connection::{Connection, Current};
 use super::keys::Keys;
 use crate::hub::interest::{Interest, Step};
 use crate::room::Topic;
@@ -20,31 +21,41 @@ use crate::room::Topic;
 /// Subscriptions under way at once.
 const STEPS_AT_ONCE: usize = 256;
 
-/// Pause after a refused subscription.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
-
-/// Reads a push of Redis: the topic and the payload, if it is a message on a channel of ours.
-pub fn published(keys: &Keys, push: PushInfo) -> Option<(Topic, Vec<u8>)> {
-    if push.kind != PushKind::SMessage {
-        return None;
-    }
-    let [Value::BulkString(channel), Value::BulkString(payload)] =
-        <[Value; 2]>::try_from(push.data).ok()?
-    else {
-        return None;
-    };
-    let topic = keys.topic(std::str::from_utf8(&channel).ok()?)?;
-    Some((topic, payload))
+/// What Redis sends unasked about a channel of ours.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Pushed {
+    Published(Topic, Vec<u8>),
+    /// From here on everything that is published there comes.
+    Subscribed(Topic),
+    /// From here on nothing does.
+    Unsubscribed(Topic),
 }
 
-/// Makes what is heard agree with what is wanted, on every connection that comes, until `cancel`.
-///
-/// `on_heard` is told each topic from the moment on which every event of it arrives.
+impl Pushed {
+    /// `None` if it is about nothing of ours.
+    pub fn read(keys: &Keys, push: PushInfo) -> Option<Self> {
+        let PushInfo { kind, data } = push;
+        let mut data = data.into_iter();
+        let Some(Value::BulkString(channel)) = data.next() else {
+            return None;
+        };
+        let topic = keys.topic(std::str::from_utf8(&channel).ok()?)?;
+        match (kind, data.next()) {
+            (PushKind::SMessage, Some(Value::BulkString(payload))) => {
+                Some(Self::Published(topic, payload))
+            }
+            (PushKind::SSubscribe, _) => Some(Self::Subscribed(topic)),
+            (PushKind::SUnsubscribe, _) => Some(Self::Unsubscribed(topic)),
+            _ => None,
+        }
+    }
+}
+
+/// Asks for what is wanted and not heard, on every connection that comes, until `cancel`.
 pub async fn keep_subscribed(
     keys: Keys,
     interest: Arc<Interest>,
     mut current: Current,
-    on_heard: impl Fn(&Topic),
     cancel: CancellationToken,
 ) {
     loop {
@@ -52,8 +63,8 @@ pub async fn keep_subscribed(
         let serve = async {
             match connection {
                 Some(connection) => {
-                    interest.connection_replaced();
-                    reconcile(&keys, &interest, connection, &on_heard).await;
+                    interest.use_connection(connection.number);
+                    reconcile(&keys, &interest, connection).await;
                 }
                 None => std::future::pending().await,
             }
@@ -61,38 +72,41 @@ pub async fn keep_subscribed(
         tokio::select! {
             () = cancel.cancelled() => return,
             changed = current.changed() => if changed.is_err() { return },
-            () = serve => tokio::time::sleep(RETRY_PAUSE).await,
+            () = serve => {}
         }
     }
 }
 
-/// Works off the differences. Returns when the connection fails.
-async fn reconcile(
-    keys: &Keys,
-    interest: &Interest,
-    connection: MultiplexedConnection,
-    on_heard: &impl Fn(&Topic),
-) {
+/// Works off the differences for as long as this connection is the one in use.
+async fn reconcile(keys: &Keys, interest: &Interest, connection: Connection) {
     let mut under_way = FuturesUnordered::new();
     loop {
         while under_way.len() < STEPS_AT_ONCE
-            && let Some(step) = interest.next_step()
+            && let Some(step) = interest.next_step(Instant::now())
         {
-            under_way.push(perform(keys, connection.clone(), step));
+            under_way.push(perform(keys, connection.redis.clone(), step));
         }
+        let has_room = under_way.len() < STEPS_AT_ONCE;
         tokio::select! {
-            () = interest.changed(), if under_way.len() < STEPS_AT_ONCE => {}
-            Some((step, outcome)) = under_way.next() => {
-                if let Err(error) = outcome {
-                    log::warn!("cannot subscribe: {error}");
-                    return;
-                }
-                let topic = match &step { Step::Subscribe(topic) | Step::Unsubscribe(topic) => topic.clone() };
-                if interest.done(step) {
-                    on_heard(&topic);
+            () = interest.changed(), if has_room => {}
+            () = due(interest.next_review()), if has_room => {}
+            Some(outcome) = under_way.next() => {
+                // A connection that broke is noticed by who keeps it open.
+                if let Err(error) = outcome
+                    && error.code().is_some()
+                    && interest.refused(connection.number)
+                {
+                    log::warn!("Redis refuses subscriptions, they are tried again: {error}");
                 }
             }
         }
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -100,14 +114,13 @@ async fn perform(
     keys: &Keys,
     mut connection: MultiplexedConnection,
     step: Step,
-) -> (Step, Result<(), RedisError>) {
+) -> Result<(), RedisError> {
     let (command, topic) = match &step {
         Step::Subscribe(topic) => ("SSUBSCRIBE", topic),
         Step::Unsubscribe(topic) => ("SUNSUBSCRIBE", topic),
     };
-    let outcome = redis::cmd(command)
+    redis::cmd(command)
         .arg(keys.channel(topic))
         .exec_async(&mut connection)
-        .await;
-    (step, outcome)
+        .await
 }

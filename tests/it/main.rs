@@ -12,6 +12,7 @@ mod doors;
 mod edits;
 mod embedded;
 mod exchange;
+mod failover;
 mod faults;
 mod figures;
 mod heads;

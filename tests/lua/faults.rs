@@ -9,6 +9,7 @@ use chat_server::room::{Missed, Position};
 use chat_server::scripts::set::{Source, fixed};
 use chat_server::scripts::{Script, ScriptSet, ScriptText};
 use chat_server::store::calls::{NewMessage, NewRoom, Sent};
+use chat_server::store::connection::Connection;
 use chat_server::store::{Bounds, Store};
 use serde_json::json;
 use tokio::sync::watch;
@@ -410,7 +411,7 @@ async fn a_refusal_of_a_repeat_does_not_say_that_nothing_was_stored() {
     let text = ScriptText::new(SLOW_THEN_FULL.to_owned(), Source::Embedded);
     let set = ScriptSet::embedded().unwrap();
     let set = set.with(Script::SendMessage, text);
-    let (_, current) = watch::channel(Some(world.redis.admin()));
+    let (_, current) = watch::channel(Some(Connection::unkept(world.redis.admin())));
     let bounds = Bounds {
         timeout: Duration::from_secs(2),
         calls_at_once: 8,

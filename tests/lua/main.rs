@@ -5,6 +5,7 @@
 mod behaviour;
 mod by_hand;
 mod comparing;
+mod connections;
 mod contract;
 mod edits;
 mod faults;

@@ -13,6 +13,7 @@ use chat_server::room::{Page, Topic};
 use chat_server::scripts::set::fixed;
 use chat_server::scripts::{Script, ScriptSet};
 use chat_server::store::calls::NewRoom;
+use chat_server::store::connection::Connection;
 use chat_server::store::keys::{Keys, ROOM_KEYS};
 use chat_server::store::{Bounds, Rules, Store, load_scripts};
 use redis::aio::MultiplexedConnection;
@@ -37,7 +38,7 @@ pub(crate) const PARTICIPANTS_MAX: usize = 1000;
 pub(crate) struct Redis {
     pub(crate) dir: TempDir,
     admin: MultiplexedConnection,
-    _process: Child,
+    process: Child,
 }
 
 impl Redis {
@@ -66,8 +67,17 @@ impl Redis {
         Self {
             dir,
             admin,
-            _process: process,
+            process,
         }
+    }
+
+    /// Sends its process a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.process.id().expect("Redis runs");
+        let kill = std::process::Command::new("kill")
+            .args([format!("-{name}"), pid.to_string()])
+            .status();
+        assert!(kill.is_ok_and(|status| status.success()));
     }
 
     /// A connection for what takes more than words.
@@ -168,7 +178,7 @@ impl World {
             content_max_bytes: CONTENT_MAX_BYTES,
             participants_max: PARTICIPANTS_MAX,
         };
-        let (_, current) = watch::channel(Some(redis.admin.clone()));
+        let (_, current) = watch::channel(Some(Connection::unkept(redis.admin.clone())));
         load_scripts(&mut redis.admin(), &scripts).await.unwrap();
         let keys = Keys::new("chat");
         let store = Store::new(

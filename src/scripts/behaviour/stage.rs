@@ -21,8 +21,9 @@ use crate::room::{Position, PositionedEntry};
 use crate::scripts::set::fixed;
 use crate::scripts::{Script, ScriptSet};
 use crate::store::calls::NewRoom;
+use crate::store::connection::Connection;
 use crate::store::keys::Keys;
-use crate::store::subscriber::published;
+use crate::store::subscriber::Pushed;
 use crate::store::{Bounds, Rules, Store};
 
 /// A script that runs this long is taken for endless and stopped.
@@ -91,7 +92,8 @@ impl Stage {
     pub(super) async fn open(scratch: &Scratch, set: &ScriptSet) -> Result<Self, ScratchError> {
         let keys = Keys::new("chat");
         let last_fault = LastFault::default();
-        let (_, current) = watch::channel(Some(scratch.connect(config()).await?));
+        let (_, current) =
+            watch::channel(Some(Connection::unkept(scratch.connect(config()).await?)));
         let store = |viewer_lease| {
             let rules = Rules {
                 history_max_messages: 0,
@@ -190,7 +192,9 @@ impl Stage {
             if is_fence(&push) {
                 return Ok(());
             }
-            self.heard.extend(published(&self.keys, push));
+            if let Some(Pushed::Published(topic, payload)) = Pushed::read(&self.keys, push) {
+                self.heard.push((topic, payload));
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use crate::room::{Missed, Page, Position, PositionedEntry};
 use crate::scripts::registry::Script;
 use crate::scripts::set::fixed;
 use crate::store::calls::{LIST_CHUNK, NewRoom};
+use crate::store::connection::Connection;
 use crate::store::{Bounds, Rules, Store};
 
 /// Calls a script, after a question if it writes, and prints what it returned.
@@ -23,7 +24,7 @@ pub(super) async fn run(desk: &Desk, args: RunArgs) -> Result<(), CommandError> 
     if writes(args.script) && !args.yes {
         confirm(args.script, desk.connector()?.address())?;
     }
-    let (_, commands) = watch::channel(Some(connection));
+    let (_, commands) = watch::channel(Some(Connection::unkept(connection)));
     let rules = Rules::new(&desk.config.chat, &desk.config.limits);
     let bounds = Bounds::within(desk.config.redis.call_timeout);
     let store = Store::new(desk.keys.clone(), fixed(set), commands, bounds, rules);

@@ -10,6 +10,7 @@ pub(crate) mod mirror;
 pub(crate) mod polling;
 pub(crate) mod raw;
 pub(crate) mod redis;
+pub(crate) mod relay;
 pub(crate) mod rules;
 pub(crate) mod server;
 pub(crate) mod token;
@@ -24,6 +25,7 @@ pub(crate) use self::{
     polling::Polling,
     raw::RawSocket,
     redis::Redis,
+    relay::Relay,
     server::Server,
 };
 pub(crate) use serde_json::{Value, json};

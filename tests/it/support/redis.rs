@@ -243,8 +243,10 @@ impl Monitor {
             if command.contains(&fence) {
                 return commands;
             }
-            // Servers ask now and then whether Redis is there.
-            if !source.ends_with(" lua") && command != "\"PING\"" {
+            // Servers ask now and then whether Redis is there, and what it is.
+            let asks = ["\"PING\"", "\"INFO\""];
+            let asks = asks.iter().any(|question| command.starts_with(question));
+            if !source.ends_with(" lua") && !asks {
                 commands.push(command.to_owned());
             }
         }

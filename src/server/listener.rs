@@ -1,0 +1,89 @@
+//! What Redis sends unasked, and who is told of it.
+
+use std::sync::Arc;
+
+use redis::PushInfo;
+
+use crate::hub::Hub;
+use crate::hub::published::{RoomEvent, RoomGained};
+use crate::metrics::PublishedMetrics;
+use crate::protocol::ids::RoomId;
+use crate::room::Topic;
+use crate::room::flaws::Flaws;
+use crate::scripts::keeper::{Order, Orders};
+use crate::scripts::wire::Announcement;
+use crate::store::flaw_log::FlawLog;
+use crate::store::keys::Keys;
+use crate::store::subscriber::Pushed;
+
+/// Takes what Redis sends unasked. Runs on the connection's own task: it must not block.
+#[derive(Clone)]
+pub(super) struct Listener {
+    pub(super) keys: Keys,
+    pub(super) hub: Arc<Hub>,
+    pub(super) orders: Orders,
+    pub(super) metrics: PublishedMetrics,
+    pub(super) flaw_log: Arc<FlawLog>,
+}
+
+impl Listener {
+    /// Takes a push of the connection of this number.
+    pub(super) fn take(&self, number: u64, push: PushInfo) {
+        match Pushed::read(&self.keys, push) {
+            Some(Pushed::Published(topic, payload)) => self.published(&topic, &payload),
+            Some(Pushed::Subscribed(topic)) => self.subscribed(number, topic),
+            Some(Pushed::Unsubscribed(topic)) => {
+                self.hub.interest.confirmed(number, topic, false);
+            }
+            None => {}
+        }
+    }
+
+    fn subscribed(&self, number: u64, topic: Topic) {
+        if self.hub.interest.confirmed(number, topic.clone(), true) {
+            self.hub.heard(&topic);
+            if topic == Topic::Control {
+                self.orders.give(Order::LookAgain);
+            }
+        }
+    }
+
+    fn published(&self, topic: &Topic, payload: &[u8]) {
+        self.metrics.heard(topic);
+        match topic {
+            Topic::Room(room) => self.published_in_room(*room, payload),
+            Topic::User(user) => match RoomGained::read(payload) {
+                Some(gained) => self.hub.room_gained(user, &gained),
+                None => {
+                    self.metrics.unreadable(topic);
+                    log::warn!("an event of a user's channel could not be read");
+                    // The room that it tells of is in the user's index.
+                    self.hub.recounts.add(user.clone());
+                }
+            },
+            Topic::Control => match serde_json::from_slice(payload) {
+                Ok(Announcement::Reset) => self.hub.reset(),
+                Ok(Announcement::Scripts(question)) => self.orders.give(Order::Answer(question)),
+                Err(error) => {
+                    self.metrics.unreadable(topic);
+                    log::warn!("what was announced to all servers is not understood: {error}");
+                }
+            },
+        }
+    }
+
+    fn published_in_room(&self, room: RoomId, payload: &[u8]) {
+        let mut flaws = Flaws::default();
+        let event = RoomEvent::read(room, payload, &mut flaws);
+        if event.is_none() {
+            flaws.add(room, None, "an event could not be read");
+        }
+        if !flaws.0.is_empty() {
+            self.metrics.unreadable(&Topic::Room(room));
+            self.flaw_log.tell(&flaws);
+        }
+        if let Some(event) = event {
+            self.hub.room_event(room, event);
+        }
+    }
+}

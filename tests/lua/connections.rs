@@ -1,0 +1,166 @@
+//! The store's connections to a Redis that is busy, hangs, goes away and comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_server::metrics::ConnectionMetrics;
+use chat_server::scripts::set::{Source, fixed};
+use chat_server::scripts::{Script, ScriptSet, ScriptText};
+use chat_server::store::connection::{
+    Connection, Connector, Current, Keeping, Progress, Pulse, Question, keep_open,
+};
+use chat_server::store::former::Former;
+use chat_server::store::server_check::check_server;
+use chat_server::store::term::Master;
+use chat_server::store::{Bounds, Store};
+use futures_util::future::join_all;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{PATIENCE, World, users};
+
+const BOUNDS: Bounds = Bounds {
+    timeout: PATIENCE,
+    calls_at_once: 4096,
+    repeats: true,
+};
+
+/// As short as a test wants it.
+const PULSE: Pulse = Pulse {
+    every: Duration::from_millis(50),
+    late: Duration::from_millis(500),
+    dead: PATIENCE,
+};
+
+fn connector(world: &World) -> Connector {
+    Connector::new(&format!("unix://{}", world.redis.socket().display())).unwrap()
+}
+
+async fn open(world: &World) -> MultiplexedConnection {
+    let connector = connector(world);
+    let opened = connector.open(|_| (), Arc::new(Notify::new()));
+    opened.await.unwrap()
+}
+
+/// A connection for commands as the server keeps one.
+fn kept(world: &World, cancel: &CancellationToken) -> Current {
+    let (set, current) = watch::channel(None);
+    let master = Master::default();
+    let of_prepare = master.clone();
+    let keeping = Keeping {
+        name: "commands",
+        pulse: PULSE,
+        question: Question::Master,
+        prepare: async move |connection: &mut MultiplexedConnection| {
+            let info = check_server(connection, false).await?;
+            Ok(of_prepare.met(&info.run_id))
+        },
+        on_push: |_, _| (),
+        master,
+        progress: Progress::default(),
+        metrics: ConnectionMetrics::default(),
+    };
+    tokio::spawn(keep_open(connector(world), keeping, set, cancel.clone()));
+    current
+}
+
+/// Keeps Redis busy for a millisecond. It answers what it has read at once when all of it is done: so no call takes long.
+const SLOW: &str = "#!lua flags=no-writes
+local start = redis.call('TIME')
+repeat
+  local now = redis.call('TIME')
+until (now[1] - start[1]) * 1000000 + now[2] - start[2] > 1000
+return {{}, {}}
+";
+
+#[tokio::test]
+async fn a_redis_that_works_off_our_own_calls_is_not_taken_for_one_that_is_gone() {
+    // Given a queue of calls before Redis that lasts much longer than it may be silent
+    let world = World::start().await;
+    let cancel = CancellationToken::new();
+    let mut current = kept(&world, &cancel);
+    current.wait_for(Option::is_some).await.unwrap();
+    let set = ScriptSet::embedded().unwrap();
+    let slow = ScriptText::new(SLOW.to_owned(), Source::Embedded);
+    let set = fixed(set.with(Script::GetChatList, slow));
+    let rules = *world.store.rules();
+    let store = Store::new(world.keys.clone(), set, current.clone(), BOUNDS, rules);
+    let [alice] = users(["alice"]);
+    let calls = (0..3000).map(|_| store.get_chat_list(&alice, &[], true));
+
+    // Then nobody loses the connection meanwhile
+    let mut withdrawn = current.clone();
+    tokio::select! {
+        biased;
+        _ = withdrawn.wait_for(Option::is_none) => panic!("the connection was withdrawn"),
+        done = join_all(calls) => assert!(done.iter().all(Result::is_ok)),
+    }
+
+    // But when nothing comes any more, it is, until Redis goes on
+    world.redis.signal("STOP");
+    let mut seen = current.clone();
+    let hung = timeout(PATIENCE, seen.wait_for(Option::is_none));
+    let noticed = hung.await.is_ok();
+    world.redis.signal("CONT");
+    assert!(noticed, "it was not noticed that Redis hangs");
+    let back = timeout(PATIENCE, current.wait_for(Option::is_some));
+    let number = back.await.unwrap().unwrap().as_ref().unwrap().number;
+    assert_eq!(number, 0, "it was made anew");
+    cancel.cancel();
+}
+
+#[tokio::test]
+async fn each_time_that_redis_is_gone_calls_wait_for_it_a_moment() {
+    let world = World::start().await;
+    let (set, current) = watch::channel(None);
+    let scripts = fixed(ScriptSet::embedded().unwrap());
+    let rules = *world.store.rules();
+    let store = Store::new(world.keys.clone(), scripts, current, BOUNDS, rules);
+    let [alice] = users(["alice"]);
+    let call = || store.get_chat_list(&alice, &[], true);
+    let comes_back = async |after: Duration| {
+        sleep(after).await;
+        set.send_replace(Some(Connection::unkept(world.redis.admin())));
+    };
+
+    // Given a call that missed the connection and then found it
+    let (first, ()) = tokio::join!(call(), comes_back(Duration::ZERO));
+    assert!(first.is_ok());
+
+    // When it is gone again, later than calls wait for it, then the next call waits too
+    set.send_replace(None);
+    sleep(Duration::from_millis(600)).await;
+    let (second, ()) = tokio::join!(call(), comes_back(Duration::from_millis(50)));
+    assert!(second.is_ok(), "refused without waiting");
+}
+
+#[tokio::test]
+async fn the_former_connection_is_dropped_also_if_its_successor_breaks_at_that() {
+    // Given a connection that was in use
+    let world = World::start().await;
+    let former = Former::default();
+    let mut first = open(&world).await;
+    let info = check_server(&mut first, false).await.unwrap();
+    former.succeed(&mut first, &info).await.unwrap();
+
+    // When the next one breaks before Redis has dropped it
+    let mut second = open(&world).await;
+    let id: u64 = redis::cmd("CLIENT")
+        .arg("ID")
+        .query_async(&mut second)
+        .await
+        .unwrap();
+    let _: u64 = world
+        .redis
+        .run(&["CLIENT", "KILL", "ID", &id.to_string()])
+        .await;
+    assert!(former.succeed(&mut second, &info).await.is_err());
+
+    // Then the one after it has it dropped
+    let mut third = open(&world).await;
+    former.succeed(&mut third, &info).await.unwrap();
+    let ping = redis::cmd("PING").exec_async(&mut first).await;
+    assert!(ping.is_err(), "what it had written can still run");
+}
