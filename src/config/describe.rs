@@ -114,6 +114,7 @@ fn describe_limits(limits: &Limits) -> Values {
     [
         (s::MAX_CONNECTIONS, limits.max_connections),
         (s::MAX_CONNECTIONS_PER_USER, limits.max_connections_per_user),
+        (s::MAX_UNJOINED, limits.max_unjoined),
         (s::MAX_FRAME_BYTES, limits.max_frame_bytes),
         (s::MAX_CONTENT_BYTES, limits.max_content_bytes),
         (s::MAX_PARTICIPANTS, limits.max_participants),

@@ -154,6 +154,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Connections of one user.
     pub max_connections_per_user: usize,
+    /// Connections and sessions without a device.
+    pub max_unjoined: usize,
     /// Bytes of one frame from a client.
     pub max_frame_bytes: usize,
     /// Bytes of one message's content, as UTF-8.

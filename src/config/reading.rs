@@ -259,6 +259,7 @@ fn read_limits(reader: &mut Reader<'_>) -> Limits {
     let limits = Limits {
         max_connections: reader.count(&s::MAX_CONNECTIONS),
         max_connections_per_user: reader.count(&s::MAX_CONNECTIONS_PER_USER),
+        max_unjoined: reader.count(&s::MAX_UNJOINED),
         max_frame_bytes: reader.count(&s::MAX_FRAME_BYTES),
         max_content_bytes: reader.count(&s::MAX_CONTENT_BYTES),
         max_participants: reader.count(&s::MAX_PARTICIPANTS),

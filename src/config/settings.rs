@@ -135,6 +135,7 @@ pub const GROUPS: &[Group] = &[
         settings: &[
             MAX_CONNECTIONS,
             MAX_CONNECTIONS_PER_USER,
+            MAX_UNJOINED,
             MAX_FRAME_BYTES,
             MAX_CONTENT_BYTES,
             MAX_PARTICIPANTS,
@@ -396,6 +397,14 @@ pub(super) const MAX_CONNECTIONS_PER_USER: Setting = number(
     (1, 1_000_000),
     "Connections of one user to this server. Beyond: HTTP 429, or over Socket.IO the\n\
      error RATE_LIMITED.",
+);
+pub(super) const MAX_UNJOINED: Setting = number(
+    "MAX_UNJOINED",
+    "connections",
+    1024,
+    (1, 1_000_000),
+    "Connections and Socket.IO sessions that have not joined with a token, beside\n\
+     MAX_CONNECTIONS. Beyond, the one that has been there longest is closed.",
 );
 pub(super) const MAX_FRAME_BYTES: Setting = number(
     "MAX_FRAME_BYTES",

@@ -12,7 +12,6 @@ use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use super::admission::query_value;
 use super::connection::{Body, boxed, serve};
@@ -23,24 +22,19 @@ use crate::error::{ChatError, ErrorCode};
 
 /// What the transports of Socket.IO use; browsers ask with the last whether they may.
 const METHODS: &str = "GET, POST, OPTIONS";
-/// HTTP connections beside the devices: those being upgraded, those that poll, health checks.
-const EXTRA_CONNECTIONS: usize = 1024;
 /// Pause after a failed accept: out of file descriptors, for one, does not pass at once.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the server stops.
 pub async fn accept(gateway: Arc<Gateway>, listener: TcpListener) {
     let service = service(gateway.clone());
-    // Past the limit connections wait in the kernel's backlog.
-    let places = Arc::new(Semaphore::new(
-        gateway.limits.max_connections + EXTRA_CONNECTIONS,
-    ));
     loop {
         let accepted = async {
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place)
+            // While too many are about to go connections wait in the kernel's backlog.
+            let permit = gateway.guests.permit().await;
+            (listener.accept().await, permit)
         };
-        let (accepted, place) = tokio::select! {
+        let (accepted, permit) = tokio::select! {
             () = gateway.stopping.cancelled() => return,
             accepted = accepted => accepted,
         };
@@ -52,10 +46,10 @@ pub async fn accept(gateway: Arc<Gateway>, listener: TcpListener) {
                 continue;
             }
         };
+        let guest = gateway.guests.enter(permit);
         let (served, service) = (gateway.clone(), service.clone());
         gateway.tasks.spawn(async move {
-            serve(stream, service, &served.timing, &served.stopping).await;
-            drop(place);
+            serve(stream, guest, service, &served.timing, &served.stopping).await;
         });
     }
 }
@@ -70,7 +64,7 @@ fn service(
     service_fn(move |request: Request<Incoming>| {
         let (gateway, engine, routes) = (gateway.clone(), engine.clone(), routes.clone());
         async move {
-            if let Some(refusal) = refusal(&gateway, &engine, &request) {
+            if let Some(refusal) = refusal(&gateway, &request) {
                 return Ok(refusal.map(boxed));
             }
             if request.method() == Method::OPTIONS {
@@ -97,11 +91,7 @@ fn is_socket_io(request: &Request<Incoming>) -> bool {
 
 /// Who is not even let in to say who they are: Socket.IO clients of foreign pages, those that do not speak HTTP as the
 /// transports do, or anybody while there is no room.
-fn refusal(
-    gateway: &Gateway,
-    engine: &Engine,
-    request: &Request<Incoming>,
-) -> Option<warp::reply::Response> {
+fn refusal(gateway: &Gateway, request: &Request<Incoming>) -> Option<warp::reply::Response> {
     if !is_socket_io(request) {
         return None;
     }
@@ -133,7 +123,7 @@ fn refusal(
     let refusal = match gateway.ready() {
         _ if !is_new || request.method() == Method::OPTIONS => None,
         Err(why) => Some(unavailable(why.message())),
-        Ok(()) if !engine.has_room() || gateway.seats.available_permits() == 0 => {
+        Ok(()) if gateway.seats.available_permits() == 0 => {
             Some(unavailable("the server has too many connections"))
         }
         Ok(()) => None,

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{Alarm, Clock, Timed};
+use super::guests::Guest;
 use super::head;
 use crate::config::Timing;
 
@@ -39,9 +41,10 @@ where
     body.map_err(Into::into).boxed_unsync()
 }
 
-/// Serves one connection, to its end or until `stopping`.
+/// Serves one connection, to its end, until it is to give way, or until `stopping`. Each request carries the guest.
 pub(super) async fn serve<S, B>(
     stream: TcpStream,
+    guest: Guest,
     service: S,
     timing: &Timing,
     stopping: &CancellationToken,
@@ -53,9 +56,10 @@ pub(super) async fn serve<S, B>(
     if let Err(error) = stream.set_nodelay(true) {
         return log::debug!("a connection was gone at once: {error}");
     }
-    let clock = Clock::new(timing.request_timeout);
-    let service = service_fn(|mut request| {
+    let (clock, guest) = (Clock::new(timing.request_timeout), Arc::new(guest));
+    let service = service_fn(|mut request: Request<Incoming>| {
         clock.asked(&request);
+        request.extensions_mut().insert(guest.clone());
         let answer = head::check(&mut request).map(|()| service.call(request));
         let clock = &clock;
         async move {
@@ -80,7 +84,9 @@ pub(super) async fn serve<S, B>(
         Poll::Pending => alarm.poll(&clock, cx).map(|()| None),
     });
     let served = tokio::select! {
+        biased;
         served = in_time => served,
+        () = guest.turned_out() => return log::debug!("a connection gave way to others"),
         () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
             // Else it is a long poll, which would wait for events: its client comes back.

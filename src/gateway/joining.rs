@@ -1,7 +1,6 @@
 //! How a Socket.IO client joins the default namespace, whatever carries its packets.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -19,30 +18,6 @@ pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The packet that ends a client's stay in the namespace: it does not come back by itself.
 pub(super) const DISCONNECT: &str = "1";
-
-/// Open sessions, with a device or without.
-#[derive(Clone, Default)]
-pub(super) struct Transports(Arc<AtomicUsize>);
-
-/// One open session, until it is dropped.
-pub(super) struct Present(Transports);
-
-impl Transports {
-    pub(super) fn open(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn enter(&self) -> Present {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Present(self.clone())
-    }
-}
-
-impl Drop for Present {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// What a client may send along when it joins.
 #[derive(Default, Deserialize)]

@@ -9,6 +9,7 @@ pub mod conversation;
 mod cors;
 mod dialect;
 mod engine;
+pub mod guests;
 mod head;
 pub mod heartbeat;
 mod joining;
@@ -30,6 +31,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::guests::Guests;
 use self::readiness::{NotReady, Readiness};
 use self::web::Web;
 use crate::chat::Chat;
@@ -46,6 +48,8 @@ pub struct Gateway {
     pub web: Web,
     /// One permit for each connected device.
     pub seats: Arc<Semaphore>,
+    /// Places for whoever has no seat yet.
+    pub guests: Arc<Guests>,
     /// Every task that serves a connection.
     pub tasks: TaskTracker,
     pub readiness: Readiness,

@@ -8,7 +8,6 @@ use http::{HeaderValue, StatusCode};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::filters::BoxedFilter;
@@ -17,6 +16,7 @@ use warp::{Filter, Rejection};
 
 use super::accept::ACCEPT_PAUSE;
 use super::connection::serve;
+use super::guests::Guests;
 use super::readiness::Readiness;
 use super::reply::json_reply;
 use super::routes::{GET, not_found, only};
@@ -95,12 +95,11 @@ pub async fn serve_operations(
         })
         .unify();
     let service = TowerToHyperService::new(warp::service(routes));
-    let (tasks, places) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
-    while let Some((accepted, place)) = cancel
+    let (tasks, guests) = (TaskTracker::new(), Guests::new(CONNECTIONS, 0));
+    while let Some((accepted, permit)) = cancel
         .run_until_cancelled(async {
-            // Past the limit connections wait in the kernel's backlog.
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place)
+            let permit = guests.permit().await;
+            (listener.accept().await, permit)
         })
         .await
     {
@@ -112,10 +111,10 @@ pub async fn serve_operations(
                 continue;
             }
         };
+        let guest = guests.enter(permit);
         let (service, timing, cancel) = (service.clone(), timing.clone(), cancel.clone());
         tasks.spawn(async move {
-            serve(stream, service, &timing, &cancel).await;
-            drop(place);
+            serve(stream, guest, service, &timing, &cancel).await;
         });
     }
     tasks.close();

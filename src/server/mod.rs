@@ -20,6 +20,7 @@ use self::operations::Observed;
 use crate::auth::{AuthSetupError, Verifier};
 use crate::chat::Chat;
 use crate::config::{Config, Durability};
+use crate::gateway::guests::Guests;
 use crate::gateway::readiness::Readiness;
 use crate::gateway::web::Web;
 use crate::gateway::{Gateway, accept};
@@ -305,6 +306,7 @@ fn new_gateway(
         origins: config.origins.clone(),
         web: Web::new(config),
         seats: Arc::new(Semaphore::new(config.limits.max_connections)),
+        guests: Guests::new(config.limits.max_unjoined, config.limits.max_connections),
         tasks: TaskTracker::new(),
         stopping: readiness.stopping.clone(),
         readiness,

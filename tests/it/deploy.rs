@@ -74,7 +74,7 @@ fn who_stops_a_server_waits_long_enough() {
 
 #[test]
 fn open_files_are_enough_for_all_connections() {
-    let connections = default("MAX_CONNECTIONS");
+    let connections = default("MAX_CONNECTIONS") + 2 * default("MAX_UNJOINED");
     let unit = read("deploy/chat-server.service");
     assert!(number(&unit, r"(?m)^LimitNOFILE=(\d+)$") > connections);
     assert!(number(&read("compose.yaml"), r"nofile: (\d+)") > connections);

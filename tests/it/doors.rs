@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::support::raw::{BINARY, FIN, PING, TEXT, frame};
 use crate::support::{
-    Client, PATIENCE, RawSocket, Redis, Server, Value, eventually, free_port, http, token,
+    Client, PATIENCE, RawSocket, Redis, Server, Value, eventually, free_port, http, json, token,
 };
 
 /// What one client may cost at its worst, at most.
@@ -152,4 +152,56 @@ async fn polling(server: &Server, user: &str) -> TcpStream {
 fn is_ended(stream: &TcpStream) -> bool {
     let ready = stream.ready(Interest::READABLE).now_or_never();
     ready.is_some_and(|ready| ready.expect("a socket").is_read_closed())
+}
+
+#[tokio::test]
+async fn nobody_without_a_token_closes_the_door_for_those_who_have_one() {
+    // Given a small server, with more silent connections than it has places, and more clients who never join
+    const MANY: usize = 1200;
+    let redis = Redis::start().await;
+    let server = Server::on(&redis)
+        .env("MAX_CONNECTIONS", "20")
+        .env("MAX_UNJOINED", "10")
+        .env("HEADER_TIMEOUT_MS", "300000")
+        .start()
+        .await;
+    let mut silent = Vec::new();
+    for _ in 0..MANY {
+        silent.push(
+            TcpStream::connect(server.address)
+                .await
+                .expect("it listens"),
+        );
+    }
+    let mut unjoined = Vec::new();
+    for _ in 0..30 {
+        unjoined.push(RawSocket::unjoined(&server).await);
+        let opened = http::get(server.address, "/socket.io/?EIO=4&transport=polling").await;
+        assert_eq!(opened.status, 200, "{opened:?}");
+    }
+
+    // Then whoever has a token comes in, by either door and transport
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    let mut bob = RawSocket::unjoined(&server).await;
+    let join = format!("40{}", json!({"token": token::of("bob")}));
+    bob.send_frame(FIN | TEXT, join.as_bytes()).await;
+    bob.read_until_text("chatList").await;
+    let mut carol = polling(&server, "carol").await;
+    alice.say(&room, "Come in").await;
+    bob.read_until_text("Come in").await;
+
+    // And a poll of somebody who has joined outlasts as many again
+    for _ in 0..30 {
+        unjoined.push(RawSocket::unjoined(&server).await);
+    }
+    alice.open_room(&["carol"]).await;
+    let answer = timeout(PATIENCE, http::read(&mut carol))
+        .await
+        .expect("what waits");
+    assert!(answer.body.contains("chatEntry"), "{answer:?}");
+
+    // And the others have given way, but for as many as there are places
+    let here = || silent.iter().filter(|stream| !is_ended(stream)).count();
+    eventually("the others are gone", async || here() <= 10).await;
 }

@@ -13,7 +13,7 @@ mod transport;
 mod websocket;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use http::Response;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -28,7 +28,8 @@ use self::request::{Asked, Begin, Wrong, text};
 use self::session::Arrival;
 use super::Gateway;
 use super::connection::{Body, boxed};
-use super::joining::{Transports, opening};
+use super::guests::Guest;
+use super::joining::opening;
 use super::upgrade::{switch, websocket_key};
 
 /// Where Socket.IO clients connect.
@@ -39,9 +40,17 @@ const REQUESTS_MAX: usize = 4;
 /// Takes Socket.IO clients.
 pub(super) struct Engine {
     gateway: Arc<Gateway>,
-    transports: Transports,
-    /// The sessions that began with long-polling. What is sent to one that has moved or ended comes back.
-    sessions: Mutex<HashMap<Uuid, mpsc::Sender<Event>>>,
+    /// The sessions that began with long-polling.
+    sessions: Mutex<HashMap<Uuid, Session>>,
+}
+
+/// What is known of a session that began with long-polling.
+#[derive(Clone)]
+struct Session {
+    /// To its task. What is sent to one that has moved or ended comes back.
+    events: mpsc::Sender<Event>,
+    /// Gone once it has joined.
+    guest: Weak<Guest>,
 }
 
 /// A session's place among those of its engine.
@@ -60,14 +69,8 @@ impl Engine {
     pub(super) fn new(gateway: Arc<Gateway>) -> Arc<Self> {
         Arc::new(Self {
             gateway,
-            transports: Transports::default(),
             sessions: Mutex::default(),
         })
-    }
-
-    /// Whether there is room for one more transport.
-    pub(super) fn has_room(&self) -> bool {
-        self.transports.open() < self.gateway.limits.max_connections
     }
 
     /// Answers a request of a Socket.IO client.
@@ -76,8 +79,14 @@ impl Engine {
         let answer = match request::read(request.method(), query) {
             Ok(Asked::Open(Begin::Polling)) => Ok(self.open(&request)),
             Ok(Asked::Open(Begin::WebSocket)) => self.open_websocket(request),
-            Ok(Asked::Poll(sid)) => self.poll(sid).await,
-            Ok(Asked::Post(sid)) => self.post(sid, request.into_body()).await,
+            Ok(Asked::Poll(sid)) => {
+                self.vouch(sid, &request);
+                self.poll(sid).await
+            }
+            Ok(Asked::Post(sid)) => {
+                self.vouch(sid, &request);
+                self.post(sid, request.into_body()).await
+            }
             Ok(Asked::Upgrade(sid)) => self.upgrade(sid, request).await,
             Err(wrong) => Err(wrong),
         };
@@ -87,22 +96,22 @@ impl Engine {
     /// A session begins that polls.
     fn open(self: Arc<Self>, request: &Request<Incoming>) -> Response<Body> {
         let id = Uuid::new_v4();
-        let arrival = arrival(id, request);
+        let arrival = self.arrival(id, request);
         let opened = opening(&self.gateway, &arrival.sid, &["websocket"]);
         let (events, receiver) = mpsc::channel(REQUESTS_MAX);
         let (inbox, requests) = Inbox::new(&self.gateway.limits);
         let (gateway, sid) = (self.gateway.clone(), arrival.sid.clone());
         let polling = Box::new(Polling::new(gateway, sid, receiver, inbox));
-        self.sessions().insert(id, events);
+        let guest = Arc::downgrade(&arrival.guest);
+        self.sessions().insert(id, Session { events, guest });
         let place = Place {
             engine: self.clone(),
             sid: id,
         };
-        let present = self.transports.enter();
         let session = session::serve(self.gateway.clone(), arrival, polling, requests);
         self.gateway.tasks.spawn(async move {
             session.await;
-            drop((place, present));
+            drop(place);
         });
         text(Full::from(opened))
     }
@@ -110,14 +119,10 @@ impl Engine {
     /// A session begins that never polls.
     fn open_websocket(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Wrong> {
         let accept = websocket_key(request.headers()).ok_or(Wrong::Other)?;
-        let arrival = arrival(Uuid::new_v4(), &request);
+        let arrival = self.arrival(Uuid::new_v4(), &request);
         let on_upgrade = hyper::upgrade::on(&mut request);
-        let present = self.transports.enter();
         let session = websocket::begin(self.gateway.clone(), arrival, on_upgrade);
-        self.gateway.tasks.spawn(async move {
-            session.await;
-            drop(present);
-        });
+        self.gateway.tasks.spawn(session);
         Ok(switch(accept, false).map(boxed))
     }
 
@@ -162,7 +167,7 @@ impl Engine {
         event: impl FnOnce(oneshot::Sender<T>) -> Event,
     ) -> Result<T, Wrong> {
         let session = self.sessions().get(&sid).cloned();
-        let session = session.ok_or(Wrong::Session)?;
+        let session = session.ok_or(Wrong::Session)?.events;
         let (reply, answer) = oneshot::channel();
         // It is there and polls no more.
         let moved = |_| Wrong::Request;
@@ -170,17 +175,32 @@ impl Engine {
         answer.await.map_err(|_| Wrong::Session)
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<Uuid, mpsc::Sender<Event>>> {
+    /// A connection with a request of a session that has joined is to last as long as that takes.
+    fn vouch(&self, sid: Uuid, request: &Request<Incoming>) {
+        let session = self.sessions().get(&sid).cloned();
+        let has_joined = session.is_some_and(|session| session.guest.strong_count() == 0);
+        if let Some(guest) = request
+            .extensions()
+            .get::<Arc<Guest>>()
+            .filter(|_| has_joined)
+        {
+            guest.vouch();
+        }
+    }
+
+    /// Takes a place for a session that is to join.
+    fn arrival(&self, sid: Uuid, request: &Request<Incoming>) -> Arrival {
+        Arrival {
+            sid: sid.simple().to_string(),
+            headers: request.headers().clone(),
+            query: request.uri().query().unwrap_or_default().to_owned(),
+            guest: Arc::new(self.gateway.guests.enter(None)),
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Uuid, Session>> {
         // Nothing in here panics half-way through a change.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn arrival(sid: Uuid, request: &Request<Incoming>) -> Arrival {
-    Arrival {
-        sid: sid.simple().to_string(),
-        headers: request.headers().clone(),
-        query: request.uri().query().unwrap_or_default().to_owned(),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::gateway::Gateway;
 use crate::gateway::admission::Admitted;
 use crate::gateway::conversation::Conversation;
 use crate::gateway::dialect::{Dialect, is_final};
+use crate::gateway::guests::Guest;
 use crate::gateway::joining::{DISCONNECT, JOIN_TIMEOUT, admit};
 use crate::gateway::socket::{self, GOODBYE, Socket};
 use crate::hub::device::{Close, Device};
@@ -27,6 +28,8 @@ pub(super) struct Arrival {
     pub(super) sid: String,
     pub(super) headers: HeaderMap,
     pub(super) query: String,
+    /// Its place, until it has joined.
+    pub(super) guest: Arc<Guest>,
 }
 
 /// How a client parts that had joined.
@@ -57,12 +60,17 @@ pub(super) async fn serve(
 ) {
     let late = Instant::now() + JOIN_TIMEOUT;
     let turn = tokio::select! {
-        () = gateway.stopping.cancelled() => return polling.end(NOOP),
+        biased;
         turn = timeout_at(late, polling.turn(None)) => turn.unwrap_or(Turn::Broken),
+        () = arrival.guest.turned_out() => return polling.end(NOOP),
+        () = gateway.stopping.cancelled() => return polling.end(NOOP),
     };
     match turn {
         Turn::Joined(auth) => match admit(&gateway, &arrival.headers, &arrival.query, &auth) {
-            Ok(admitted) => converse(&gateway, polling, admitted, requests).await,
+            Ok(admitted) => {
+                drop(arrival);
+                converse(&gateway, polling, admitted, requests).await;
+            }
             // Boxed, as all that only a part of a session's life needs.
             Err(error) => Box::pin(turn_away(polling, &error)).await,
         },

@@ -30,9 +30,11 @@ pub(super) async fn begin(gateway: Arc<Gateway>, arrival: Arrival, on_upgrade: O
     let opened = {
         let opened = timeout_at(late, open(&gateway, &arrival.sid, on_upgrade));
         tokio::select! {
-            () = gateway.stopping.cancelled() => return,
+            biased;
             // Boxed, as all that only the beginning needs.
             opened = Box::pin(opened) => opened,
+            () = arrival.guest.turned_out() => return,
+            () = gateway.stopping.cancelled() => return,
         }
     };
     if let Ok(Some(socket)) = opened {
@@ -70,8 +72,10 @@ async fn arrive(
     late: Instant,
 ) -> Option<(Box<Socket>, Admitted)> {
     let auth = tokio::select! {
-        () = gateway.stopping.cancelled() => return None,
+        biased;
         auth = timeout_at(late, join(&mut socket, &arrival.sid)) => auth.ok()?,
+        () = arrival.guest.turned_out() => return None,
+        () = gateway.stopping.cancelled() => return None,
     };
     let auth = match auth {
         Ok(auth) => auth,

@@ -143,6 +143,16 @@ impl RawSocket {
         }
     }
 
+    /// Reads texts until one that contains `part`.
+    pub(crate) async fn read_until_text(&mut self, part: &str) {
+        loop {
+            let (opcode, payload) = self.read_frame().await.expect("the connection goes on");
+            if opcode == TEXT && String::from_utf8_lossy(&payload).contains(part) {
+                return;
+            }
+        }
+    }
+
     /// Reads to the end, and returns the code of the close frame if one came.
     pub(crate) async fn close_code(&mut self) -> Option<u16> {
         while let Some((opcode, payload)) = self.read_frame().await {
