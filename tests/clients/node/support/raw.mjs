@@ -30,15 +30,33 @@ export function http(server, method, path, { headers = {}, body } = {}) {
   return patiently(`the answer to ${method} ${path}`, answer, () => server.log());
 }
 
+/** The headers that ask for a WebSocket. */
+const handshake = () => ({
+  Connection: "Upgrade",
+  Upgrade: "websocket",
+  "Sec-WebSocket-Version": "13",
+  "Sec-WebSocket-Key": randomBytes(16).toString("base64"),
+});
+
 /** Asks for the switch to WebSocket: as `http`. */
 export function upgrade(server, path, headers = {}) {
-  const handshake = {
-    Connection: "Upgrade",
-    Upgrade: "websocket",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": randomBytes(16).toString("base64"),
-  };
-  return http(server, "GET", path, { headers: { ...handshake, ...headers } });
+  return http(server, "GET", path, { headers: { ...handshake(), ...headers } });
+}
+
+/** Asks for the switch to WebSocket and stays, without reading: `{status, close}`. */
+export function knock(server, path, headers = {}) {
+  const answer = new Promise((resolve, reject) => {
+    const outgoing = request(server.url + path, { headers: { ...handshake(), ...headers }, agent: false });
+    const answered = (response, socket) => {
+      socket.on("error", () => {});
+      resolve({ status: response.statusCode, close: () => socket.destroy() });
+    };
+    outgoing.on("upgrade", answered);
+    outgoing.on("response", (response) => answered(response, response.socket));
+    outgoing.on("error", reject);
+    outgoing.end();
+  });
+  return patiently(`the answer to ${path}`, answer, () => server.log());
 }
 
 /** An Engine.IO connection over WebSocket that does nothing by itself, not even answer pings. */

@@ -5,7 +5,7 @@ import { describe } from "node:test";
 import { NativeDevice } from "../support/device.mjs";
 import { Nginx } from "../support/nginx.mjs";
 import { eventually } from "../support/patience.mjs";
-import { http, POLLING, RawPolling, upgrade } from "../support/raw.mjs";
+import { http, knock, POLLING, RawPolling, upgrade } from "../support/raw.mjs";
 import { Redis } from "../support/redis.mjs";
 import { shipped } from "../support/repository.mjs";
 import { overEachTransport, story } from "../support/story.mjs";
@@ -207,5 +207,34 @@ describe("proxy", () => {
     await http(nginx, "GET", `/healthz?token=${token}`);
     const log = await eventually("the log", () => nginx.accessLog().includes("GET /healthz 200") && nginx.accessLog());
     assert.ok(!log.includes(token) && !log.includes(polling.handshake.sid) && !log.includes("?"), log);
+  });
+
+  story("one address takes no more than its share", async (stage) => {
+    const { nginx } = await installation(stage);
+
+    // When an address opens one WebSocket after the other
+    const open = [];
+    const more = async () => {
+      const knocked = stage.keep(await knock(nginx, "/ws?chatList=delta", { token: tokenOf(`user${open.length}`) }));
+      if (knocked.status === 101) open.push(knocked);
+      return knocked.status;
+    };
+    let status;
+    do status = await more(); while (status === 101 && open.length < 1500);
+
+    // Then there is an end to it, and who leaves makes room
+    assert.deepEqual([status, open.length], [429, 1000], nginx.log());
+    open[0].close();
+    await eventually("room again", async () => (await more()) === 101);
+
+    // And to requests, however fast they come
+    for (const socket of open) socket.close();
+    await eventually("quiet", async () => (await http(nginx, "GET", "/healthz")).status === 200);
+    const statuses = new Set();
+    for (let round = 0; round < 50 && !statuses.has(429); round += 1) {
+      const answers = Array.from({ length: 100 }, () => http(nginx, "GET", "/healthz"));
+      for (const answer of await Promise.all(answers)) statuses.add(answer.status);
+    }
+    assert.deepEqual([...statuses].sort(), [200, 429]);
   });
 });
