@@ -8,9 +8,7 @@ use std::sync::{
 
 use crate::figures::Figures;
 use crate::support::raw::{FIN, TEXT};
-use crate::support::{
-    Client, Polling, RawSocket, Redis, Server, Value, eventually, http, json, polling,
-};
+use crate::support::{Client, Polling, RawSocket, Redis, Server, Value, eventually, http, json};
 
 const DEVICES: [(&str, &str); 1] = [("door", "socket_io_polling")];
 
@@ -25,14 +23,14 @@ async fn comes_to(server: &Server, value: f64, name: &str, labels: &[(&str, &str
     .await;
 }
 
-/// Whether there is room for so many new sessions.
-async fn takes(server: &Server, sessions: usize) -> bool {
-    for _ in 0..sessions {
-        if http::get(server.address, polling::PATH).await.status != 200 {
-            return false;
-        }
+/// So many new devices find a seat.
+async fn seats(server: &Server, devices: usize) {
+    let mut sessions = Vec::new();
+    for number in 0..devices {
+        let session = Polling::joined(server, &format!("new {number}")).await;
+        session.poll_until("42[\"chatList\"").await;
+        sessions.push(session);
     }
-    true
 }
 
 async fn open_room(client: &mut Client, participants: &[&str]) -> String {
@@ -93,7 +91,7 @@ async fn whoever_stops_half_way_gives_their_seat_back() {
 
     // Then no device is left, and there is room for as many as before
     comes_to(&server, 0.0, "chat_connections", &DEVICES).await;
-    eventually("there is room for all", async || takes(&server, 8).await).await;
+    seats(&server, 8).await;
     drop((unread, opened, probed, moved, moved_unjoined));
 }
 
@@ -131,10 +129,9 @@ async fn devices_that_have_moved_and_do_not_read_are_closed_as_any() {
     let more = server.peak_bytes().saturating_sub(before);
     assert!(more < 64 << 20, "{more} bytes more at the peak");
     // And there is room for as many
-    eventually("there is room for all", async || {
-        takes(&server, COUNT).await
-    })
-    .await;
+    drop(alice);
+    comes_to(&server, 0.0, "chat_connections", &[("door", "native")]).await;
+    seats(&server, COUNT).await;
     drop(sockets);
 }
 

@@ -43,7 +43,7 @@ impl Answer {
     }
 
     fn next_part(&mut self) -> Option<Bytes> {
-        let mut part = BytesMut::new();
+        let mut part = BytesMut::with_capacity(self.left.min(PART_BYTES));
         while part.len() < PART_BYTES
             && let Some(piece) = self.pieces.front_mut()
         {

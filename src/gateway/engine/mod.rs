@@ -22,7 +22,6 @@ use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use self::inbox::Inbox;
 use self::polling::{Event, Polling, Posted};
 use self::request::{Asked, Begin, Wrong, text};
 use self::session::Arrival;
@@ -99,16 +98,15 @@ impl Engine {
         let arrival = self.arrival(id, request);
         let opened = opening(&self.gateway, &arrival.sid, &["websocket"]);
         let (events, receiver) = mpsc::channel(REQUESTS_MAX);
-        let (inbox, requests) = Inbox::new(&self.gateway.limits);
         let (gateway, sid) = (self.gateway.clone(), arrival.sid.clone());
-        let polling = Box::new(Polling::new(gateway, sid, receiver, inbox));
+        let polling = Box::new(Polling::new(gateway, sid, receiver));
         let guest = Arc::downgrade(&arrival.guest);
         self.sessions().insert(id, Session { events, guest });
         let place = Place {
             engine: self.clone(),
             sid: id,
         };
-        let session = session::serve(self.gateway.clone(), arrival, polling, requests);
+        let session = session::serve(self.gateway.clone(), arrival, polling);
         self.gateway.tasks.spawn(async move {
             session.await;
             drop(place);

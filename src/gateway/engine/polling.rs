@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::answer::Answer;
-use super::inbox::{Full, Inbox};
+use super::inbox::{Full, Inbox, Requests};
 use super::probe;
 use super::transport::{Late, Refused, Transport, Wanted};
 use crate::error::{ChatError, ErrorCode};
@@ -48,8 +48,8 @@ pub(super) struct Posted {
 
 /// Why the session's task has to do something else than to serve requests.
 pub(super) enum Turn {
-    /// The client has joined, with this.
-    Joined(Auth),
+    /// The client has joined, with this. Its requests come out here.
+    Joined(Auth, Requests),
     /// It speaks over this WebSocket from now on.
     Moved(Box<Socket>),
     /// The device is to be closed.
@@ -84,20 +84,15 @@ pub(super) struct Polling {
     moving: Option<Box<Socket>>,
     /// What goes before all that waits for the device.
     outbox: VecDeque<Text>,
-    inbox: Inbox,
-    has_joined: bool,
-    auth: Option<Auth>,
+    /// Where its requests go, once it has joined.
+    inbox: Option<Inbox>,
+    joined: Option<(Auth, Requests)>,
     /// Nothing is said any more behind what the outbox holds.
     is_last: bool,
 }
 
 impl Polling {
-    pub(super) fn new(
-        gateway: Arc<Gateway>,
-        sid: String,
-        requests: mpsc::Receiver<Event>,
-        inbox: Inbox,
-    ) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>, sid: String, requests: mpsc::Receiver<Event>) -> Self {
         let now = Instant::now();
         let timing = &gateway.timing;
         Self {
@@ -113,9 +108,8 @@ impl Polling {
             probe: None,
             moving: None,
             outbox: VecDeque::new(),
-            inbox,
-            has_joined: false,
-            auth: None,
+            inbox: None,
+            joined: None,
             is_last: false,
         }
     }
@@ -166,8 +160,8 @@ impl Polling {
 
     /// What is to be done before the next request; answers the poll that waits.
     fn due(&mut self, device: Option<&Device>) -> Option<Turn> {
-        if let Some(auth) = self.auth.take() {
-            return Some(Turn::Joined(auth));
+        if let Some((auth, requests)) = self.joined.take() {
+            return Some(Turn::Joined(auth, requests));
         }
         if let Some(close) = device.and_then(Device::closing) {
             return Some(Turn::Closing(close));
@@ -221,40 +215,36 @@ impl Polling {
 
     /// A request begins, or is refused.
     fn begin(&mut self, event: Event) -> Option<Turn> {
-        // Whoever asked may be gone; a poll's and a post's ends tell of it.
-        let refused = match event {
-            Event::Poll(reply) => match self.transport.poll() {
-                Ok(()) => {
-                    self.poll = Some(reply);
-                    return None;
+        let now = Instant::now();
+        // Whoever asked may be gone: then nobody takes the answer, or gives the body.
+        let begun = match event {
+            Event::Poll(reply) => {
+                let begun = self.transport.poll();
+                match begun {
+                    Ok(()) => self.poll = Some(reply),
+                    Err(refused) => drop(reply.send(Err(refused))),
                 }
-                Err(refused) => {
-                    let _ = reply.send(Err(refused));
-                    refused
-                }
-            },
-            Event::Post(reply) => match self.transport.post(Instant::now()) {
-                Ok(()) => {
-                    let (body, posted) = oneshot::channel();
+                begun
+            }
+            Event::Post(reply) => {
+                let (body, posted) = oneshot::channel();
+                let begun = self.transport.post(now);
+                if begun.is_ok() {
                     self.post = Some(posted);
-                    let _ = reply.send(Ok(body));
-                    return None;
                 }
-                Err(refused) => {
-                    let _ = reply.send(Err(refused));
-                    refused
-                }
-            },
+                let _ = reply.send(begun.map(|()| body));
+                begun
+            }
             Event::Upgrade(on_upgrade, reply) => {
-                let begun = self.transport.open_upgrade(Instant::now());
+                let begun = self.transport.open_upgrade(now);
                 if begun.is_ok() {
                     self.probe = Some(Box::pin(probe::open(self.gateway.clone(), on_upgrade)));
                 }
                 let _ = reply.send(begun);
-                return None;
+                begun
             }
         };
-        (refused == Refused::Overlap).then_some(Turn::Broken)
+        (begun == Err(Refused::Overlap)).then_some(Turn::Broken)
     }
 
     fn end_answer(&mut self, is_taken: bool) -> Option<Turn> {
@@ -275,8 +265,10 @@ impl Polling {
         let mut turn = None;
         for packet in packets(&payload) {
             turn = match packet {
-                engine_io::Packet::Message(packet) if self.has_joined => self.read(packet, device),
-                engine_io::Packet::Message(packet) => self.join(packet),
+                engine_io::Packet::Message(packet) => match &self.inbox {
+                    Some(inbox) => self.read(inbox, packet, device),
+                    None => self.join(packet),
+                },
                 engine_io::Packet::Alive | engine_io::Packet::Binary => None,
                 engine_io::Packet::Close => Some(Turn::Gone),
                 engine_io::Packet::Broken => Some(Turn::Broken),
@@ -296,8 +288,9 @@ impl Polling {
                 namespace: NAMESPACE,
                 auth,
             } => {
-                self.auth = Some(Auth::parse(auth));
-                self.has_joined = true;
+                let (inbox, requests) = Inbox::new(&self.gateway.limits);
+                self.inbox = Some(inbox);
+                self.joined = Some((Auth::parse(auth), requests));
                 joined(&self.sid)
             }
             Packet::Connect { namespace, .. } if self.outbox.len() < OUTBOX_MAX => {
@@ -311,10 +304,10 @@ impl Polling {
     }
 
     /// A packet of a client that has: a request goes where its device's requests wait, in their order.
-    fn read(&mut self, packet: &str, device: Option<&Device>) -> Option<Turn> {
+    fn read(&self, inbox: &Inbox, packet: &str, device: Option<&Device>) -> Option<Turn> {
         let answer = match read_packet(packet) {
             Asked::Request(request) => {
-                let Err(Full(id)) = self.inbox.push(request, packet.len()) else {
+                let Err(Full(id)) = inbox.push(request, packet.len()) else {
                     return None;
                 };
                 let text = "too many requests wait for their answers: send more slowly";
@@ -341,7 +334,7 @@ impl Polling {
         match socket {
             None => self.transport.give_up_upgrade(),
             Some(socket) if self.transport.is_agreed() => {
-                self.transport.begin_move(Instant::now());
+                self.transport.begin_move();
                 self.moving = Some(socket);
             }
             Some(socket) => {

@@ -52,12 +52,7 @@ impl Parting {
 }
 
 /// Serves the client to its end.
-pub(super) async fn serve(
-    gateway: Arc<Gateway>,
-    arrival: Arrival,
-    mut polling: Box<Polling>,
-    requests: Requests,
-) {
+pub(super) async fn serve(gateway: Arc<Gateway>, arrival: Arrival, mut polling: Box<Polling>) {
     let late = Instant::now() + JOIN_TIMEOUT;
     let turn = tokio::select! {
         biased;
@@ -66,14 +61,16 @@ pub(super) async fn serve(
         () = gateway.stopping.cancelled() => return polling.end(NOOP),
     };
     match turn {
-        Turn::Joined(auth) => match admit(&gateway, &arrival.headers, &arrival.query, &auth) {
-            Ok(admitted) => {
-                drop(arrival);
-                converse(&gateway, polling, admitted, requests).await;
+        Turn::Joined(auth, requests) => {
+            match admit(&gateway, &arrival.headers, &arrival.query, &auth) {
+                Ok(admitted) => {
+                    drop((arrival, auth));
+                    converse(&gateway, polling, admitted, requests).await;
+                }
+                // Boxed, as all that only a part of a session's life needs.
+                Err(error) => Box::pin(turn_away(polling, &error)).await,
             }
-            // Boxed, as all that only a part of a session's life needs.
-            Err(error) => Box::pin(turn_away(polling, &error)).await,
-        },
+        }
         Turn::Moved(mut socket) => {
             put(&mut socket, *polling);
             websocket::serve(gateway, arrival, socket, late, MOVED).await;

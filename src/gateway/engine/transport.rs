@@ -40,7 +40,7 @@ enum Upgrade {
     /// It does: the client ends its polling and will say that it moves.
     Agreed(Instant),
     /// The client has said so.
-    Moving(Instant),
+    Moving,
 }
 
 /// Why a request may not begin.
@@ -99,7 +99,7 @@ impl Transport {
             (Poll::Absent(_) | Poll::Answered(_), _) => Wanted::Nothing,
             (Poll::Waiting, Upgrade::No | Upgrade::Opened(_)) => Wanted::Packets,
             (Poll::Waiting, Upgrade::Agreed(_)) => Wanted::PacketsOrNoop,
-            (Poll::Waiting, Upgrade::Moving(_)) => Wanted::Noop,
+            (Poll::Waiting, Upgrade::Moving) => Wanted::Noop,
         }
     }
 
@@ -152,8 +152,8 @@ impl Transport {
     }
 
     /// The client moves to it.
-    pub(super) fn begin_move(&mut self, now: Instant) {
-        self.upgrade = Upgrade::Moving(now);
+    pub(super) fn begin_move(&mut self) {
+        self.upgrade = Upgrade::Moving;
     }
 
     /// It came to nothing; long-polling goes on.
@@ -164,7 +164,7 @@ impl Transport {
     /// Whether the WebSocket takes over now.
     pub(super) fn has_moved(&self) -> bool {
         let is_quiet = matches!(self.poll, Poll::Absent(_)) && self.post.is_none();
-        matches!(self.upgrade, Upgrade::Moving(_)) && is_quiet
+        matches!(self.upgrade, Upgrade::Moving) && is_quiet
     }
 
     /// Whether an answer is on its way.
@@ -175,7 +175,7 @@ impl Transport {
     /// When to call [`Self::pass`], at the latest. `None` if a poll waits and nothing else is under way: the session's pings
     /// end its wait.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.requests_end(), self.upgrade_ends()]
+        [self.requests_end(), self.probe_ends()]
             .into_iter()
             .flatten()
             .min()
@@ -185,22 +185,19 @@ impl Transport {
     pub(super) fn pass(&mut self, now: Instant) -> Late {
         let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
         if is_over(self.requests_end()) {
-            return Late::Session;
-        }
-        match self.upgrade {
-            _ if !is_over(self.upgrade_ends()) => Late::Nothing,
-            Upgrade::Moving(_) => Late::Session,
-            _ => {
-                self.give_up_upgrade();
-                Late::Probe
-            }
+            Late::Session
+        } else if is_over(self.probe_ends()) {
+            self.give_up_upgrade();
+            Late::Probe
+        } else {
+            Late::Nothing
         }
     }
 
     /// Refuses what belongs to a session that polls, where it does not any more.
     fn stays(&self) -> Result<(), Refused> {
         match self.upgrade {
-            Upgrade::Moving(_) => Err(Refused::Moved),
+            Upgrade::Moving => Err(Refused::Moved),
             _ => Ok(()),
         }
     }
@@ -208,7 +205,7 @@ impl Transport {
     fn requests_end(&self) -> Option<Instant> {
         let poll = match self.poll {
             // A client that moves polls no more.
-            Poll::Absent(_) if matches!(self.upgrade, Upgrade::Moving(_)) => None,
+            Poll::Absent(_) if matches!(self.upgrade, Upgrade::Moving) => None,
             Poll::Absent(since) | Poll::Answered(since) => Some(since),
             Poll::Waiting => None,
         };
@@ -216,12 +213,11 @@ impl Transport {
         began.map(|began| began + self.patience)
     }
 
-    fn upgrade_ends(&self) -> Option<Instant> {
+    /// A client that moves ends its requests; they have their time.
+    fn probe_ends(&self) -> Option<Instant> {
         match self.upgrade {
-            Upgrade::No => None,
-            Upgrade::Opened(since) | Upgrade::Agreed(since) | Upgrade::Moving(since) => {
-                Some(since + PROBE_TIMEOUT)
-            }
+            Upgrade::Opened(since) | Upgrade::Agreed(since) => Some(since + PROBE_TIMEOUT),
+            Upgrade::No | Upgrade::Moving => None,
         }
     }
 }
