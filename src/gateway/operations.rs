@@ -38,17 +38,20 @@ pub(super) fn probes(readiness: Readiness) -> BoxedFilter<(Response,)> {
 }
 
 fn ready(readiness: &Readiness) -> Response {
-    let checks = readiness.checks();
-    match readiness.ready() {
-        Ok(()) => json_reply(
-            StatusCode::OK,
-            &json!({"status": "ready", "checks": checks}),
-        ),
-        Err(why) => json_reply(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &json!({"status": "not ready", "message": why.message(), "checks": checks}),
-        ),
+    let mut body = json!({"status": "ready", "checks": readiness.checks()});
+    let missing = readiness.missing_rights();
+    if !missing.is_empty() {
+        body["missingRights"] = json!(&*missing);
     }
+    let status = match readiness.ready() {
+        Ok(()) => StatusCode::OK,
+        Err(why) => {
+            body["status"] = json!("not ready");
+            body["message"] = json!(why.message());
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    json_reply(status, &body)
 }
 
 /// `/metrics`; not there without an exposition.

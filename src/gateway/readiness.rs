@@ -1,9 +1,15 @@
 //! Whether this server takes clients, and if not, what is missing.
 
+use std::sync::Arc;
+
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::hub::interest::Interest;
+use crate::room::Topic;
 use crate::store::connection::{Current, Progress};
+use crate::store::rights::Right;
 
 /// What readiness depends on.
 #[derive(Clone)]
@@ -14,6 +20,10 @@ pub struct Readiness {
     pub progress: Progress,
     /// The connection that listens to Redis; without it events would be missed.
     pub subscriber: Current,
+    /// Tells whether the servers' channel is heard on it.
+    pub interest: Arc<Interest>,
+    /// What Redis does not allow; nothing before it has told.
+    pub missing_rights: watch::Receiver<Option<Arc<[Right]>>>,
     /// Set when the server begins to end.
     pub stopping: CancellationToken,
 }
@@ -25,6 +35,8 @@ pub struct Checks {
     pub redis: bool,
     /// It has the scripts.
     pub scripts: bool,
+    /// It allows everything that the scripts and the server need.
+    pub rights: bool,
     /// What it publishes is heard.
     pub subscriptions: bool,
     /// The server is not shutting down.
@@ -53,9 +65,17 @@ impl Readiness {
         Checks {
             redis: scripts || self.progress.lacks_scripts(),
             scripts,
-            subscriptions: self.subscriber.borrow().is_some(),
+            rights: matches!(&*self.missing_rights.borrow(), Some(missing) if missing.is_empty()),
+            subscriptions: self.subscriber.borrow().is_some()
+                && self.interest.hears(&Topic::Control),
             accepting: !self.stopping.is_cancelled(),
         }
+    }
+
+    /// The rights that Redis does not give, as far as is known.
+    pub fn missing_rights(&self) -> Arc<[Right]> {
+        let missing = self.missing_rights.borrow();
+        missing.clone().unwrap_or_default()
     }
 
     /// Whether clients can be served.
@@ -64,7 +84,7 @@ impl Readiness {
         if !checks.accepting {
             return Err(NotReady::ShuttingDown);
         }
-        match checks.scripts && checks.subscriptions {
+        match checks.scripts && checks.rights && checks.subscriptions {
             true => Ok(()),
             false => Err(NotReady::StoreUnreachable),
         }

@@ -11,12 +11,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ServeError;
+use super::checks::Checks;
 use super::listener::Listener;
 use crate::config::Config;
 use crate::gateway::outlet::write_due;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::scripts::keeper::{Keeper, Order, Orders};
+use crate::scripts::set::InEffect;
 use crate::scripts::watch::FolderWatch;
 use crate::store::confirm::{Confirmations, Wanted, confirm};
 use crate::store::connection::{
@@ -25,6 +27,7 @@ use crate::store::connection::{
 use crate::store::flaw_log::FlawLog;
 use crate::store::former::Former;
 use crate::store::keys::Keys;
+use crate::store::rights::Right;
 use crate::store::server_check::{ServerInfo, check_durability, check_master, check_server};
 use crate::store::subscriber::keep_subscribed;
 use crate::store::term::{Master, Term};
@@ -209,6 +212,27 @@ impl Background {
         );
         self.spawn(subscribed);
         current
+    }
+
+    /// The task that asks Redis what changes seldom. What it finds: the rights that are missing.
+    pub(super) fn keep_checking(
+        &mut self,
+        commands: &Current,
+        scripts: &InEffect,
+        keys: &Keys,
+        config: &Config,
+    ) -> watch::Receiver<Option<Arc<[Right]>>> {
+        let (set, missing) = watch::channel(None);
+        let checks = Checks {
+            commands: commands.clone(),
+            scripts: scripts.clone(),
+            keys: keys.clone(),
+            durability: config.redis.durability,
+            missing: set,
+        };
+        let cancel = self.cancel.clone();
+        self.spawn(checks.run(cancel));
+        missing
     }
 
     /// The writers to devices, one for each thread that can run one.

@@ -1,6 +1,7 @@
 //! Puts the parts together, runs them, and takes them apart in order.
 
 mod background;
+mod checks;
 mod listener;
 mod operations;
 
@@ -167,6 +168,8 @@ pub async fn run(
         commands: commands.current.clone(),
         progress: commands.progress,
         subscriber: background.keep_subscriber(&connector, &keys, &hub, &orders, &flaw_log),
+        interest: hub.interest.clone(),
+        missing_rights: background.keep_checking(&commands.current, &scripts, &keys, config),
         stopping: CancellationToken::new(),
     };
     let (info, commands) = (commands.info, commands.current);

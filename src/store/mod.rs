@@ -11,6 +11,7 @@ pub mod former;
 pub mod keys;
 mod lenient;
 pub mod reply;
+pub mod rights;
 pub mod server_check;
 pub mod subscriber;
 pub mod tally;

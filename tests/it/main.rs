@@ -24,6 +24,7 @@ mod page;
 mod polling;
 mod quiet;
 mod races;
+mod readiness;
 mod reset;
 mod retention;
 mod rooms;

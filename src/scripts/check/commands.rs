@@ -1,7 +1,7 @@
 //! Which commands a script may call, and the flags that follow from them.
 
 use super::header::Header;
-use super::source::{ExprId, Source};
+use super::source::{ExprId, Kind, Source};
 use super::{Findings, Script};
 
 /// What is allowed of a command.
@@ -126,6 +126,28 @@ fn lists(names: &str, name: &str) -> bool {
     names
         .split_whitespace()
         .any(|listed| listed.eq_ignore_ascii_case(name))
+}
+
+/// A command that a script calls.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CalledOn {
+    /// In capitals.
+    pub command: String,
+    /// The local that holds its first key or its channel, where one does.
+    pub local: Option<String>,
+}
+
+/// Everything that a script calls, of what it may call.
+pub(super) fn called_on(script: Script, source: &Source) -> impl Iterator<Item = CalledOn> {
+    called(source).filter_map(move |called| {
+        let command = called.name.filter(|name| find(script, name).is_some())?;
+        let command = command.to_ascii_uppercase();
+        let local = called.args.first().and_then(|arg| match source.kind(*arg) {
+            Kind::Local(local) => Some(source.locals[*local].name.clone()),
+            _ => None,
+        });
+        Some(CalledOn { command, local })
+    })
 }
 
 /// Whether it stores, deletes or publishes. What is not allowed is found elsewhere.

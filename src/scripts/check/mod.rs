@@ -17,6 +17,7 @@ mod unpacking;
 #[cfg(test)]
 mod tests;
 
+pub use self::commands::CalledOn;
 use self::header::Header;
 use self::source::Source;
 use super::{Problem, Script, ScriptSet, ScriptText};
@@ -44,6 +45,15 @@ pub fn check_set(set: &ScriptSet) -> Vec<Problem> {
     set.iter()
         .flat_map(|(script, text)| check_script(script, text))
         .collect()
+}
+
+/// Everything that a script calls; nothing of one that cannot be read.
+pub fn commands_of(script: Script, text: &ScriptText) -> Vec<CalledOn> {
+    let source = lower::parse(&text.text);
+    source.map_or_else(
+        |_| Vec::new(),
+        |source| commands::called_on(script, &source).collect(),
+    )
 }
 
 fn body(script: Script, source: &Source, found: &mut Findings) {

@@ -1,0 +1,11 @@
+#!lua flags=no-writes,allow-oom
+-- Each of ARGV is a command as a JSON list. Returns the places of those that the caller may not run. Runs none of them, and
+-- passes over those that this Redis does not know.
+local missing = {}
+for place, command in ipairs(ARGV) do
+  local known, allowed = pcall(redis.acl_check_cmd, unpack(cjson.decode(command)))
+  if known and not allowed then
+    missing[#missing + 1] = place
+  end
+end
+return missing
