@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod hub;
 pub mod metrics;
 pub mod protocol;
+pub mod rate;
 pub mod room;
 pub mod scripts;
 pub mod server;

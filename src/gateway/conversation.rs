@@ -9,19 +9,19 @@ use std::time::{Instant, SystemTime};
 use tokio::time::Sleep;
 
 use super::bad_requests::BadRequests;
-use super::rate::RateLimit;
 use crate::chat::session::Session;
 use crate::config::Limits;
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::device::{Close, Device};
 use crate::protocol::frame::Frame;
 use crate::protocol::request::Request;
+use crate::rate::Bucket;
 
 /// A session, its bad requests and its rate.
 pub struct Conversation {
     session: Session,
     bad_requests: BadRequests,
-    rate: RateLimit,
+    rate: Bucket,
     expiry: Expiry,
 }
 
@@ -31,7 +31,11 @@ impl Conversation {
             expiry: Expiry::at(session.expires_at),
             session,
             bad_requests: BadRequests::default(),
-            rate: RateLimit::new(limits, Instant::now()),
+            rate: Bucket::new(
+                limits.max_requests_per_sec as f64,
+                limits.max_request_burst as f64,
+                Instant::now(),
+            ),
         }
     }
 
@@ -86,7 +90,7 @@ impl Conversation {
 
     /// Takes a request from what the rate limit has left; refuses it where nothing is.
     fn is_in_time(&mut self, request: &Request) -> bool {
-        let is_in_time = self.rate.take(Instant::now());
+        let is_in_time = self.rate.take(1.0, Instant::now());
         if !is_in_time {
             let text = "too many requests in a short time: this one was not done, send more slowly";
             let error = ChatError::new(ErrorCode::RateLimited, text);

@@ -17,7 +17,6 @@ pub mod operations;
 pub mod origin;
 pub mod outlet;
 mod pipe;
-pub mod rate;
 pub mod readiness;
 pub mod reply;
 pub mod routes;
