@@ -12,7 +12,7 @@
 -- ARGV[2] want_index  integer  1: the ids of all the user's rooms are returned too, 0: they are not
 -- Returns   {{room id…}, {entry…}}: an entry for each room asked for, {} where the user is no member, {why} where the
 --           room cannot be read, else
---           {type, name, epoch, rev, seq, last_id, created_at, read seq, available 0|1, member count, {member…}, last}
+--           {type, name, epoch, rev, seq, last_id, active_at, read seq, available 0|1, member count, {member…}, last}
 --           with last {} or {id, sender, content, truncated 0|1, client_id, read_count, {reader…}}
 -- Publishes nothing
 -- Errors    none
@@ -23,9 +23,13 @@
 local SMALL_ROOM = 100
 -- Bytes of the last message's content in a list, as JSON.
 local PREVIEW_BYTES = 512
+-- A stamp further in the future is of a clock that was ahead: it does not count as the room's latest activity.
+local AHEAD_MAX_MS = 60000
 
 local rooms = KEYS[1]
 local user, want_index = ARGV[1], ARGV[2]
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- The beginning of a content that takes at most PREVIEW_BYTES as JSON, and whether that is not all of it.
 local function preview(content)
@@ -62,15 +66,26 @@ local function last_message(messages, reads, small)
   return {id, fields.sender or false, content, truncated, fields.client_id or '', read_count, readers}
 end
 
+-- When the room was active last: the latest of its stamps that is not in the future.
+local function active_at(last_id, created_at, sent_at)
+  local latest = 0
+  for _, stamp in ipairs({last_id:match('^%d+'), created_at or 0, sent_at or 0}) do
+    if tonumber(stamp) <= now_ms + AHEAD_MAX_MS then
+      latest = math.max(latest, tonumber(stamp))
+    end
+  end
+  return latest
+end
+
 local function entry(meta, members, reads, messages, ext)
-  local head = redis.call('HMGET', meta, 'type', 'name', 'epoch', 'rev', 'seq', 'last_id', 'created_at')
+  local head = redis.call('HMGET', meta, 'type', 'name', 'epoch', 'rev', 'seq', 'last_id', 'created_at', 'sent_at')
   if not head[1] or redis.call('HEXISTS', members, user) == 0 then
     return {}
   end
   local member_count = redis.call('HLEN', members)
   local small = member_count <= SMALL_ROOM
   return {
-    head[1], head[2], head[3], tonumber(head[4]), tonumber(head[5]), head[6], head[7],
+    head[1], head[2], head[3], tonumber(head[4]), tonumber(head[5]), head[6], active_at(head[6], head[7], head[8]),
     tonumber(redis.call('ZSCORE', reads, user) or 0),
     -- There is someone left to talk to.
     member_count > 1 and 1 or 0,

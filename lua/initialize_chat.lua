@@ -18,13 +18,14 @@
 -- ARGV[3] name              string   the group's name, '' for none
 -- ARGV[4] nonce             string   random, makes the epoch of a new room unique
 -- ARGV[5] participants_max  integer  members of a room, at most
--- ARGV[6…] for each member, each once, who asks first:
+-- ARGV[6] rooms_max         integer  rooms of a user, at most
+-- ARGV[7…] for each member, each once, who asks first:
 --   member  string  the user's id
--- Returns   {created 0|1, event as published or '', entry}: the entry is get_chat_list's for who asks, {} if fresh
+-- Returns   {created 0|1, event as published or '', entry}: the entry is get_chat_list's for who asks, its active_at the time of creation; {} if fresh
 -- Publishes user_events {"event":"room","roomId","epoch","rev","seq","lastId","type","name","memberCount","members"?,"fresh"}
--- Errors    TOO_MANY_PARTICIPANTS
+-- Errors    TOO_MANY_PARTICIPANTS | TOO_MANY_ROOMS
 -- Time      O(members)
--- Try       redis-cli --eval lua/initialize_chat.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' 'chat:{user:alice}:rooms' 'chat:{user:alice}:events' 'chat:{user:bob}:rooms' 'chat:{user:bob}:events' , 1 direct '' n1 1000 alice bob
+-- Try       redis-cli --eval lua/initialize_chat.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' 'chat:{user:alice}:rooms' 'chat:{user:alice}:events' 'chat:{user:bob}:rooms' 'chat:{user:bob}:events' , 1 direct '' n1 1000 10000 alice bob
 
 -- Up to this many members, they are listed by name.
 local SMALL_ROOM = 100
@@ -34,8 +35,8 @@ local PREVIEW_BYTES = 512
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local room, kind, name, nonce = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local participants_max = tonumber(ARGV[5])
-local FIRST_KEY, FIRST_MEMBER = 10, 6
+local participants_max, rooms_max = tonumber(ARGV[5]), tonumber(ARGV[6])
+local FIRST_KEY, FIRST_MEMBER = 10, 7
 
 if #ARGV - FIRST_MEMBER + 1 > participants_max then
   return redis.error_reply('TOO_MANY_PARTICIPANTS a chat has at most ' .. participants_max
@@ -48,22 +49,36 @@ local now_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HLEN', members)
 redis.call('ZCARD', reads)
 redis.call('XLEN', messages)
+-- A group that is there keeps its members; two people's room is written again, so that a half-made one heals.
+local adds = created or kind == 'direct'
 for key = FIRST_KEY, #KEYS, 2 do
-  redis.call('ZCARD', KEYS[key])
+  local count = redis.call('ZCARD', KEYS[key])
+  if adds and count >= rooms_max and not redis.call('ZSCORE', KEYS[key], room) then
+    return redis.error_reply('TOO_MANY_ROOMS you, or one of the participants, are in ' .. rooms_max
+      .. ' chats, and nobody can be in more')
+  end
 end
 
+local seq, last_id = 0, '0-0'
 if created then
+  -- Of a room that lost its meta the rest is kept: the newest message's id tells its number, and its stamp goes on.
+  local newest = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
+  if newest then
+    seq, last_id = tonumber(newest[1]:match('-(%d+)$')), newest[1]
+  end
+  for _, user in ipairs(redis.call('ZRANGE', reads, '(' .. seq, '+inf', 'BYSCORE')) do
+    redis.call('ZADD', reads, seq, user)
+  end
   redis.call('HSET', meta, 'type', kind, 'name', name, 'created_at', now_ms, 'created_by', ARGV[FIRST_MEMBER],
-    'epoch', now_ms .. '-' .. nonce, 'seq', 0, 'rev', 1, 'last_id', '0-0')
+    'epoch', now_ms .. '-' .. nonce, 'seq', seq, 'rev', 1, 'last_id', last_id)
 end
--- A group that is there keeps its members; two people's room is written again, so that a half-made one heals.
 local gained = {}
-if created or kind == 'direct' then
+if adds then
   for i = FIRST_MEMBER, #ARGV do
     local role = kind == 'group' and i == FIRST_MEMBER and 'owner' or 'member'
     redis.call('HSETNX', members, ARGV[i], role)
     local key = FIRST_KEY + 2 * (i - FIRST_MEMBER)
-    if redis.call('ZADD', KEYS[key], 'NX', now_ms, room) == 1 then
+    if redis.call('ZADD', KEYS[key], 'NX', now_ms, room) == 1 or created then
       gained[#gained + 1] = KEYS[key + 1]
     end
   end
@@ -75,7 +90,7 @@ local listed = small and redis.call('HKEYS', members) or {}
 local head = redis.call('HMGET', meta, 'type', 'name', 'epoch', 'rev', 'seq', 'last_id', 'created_at')
 local event = {
   event = 'room', roomId = room, epoch = head[3], rev = tonumber(head[4]), seq = tonumber(head[5]), lastId = head[6],
-  type = head[1], name = head[2], memberCount = member_count, fresh = created,
+  type = head[1], name = head[2], memberCount = member_count, fresh = created and seq == 0,
 }
 if small then event.members = listed end
 local published = ''
@@ -85,7 +100,7 @@ if #gained > 0 then
     redis.call('SPUBLISH', channel, published)
   end
 end
-if created then
+if event.fresh then
   return {1, published, {}}
 end
 
@@ -118,14 +133,14 @@ local function last_message()
   if fields.content then
     content, truncated = preview(fields.content)
   end
-  local seq = id:match('-(%d+)$')
-  local readers = small and redis.call('ZRANGE', reads, seq, '+inf', 'BYSCORE') or {}
-  local read_count = small and #readers or redis.call('ZCOUNT', reads, seq, '+inf')
+  local number = id:match('-(%d+)$')
+  local readers = small and redis.call('ZRANGE', reads, number, '+inf', 'BYSCORE') or {}
+  local read_count = small and #readers or redis.call('ZCOUNT', reads, number, '+inf')
   return {id, fields.sender or false, content, truncated, fields.client_id or '', read_count, readers}
 end
 
 local marker = tonumber(redis.call('ZSCORE', reads, ARGV[FIRST_MEMBER]) or 0)
-return {0, published, {
-  head[1], head[2], head[3], event.rev, event.seq, head[6], head[7],
+return {created and 1 or 0, published, {
+  head[1], head[2], head[3], event.rev, event.seq, head[6], tonumber(head[7]),
   marker, member_count > 1 and 1 or 0, member_count, listed, last_message(),
 }}

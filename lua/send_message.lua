@@ -18,12 +18,13 @@
 -- ARGV[5] history_max        integer  messages to keep, at least; 0 keeps all
 -- ARGV[6] dedupe_ttl_ms      integer  how long a client_id is remembered, at least; at most twice as long
 -- ARGV[7] content_max_bytes  integer  bytes of content, at most
--- ARGV[8] call               string   names this call: a server that makes it again gets the first result, no duplicate
+-- ARGV[8] room_max_bytes     integer  bytes that a room keeps, about, at most: the oldest messages go; 0 keeps all
+-- ARGV[9] call               string   names this call: a server that makes it again gets the first result, no duplicate
 -- Returns   {id, seq, duplicate 0|1}
 -- Publishes events {"event":"message","epoch","rev","seq","id","sender","content","clientMessageId"?,"readBy"?,"readCount"}
 -- Errors    MESSAGE_TOO_LARGE | NOT_MEMBER
 -- Time      O(VIEWERS_MAX + log viewers) in rooms of at most SMALL_ROOM members, O(1) in larger ones
--- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' 'chat:{room:1}:sent:alice:' , alice hello '' '' 0 86400000 16384 c1
+-- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' 'chat:{room:1}:sent:alice:' , alice hello '' '' 0 86400000 16384 0 c1
 
 -- Up to this many members, those who view the room have read a message at once.
 local SMALL_ROOM = 100
@@ -31,6 +32,10 @@ local SMALL_ROOM = 100
 local VIEWERS_MAX = 500
 -- VIEWER_LEASE_MS is at most this. A lease that ends later was made when Redis's clock was ahead, and counts as over.
 local LEASE_MAX_MS = 600000
+-- Bytes that a message counts for in room_max_bytes, besides what was written.
+local MESSAGE_BYTES = 64
+-- Messages that a send removes, at most, where a room has more bytes than it may.
+local REMOVED_AT_ONCE = 8
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
@@ -38,7 +43,7 @@ local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8],
 local sent_before = KEYS[10]
 local user, content, client_id, digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local history_max, dedupe_ttl_ms, content_max_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local call = ARGV[8]
+local room_max_bytes, call = tonumber(ARGV[8]), ARGV[9]
 
 local head = redis.call('HMGET', meta, 'epoch', 'seq', 'rev', 'last_id')
 -- What is stored already is answered before any rule: its sender must not be told that it was refused.
@@ -96,6 +101,17 @@ local entry = {'sender', user, 'content', content}
 if client_id ~= '' then
   entry[5], entry[6] = 'client_id', client_id
 end
+-- Each message notes how many bytes there were before it: from the oldest on, the difference is what the room has. After
+-- messages that were stored without a bound, counting begins anew.
+local bytes, counted_from
+if room_max_bytes > 0 then
+  local counted = redis.call('HMGET', meta, 'bytes', 'bytes_id', 'bytes_from')
+  local goes_on = counted[2] == head[4]
+  bytes, counted_from = goes_on and tonumber(counted[1]) or 0, goes_on and tonumber(counted[3]) or seq
+  entry[#entry + 1], entry[#entry + 2] = 'offset', string.format('%d', bytes)
+  bytes = bytes + #content + #user + #client_id + MESSAGE_BYTES
+end
+
 if history_max > 0 then
   redis.call('XADD', messages, 'MAXLEN', '~', history_max, id, unpack(entry))
 else
@@ -103,11 +119,30 @@ else
 end
 redis.call('HSET', meta, 'seq', seq_text, 'rev', rev_text, 'last_id', id)
 redis.call('ZADD', reads, 'GT', unpack(marks))
+if now_ms < last_ms then
+  -- The clock was ahead when the last message was sent. Lists are in the order of when things were said.
+  redis.call('HSET', meta, 'sent_at', string.format('%d', now_ms))
+end
 if client_id ~= '' then
   redis.call('HSET', sent, digest, id .. ' ' .. call)
   -- New, or dated by another clock or setting.
   if expires_ms ~= until_ms then
     redis.call('PEXPIREAT', sent, string.format('%d', until_ms))
+  end
+end
+if bytes then
+  redis.call('HSET', meta, 'bytes', string.format('%d', bytes), 'bytes_id', id, 'bytes_from', counted_from)
+  for _ = 1, REMOVED_AT_ONCE do
+    local oldest = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
+    -- What was stored before counting began goes before all that was counted.
+    local offset = 0
+    for i = 1, #oldest[2], 2 do
+      if oldest[2][i] == 'offset' and tonumber(oldest[1]:match('-(%d+)$')) >= counted_from then
+        offset = tonumber(oldest[2][i + 1]) or 0
+      end
+    end
+    if bytes - offset <= room_max_bytes or oldest[1] == id then break end
+    redis.call('XDEL', messages, oldest[1])
   end
 end
 

@@ -19,6 +19,7 @@ pub enum ErrorCode {
     NotMember,
     MessageNotFound,
     TooManyParticipants,
+    TooManyRooms,
     RateLimited,
     Rejected,
     Unavailable,
@@ -29,7 +30,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Unauthorized,
         Self::TokenExpired,
         Self::InvalidJson,
@@ -39,6 +40,7 @@ impl ErrorCode {
         Self::NotMember,
         Self::MessageNotFound,
         Self::TooManyParticipants,
+        Self::TooManyRooms,
         Self::RateLimited,
         Self::Rejected,
         Self::Unavailable,
@@ -51,7 +53,8 @@ impl ErrorCode {
     pub fn is_bad_request(self) -> bool {
         !matches!(
             self,
-            Self::RateLimited
+            Self::TooManyRooms
+                | Self::RateLimited
                 | Self::Rejected
                 | Self::Unavailable
                 | Self::Timeout
@@ -69,6 +72,7 @@ impl ErrorCode {
             "NOT_MEMBER" => Self::NotMember,
             "MESSAGE_NOT_FOUND" => Self::MessageNotFound,
             "TOO_MANY_PARTICIPANTS" => Self::TooManyParticipants,
+            "TOO_MANY_ROOMS" => Self::TooManyRooms,
             "HISTORY_RESET" => Self::HistoryReset,
             "REJECTED" => Self::Rejected,
             "READONLY" | "OOM" | "MISCONF" | "LOADING" | "BUSY" | "NOREPLICAS" | "CLUSTERDOWN"

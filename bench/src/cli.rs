@@ -53,7 +53,8 @@ pub(crate) struct Place {
     /// The relay's program, for --self-contained with --door relay
     #[arg(long, value_name = "PATH", default_value = "benches/peer/relay.mjs")]
     pub(crate) relay: PathBuf,
-    /// The address of a server that runs; it must have MAX_REQUESTS_PER_SEC=0
+    /// The address of a server that runs; it must have MAX_REQUESTS_PER_SEC=0 and
+    /// MAX_NEW_ROOM_MEMBERS_PER_MIN=0
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3000")]
     pub(crate) address: String,
     /// The secret that the server checks tokens with [default: JWT_SECRET of the environment]

@@ -152,6 +152,7 @@ fn start_server(program: &Path, redis: &Path, folder: &Path) -> Result<(Own, Soc
         .env("REDIS_URL", format!("unix://{}", redis.display()))
         .env("JWT_SECRET", OWN_SECRET)
         .env("MAX_REQUESTS_PER_SEC", "0")
+        .env("MAX_NEW_ROOM_MEMBERS_PER_MIN", "0")
         .env("MAX_CONNECTIONS", "1000000")
         .env("MAX_CONNECTIONS_PER_USER", "1000000")
         .env("RUST_LOG", "warn,chat_server::server=info")

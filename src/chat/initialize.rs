@@ -1,8 +1,10 @@
 //! `initializeChat`: a room of the caller and others.
 
+use std::time::Instant;
+
 use super::list;
 use super::session::Session;
-use crate::error::ChatError;
+use crate::error::{ChatError, ErrorCode};
 use crate::hub::published::RoomGained;
 use crate::hub::snapshot::Snapshot;
 use crate::protocol::event::Ack;
@@ -35,7 +37,7 @@ pub async fn handle(
         name: &name,
         members: &members,
     };
-    let done = session.chat.store.initialize_chat(new).await?;
+    let done = make(session, new).await?;
     if let Some(gained) = done
         .event
         .as_ref()
@@ -52,6 +54,29 @@ pub async fn handle(
         },
     ));
     tell_caller(session, snapshot, room, done, last).await
+}
+
+/// Makes the room or finds it, within what is left to the user for new ones.
+async fn make(session: &Session, new: NewRoom<'_>) -> Result<Initialized, ChatError> {
+    let (chat, user) = (&session.chat, &session.device.user);
+    let members = new.members.len();
+    let taken = chat.new_rooms.take(user, members, Instant::now());
+    // One that is there is no new room.
+    if !taken && !chat.hub.follows(user, new.room) {
+        return Err(ChatError::new(
+            ErrorCode::RateLimited,
+            "too many new chats in a short time: this one was not made, try again in a minute",
+        ));
+    }
+    let done = chat.store.initialize_chat(new).await;
+    let made = match &done {
+        Ok(done) => done.created,
+        Err(error) => error.code == ErrorCode::Timeout,
+    };
+    if taken && !made {
+        chat.new_rooms.give_back(user, members);
+    }
+    done
 }
 
 async fn tell_caller(

@@ -7,12 +7,14 @@ pub mod initialize;
 pub mod leave;
 pub mod list;
 pub mod mark;
+pub mod new_rooms;
 pub mod reset;
 pub mod send;
 pub mod session;
 
 use std::sync::Arc;
 
+use self::new_rooms::NewRooms;
 use crate::auth::Verifier;
 use crate::hub::Hub;
 use crate::metrics::{ListMetrics, RequestMetrics};
@@ -25,6 +27,7 @@ pub struct Chat {
     pub verifier: Verifier,
     pub requests: RequestMetrics,
     pub lists: ListMetrics,
+    pub new_rooms: NewRooms,
     /// Whether clients may delete everything: in development, on loopback.
     pub reset_allowed: bool,
 }

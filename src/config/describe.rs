@@ -118,6 +118,11 @@ fn describe_limits(limits: &Limits) -> Values {
         (s::MAX_FRAME_BYTES, limits.max_frame_bytes),
         (s::MAX_CONTENT_BYTES, limits.max_content_bytes),
         (s::MAX_PARTICIPANTS, limits.max_participants),
+        (s::MAX_ROOMS_PER_USER, limits.max_rooms_per_user),
+        (
+            s::MAX_NEW_ROOM_MEMBERS_PER_MIN,
+            limits.max_new_room_members_per_min,
+        ),
         (s::QUEUE_MAX_FRAMES, limits.queue_max_frames),
         (s::QUEUE_MAX_BYTES, limits.queue_max_bytes),
         (
@@ -138,6 +143,7 @@ fn describe_chat(chat: &ChatConfig) -> Values {
             s::HISTORY_MAX_MESSAGES.name,
             chat.history_max_messages.to_string(),
         ),
+        (s::MAX_ROOM_BYTES.name, chat.room_max_bytes.to_string()),
         (
             s::DEDUPE_TTL_SECS.name,
             chat.dedupe_ttl.as_secs().to_string(),

@@ -162,6 +162,10 @@ pub struct Limits {
     pub max_content_bytes: usize,
     /// Users in one room, its creator included.
     pub max_participants: usize,
+    /// Rooms of one user.
+    pub max_rooms_per_user: usize,
+    /// Members of new rooms that one user may make in a minute, on the long run; 0 for any number.
+    pub max_new_room_members_per_min: usize,
     /// Frames that were pushed and may wait for one device.
     pub queue_max_frames: usize,
     /// Bytes of them.
@@ -181,6 +185,8 @@ pub struct Limits {
 pub struct ChatConfig {
     /// About how many messages a room keeps; 0 for all.
     pub history_max_messages: u64,
+    /// About how many bytes of messages a room keeps; 0 for all.
+    pub room_max_bytes: u64,
     /// How long a repeated `clientMessageId` is recognised.
     pub dedupe_ttl: Duration,
     /// How long a device counts as viewing a room unless that is renewed.

@@ -263,6 +263,8 @@ fn read_limits(reader: &mut Reader<'_>) -> Limits {
         max_frame_bytes: reader.count(&s::MAX_FRAME_BYTES),
         max_content_bytes: reader.count(&s::MAX_CONTENT_BYTES),
         max_participants: reader.count(&s::MAX_PARTICIPANTS),
+        max_rooms_per_user: reader.count(&s::MAX_ROOMS_PER_USER),
+        max_new_room_members_per_min: reader.count(&s::MAX_NEW_ROOM_MEMBERS_PER_MIN),
         queue_max_frames: reader.count(&s::QUEUE_MAX_FRAMES),
         queue_max_bytes: reader.count(&s::QUEUE_MAX_BYTES),
         answers_max_bytes_per_device: reader.count(&s::ANSWERS_MAX_BYTES_PER_DEVICE),
@@ -282,6 +284,7 @@ fn read_limits(reader: &mut Reader<'_>) -> Limits {
 fn read_chat(reader: &mut Reader<'_>) -> ChatConfig {
     ChatConfig {
         history_max_messages: reader.number(&s::HISTORY_MAX_MESSAGES),
+        room_max_bytes: reader.number(&s::MAX_ROOM_BYTES),
         dedupe_ttl: reader.secs(&s::DEDUPE_TTL_SECS),
         viewer_lease: reader.millis(&s::VIEWER_LEASE_MS),
         list_refresh_interval: reader.millis(&s::LIST_REFRESH_INTERVAL_MS),

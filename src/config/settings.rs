@@ -139,6 +139,8 @@ pub const GROUPS: &[Group] = &[
             MAX_FRAME_BYTES,
             MAX_CONTENT_BYTES,
             MAX_PARTICIPANTS,
+            MAX_ROOMS_PER_USER,
+            MAX_NEW_ROOM_MEMBERS_PER_MIN,
             QUEUE_MAX_FRAMES,
             QUEUE_MAX_BYTES,
             ANSWERS_MAX_BYTES_PER_DEVICE,
@@ -151,6 +153,7 @@ pub const GROUPS: &[Group] = &[
         title: "Chats",
         settings: &[
             HISTORY_MAX_MESSAGES,
+            MAX_ROOM_BYTES,
             DEDUPE_TTL_SECS,
             VIEWER_LEASE_MS,
             LIST_REFRESH_INTERVAL_MS,
@@ -427,6 +430,22 @@ pub(super) const MAX_PARTICIPANTS: Setting = number(
     (2, 100_000),
     "Users in one room, its creator included.",
 );
+pub(super) const MAX_ROOMS_PER_USER: Setting = number(
+    "MAX_ROOMS_PER_USER",
+    "rooms",
+    10_000,
+    (1, 1_000_000),
+    "Rooms of one user. A room that would be one more for anybody in it is not made:\n\
+     TOO_MANY_ROOMS.",
+);
+pub(super) const MAX_NEW_ROOM_MEMBERS_PER_MIN: Setting = number(
+    "MAX_NEW_ROOM_MEMBERS_PER_MIN",
+    "members/min",
+    2000,
+    (0, 10_000_000),
+    "Members of the rooms that one user makes in a minute, on each server. Beyond:\n\
+     RATE_LIMITED. After a quiet minute a room of any size is made. 0 sets no limit.",
+);
 pub(super) const QUEUE_MAX_FRAMES: Setting = number(
     "QUEUE_MAX_FRAMES",
     "frames",
@@ -482,6 +501,15 @@ pub(super) const HISTORY_MAX_MESSAGES: Setting = number(
     0,
     (0, 1_000_000_000),
     "About how many messages a room keeps, the newest ones; 0 keeps all.",
+);
+pub(super) const MAX_ROOM_BYTES: Setting = number(
+    "MAX_ROOM_BYTES",
+    "bytes",
+    0,
+    (0, 1_000_000_000_000),
+    "About how many bytes of messages a room keeps; the oldest messages go, at most 8 for\n\
+     each that is sent. Counted is what was written, and 64 bytes for each message.\n\
+     0 keeps all.",
 );
 pub(super) const DEDUPE_TTL_SECS: Setting = number(
     "DEDUPE_TTL_SECS",

@@ -176,6 +176,15 @@ impl Hub {
             .unwrap_or_default()
     }
 
+    /// Whether this server follows the room for the user.
+    pub fn follows(&self, user: &UserId, room: RoomId) -> bool {
+        let state = self.lock();
+        state
+            .users
+            .get(user)
+            .is_some_and(|user| user.rooms.contains(&room))
+    }
+
     /// The user's devices follow these rooms too. Gives back those that are new for the user.
     pub fn follow(&self, user: &UserId, rooms: &[RoomId]) -> Vec<RoomId> {
         let mut state = self.lock();

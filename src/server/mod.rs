@@ -20,6 +20,7 @@ use self::background::Background;
 use self::operations::Observed;
 use crate::auth::{AuthSetupError, Verifier};
 use crate::chat::Chat;
+use crate::chat::new_rooms::NewRooms;
 use crate::config::{Config, Durability};
 use crate::gateway::guests::Guests;
 use crate::gateway::readiness::Readiness;
@@ -290,6 +291,7 @@ fn new_chat(
         verifier,
         requests: metrics.requests.clone(),
         lists: metrics.lists.clone(),
+        new_rooms: NewRooms::new(config.limits.max_new_room_members_per_min),
         reset_allowed: config.serves_developers(),
     }
 }

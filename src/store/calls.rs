@@ -98,7 +98,8 @@ impl Store {
             .arg(kind)
             .arg(new.name)
             .arg(&nonce)
-            .arg(self.rules.participants_max);
+            .arg(self.rules.participants_max)
+            .arg(self.rules.rooms_max);
         for member in new.members {
             invocation = invocation.arg(member.as_str());
         }
@@ -276,6 +277,7 @@ impl Store {
             .arg(self.rules.history_max_messages)
             .arg(millis(self.rules.dedupe_ttl))
             .arg(self.rules.content_max_bytes)
+            .arg(self.rules.room_max_bytes)
             .arg(self.names.next());
         (repeat, invocation)
     }

@@ -50,6 +50,10 @@ pub struct Rules {
     pub content_max_bytes: usize,
     /// People in a room, at most, the one who makes it among them.
     pub participants_max: usize,
+    /// Rooms of a user, at most.
+    pub rooms_max: usize,
+    /// Bytes a room keeps, at most, about; 0 for all.
+    pub room_max_bytes: u64,
 }
 
 impl Rules {
@@ -60,6 +64,8 @@ impl Rules {
             viewer_lease: chat.viewer_lease,
             content_max_bytes: limits.max_content_bytes,
             participants_max: limits.max_participants,
+            rooms_max: limits.max_rooms_per_user,
+            room_max_bytes: chat.room_max_bytes,
         }
     }
 }

@@ -193,7 +193,7 @@ pub(super) fn chat_entry(
             rev,
             seq,
             last_id,
-            created_at,
+            active_at,
             read_seq,
             available,
             member_count,
@@ -218,14 +218,15 @@ pub(super) fn chat_entry(
         members: reading.texts("members", members),
     };
     let read_seq = reading.number("read marker", &read_seq);
-    let created_at_ms = reading.number("time of creation", &created_at);
+    let active_at_ms = reading.number("time of activity", &active_at);
     let available = reading.number("availability", &available) == 1;
-    let base = facts.entry_for(user.as_str(), room, &position, created_at_ms);
+    let base = facts.entry_for(user.as_str(), room, &position, active_at_ms);
     let entry = ChatEntry {
         available,
         last_message: last_message(room, last, flaws),
         unread_cnt: position.seq.saturating_sub(read_seq),
         read_seq,
+        active_at_ms,
         ..base
     };
     Ok(Some(PositionedEntry { entry, position }))

@@ -126,6 +126,7 @@ async fn a_list_that_waits_for_a_slow_link_is_replaced_by_the_newer_one() {
     let redis = Redis::start().await;
     let (name, value) = SHORT_QUEUE;
     let server = Server::on(&redis).env(name, value);
+    let server = server.env("MAX_NEW_ROOM_MEMBERS_PER_MIN", "0");
     let server = server.env("LIST_REFRESH_INTERVAL_MS", "10").start().await;
     let mut alice = Client::connect_delta(&server, "alice").await;
     let people: Vec<String> = (10..89)

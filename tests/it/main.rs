@@ -6,6 +6,7 @@ mod acl;
 mod answers;
 mod auth;
 mod bad_edits;
+mod bounds;
 mod counting;
 mod deploy;
 mod doors;

@@ -77,7 +77,7 @@ async fn a_message_that_was_not_heard_arrives_once_and_in_its_place() {
     alice.say(&room, "one").await;
 
     // When a message is stored of which no server hears, and nothing after it
-    let message = ["alice", "two", "", "", "0", "86400000", "16384", "c1"];
+    let message = ["alice", "two", "", "", "0", "86400000", "16384", "0", "c1"];
     unheard(&redis, "send_message", &room, &[], &message).await;
 
     // Then both have it all the same, and after that what is said next
@@ -173,7 +173,7 @@ async fn a_room_that_was_made_anew_begins_anew() {
         [part("rooms"), part("events")]
     });
     let keys: Vec<&str> = users.as_flattened().iter().map(String::as_str).collect();
-    let args = [&room, "direct", "", "n1", "1000", "alice", "bob"];
+    let args = [&room, "direct", "", "n1", "1000", "10000", "alice", "bob"];
     unheard(&redis, "initialize_chat", &room, &keys, &args).await;
 
     begins_anew(&redis, &mut alice, &room, 0).await;

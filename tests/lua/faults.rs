@@ -89,9 +89,9 @@ fn writing_calls(
     let room = room.to_string();
     let words = |args: &[&str]| args.iter().map(|&arg| arg.to_owned()).collect();
     let call = |script, args: &[&str]| (script, keys(script), words(args));
-    let made = words(&[&room, "direct", "", "n1", "5", "bob", "alice"]);
+    let made = words(&[&room, "direct", "", "n1", "5", "10000", "bob", "alice"]);
     let message = [
-        "bob", "Hello", "m-1", "bob-m-1", "100", "86400000", "16384", "c1",
+        "bob", "Hello", "m-1", "bob-m-1", "100", "86400000", "16384", "0", "c1",
     ];
     vec![
         (Script::InitializeChat, making, made),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod behaviour;
+mod bounds;
 mod by_hand;
 mod comparing;
 mod connections;
@@ -10,6 +11,7 @@ mod contract;
 mod edits;
 mod faults;
 mod files;
+mod made_anew;
 mod messages;
 mod pages;
 mod readme;

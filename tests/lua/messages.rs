@@ -92,7 +92,7 @@ async fn a_call_that_is_made_again_gets_its_first_result() {
     let keys = world.room_keys(Script::SendMessage, room, &alice, "m-1");
     let send = async |call: &str| {
         let args = [
-            "alice", "Hello", "m-1", "a-m-1", "0", "86400000", "16384", call,
+            "alice", "Hello", "m-1", "a-m-1", "0", "86400000", "16384", "0", call,
         ];
         let args = args.map(str::to_owned);
         let reply = world.eval(Script::SendMessage, &keys, &args).await;
@@ -141,7 +141,7 @@ async fn send_again(world: &World, room: RoomId, ttl_ms: u64) -> (MessageId, boo
     let keys = world.room_keys(Script::SendMessage, room, &user("alice"), "m-1");
     let (ttl_ms, call) = (ttl_ms.to_string(), DeviceId::random().to_string());
     let args = [
-        "alice", "Hello", "m-1", "a-m-1", "0", &ttl_ms, "16384", &call,
+        "alice", "Hello", "m-1", "a-m-1", "0", &ttl_ms, "16384", "0", &call,
     ];
     let reply = world
         .eval(Script::SendMessage, &keys, &args.map(str::to_owned))

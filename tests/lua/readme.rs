@@ -222,7 +222,12 @@ async fn the_example_of_a_rule_works() {
     let send = async || {
         let mut call = redis::cmd("EVAL");
         call.arg(&changed).arg(keys.len()).arg(&keys);
-        call.arg(["alice", "Hello", "", "", "0", "86400000", "16384", "c1"].as_slice());
+        call.arg(
+            [
+                "alice", "Hello", "", "", "0", "86400000", "16384", "0", "c1",
+            ]
+            .as_slice(),
+        );
         call.query_async::<redis::Value>(&mut world.redis.admin())
             .await
     };

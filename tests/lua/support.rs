@@ -155,6 +155,12 @@ pub(crate) struct World {
     pushes: mpsc::UnboundedReceiver<PushInfo>,
 }
 
+fn store_on(redis: &Redis, keys: &Keys, scripts: &ScriptSet, rules: Rules) -> Store {
+    let (_, current) = watch::channel(Some(Connection::unkept(redis.admin.clone())));
+    let (scripts, bounds) = (fixed(scripts.clone()), Bounds::within(PATIENCE));
+    Store::new(keys.clone(), scripts, current, bounds, rules)
+}
+
 /// Ends a batch of events: it comes after all that was published before.
 const FENCE: &str = "fence";
 
@@ -177,17 +183,12 @@ impl World {
             viewer_lease: Duration::from_secs(60),
             content_max_bytes: CONTENT_MAX_BYTES,
             participants_max: PARTICIPANTS_MAX,
+            rooms_max: 10_000,
+            room_max_bytes: 0,
         };
-        let (_, current) = watch::channel(Some(Connection::unkept(redis.admin.clone())));
         load_scripts(&mut redis.admin(), &scripts).await.unwrap();
         let keys = Keys::new("chat");
-        let store = Store::new(
-            keys.clone(),
-            fixed(scripts.clone()),
-            current,
-            Bounds::within(PATIENCE),
-            rules,
-        );
+        let store = store_on(&redis, &keys, &scripts, rules);
         let (sender, pushes) = mpsc::unbounded_channel();
         let config = AsyncConnectionConfig::new().set_push_sender(sender);
         let subscriber = connect(&redis.dir, config).await.unwrap();
@@ -201,6 +202,14 @@ impl World {
         };
         world.follow(FENCE).await;
         world
+    }
+
+    /// The same with other rules.
+    pub(crate) fn ruled(mut self, change: impl FnOnce(&mut Rules)) -> Self {
+        let mut rules = *self.store.rules();
+        change(&mut rules);
+        self.store = store_on(&self.redis, &self.keys, &self.scripts, rules);
+        self
     }
 
     /// Hears a channel from now on.

@@ -101,6 +101,8 @@ impl Stage {
                 viewer_lease,
                 content_max_bytes: 16 * 1024,
                 participants_max: 1000,
+                rooms_max: 10_000,
+                room_max_bytes: 0,
             };
             let bounds = Bounds::within(CALL_MAX + STOPPED_WITHIN);
             let scripts = fixed(set.clone());

@@ -104,7 +104,7 @@ fn the_embedded_scripts_have_no_problems() {
 #[test]
 fn a_problem_names_file_line_and_reason() {
     // Given a script in a folder, whose last line is cut off
-    let text = Changed::new(Script::SyncRoom, "marks, 0,\n}", "marks, 0,\n").text;
+    let text = Changed::new(Script::SyncRoom, "marks, 0}\n", "marks, 0\n").text;
     let source = From::File("rules/sync_room.lua".into());
     let found = check_script(Script::SyncRoom, &ScriptText::new(text, source));
     // Then the problem says so

@@ -32,10 +32,10 @@ fn unpacking() {
         ),
         (
             SendMessage,
-            "local call = ARGV[8]",
-            "local call = ARGV[9]",
+            "call = tonumber(ARGV[8]), ARGV[9]",
+            "call = tonumber(ARGV[8]), ARGV[10]",
             Here(0),
-            "ARGV[9] is not in the header, which has 8 ARGV",
+            "ARGV[10] is not in the header, which has 9 ARGV",
         ),
         (
             SendMessage,
@@ -80,10 +80,10 @@ fn groups() {
         ),
         (
             InitializeChat,
+            "FIRST_MEMBER = 10, 7",
             "FIRST_MEMBER = 10, 6",
-            "FIRST_MEMBER = 10, 5",
             At("for i = FIRST_MEMBER, #ARGV do"),
-            "no loop over ARGV from 6 in steps of 1",
+            "no loop over ARGV from 7 in steps of 1",
         ),
         (
             InitializeChat,
