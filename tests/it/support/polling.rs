@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Where Socket.IO clients poll.
-pub(crate) const PATH: &str = "/socket.io/?EIO=4&transport=polling";
+const PATH: &str = "/socket.io/?EIO=4&transport=polling";
 
 /// One session.
 pub(crate) struct Polling {
@@ -26,23 +26,35 @@ pub(crate) struct Polling {
 impl Polling {
     /// Opens a session and does not join.
     pub(crate) async fn open(server: &Server) -> Self {
+        Self::try_open(server).await.expect("there is room")
+    }
+
+    /// The same; `None` where the server has no room.
+    pub(crate) async fn try_open(server: &Server) -> Option<Self> {
         let answer = http::get(server.address, PATH).await;
+        if answer.status == 503 {
+            return None;
+        }
         assert_eq!(answer.status, 200, "{answer:?}");
         let opened: Value = serde_json::from_str(&answer.body[1..]).expect("an open packet");
         let sid = opened["sid"].as_str().expect("an id").to_owned();
-        Self {
+        Some(Self {
             address: server.address,
             path: format!("{PATH}&sid={sid}"),
             sid,
-        }
+        })
     }
 
     /// A delta device of `user` that has joined and not polled since.
     pub(crate) async fn joined(server: &Server, user: &str) -> Self {
         let polling = Self::open(server).await;
-        let auth = json!({ "token": token::of(user), "chatList": "delta" });
-        polling.send(&format!("40{auth}")).await;
+        polling.join(user).await;
         polling
+    }
+
+    pub(crate) async fn join(&self, user: &str) {
+        let auth = json!({ "token": token::of(user), "chatList": "delta" });
+        self.send(&format!("40{auth}")).await;
     }
 
     /// Sends packets, which the server takes.
