@@ -27,6 +27,7 @@ use crate::store::connection::{
 use crate::store::flaw_log::FlawLog;
 use crate::store::former::Former;
 use crate::store::keys::Keys;
+use crate::store::policy_watch::{POLICY_CHECK, log_policy, watch_policy};
 use crate::store::rights::Right;
 use crate::store::server_check::{ServerInfo, check_durability, check_master, check_server};
 use crate::store::subscriber::keep_subscribed;
@@ -233,6 +234,15 @@ impl Background {
         let cancel = self.cancel.clone();
         self.spawn(checks.run(cancel));
         missing
+    }
+
+    /// The task that notices when Redis is told to drop chats.
+    pub(super) fn keep_watching_policy(&mut self, current: Current) {
+        let cancel = self.cancel.clone();
+        self.spawn(async move {
+            let watch = watch_policy(current, POLICY_CHECK, log_policy);
+            cancel.run_until_cancelled(watch).await;
+        });
     }
 
     /// The writers to devices, one for each thread that can run one.

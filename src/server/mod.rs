@@ -202,6 +202,7 @@ pub async fn run(
     let cancel = background.cancel.clone();
     let quiet_room_check = config.chat.quiet_room_check;
     background.spawn(upkeep::run(chat.clone(), quiet_room_check, cancel));
+    background.keep_watching_policy(commands_up.clone());
     background.keep_writing(&hub);
     let observed = Observed {
         readiness: readiness.clone(),

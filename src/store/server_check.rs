@@ -12,6 +12,9 @@ use crate::config::Durability;
 /// The oldest Redis with sharded pub/sub and script flags.
 const OLDEST: (u64, u64) = (7, 0);
 
+/// The `maxmemory-policy` that drops nothing.
+pub(super) const KEEPS_ALL: &str = "noeviction";
+
 /// The oldest with WAITAOF.
 const WAITAOF_SINCE: (u64, u64) = (7, 2);
 
@@ -97,9 +100,9 @@ impl ServerInfo {
                 self.version
             )));
         }
-        if self.eviction_policy != "noeviction" {
+        if self.eviction_policy != KEEPS_ALL {
             let text = format!(
-                "Redis has maxmemory-policy {}, which can drop chats: set it to noeviction",
+                "Redis has maxmemory-policy {}, which can drop chats: set it to {KEEPS_ALL}",
                 self.eviction_policy
             );
             if production {
@@ -137,6 +140,11 @@ pub async fn check_master(
 pub async fn master_run_id(connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
     let info = ask(connection, &ROLE_SECTIONS).await?;
     Ok(info.check_master().is_ok().then_some(info.run_id))
+}
+
+/// What the server drops when its memory is full.
+pub(super) async fn eviction_policy(connection: &mut MultiplexedConnection) -> RedisResult<String> {
+    Ok(ask(connection, &["memory"]).await?.eviction_policy)
 }
 
 /// Where `INFO` tells run, role, and whether it is loading.

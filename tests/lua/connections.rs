@@ -10,12 +10,13 @@ use chat_server::store::connection::{
     Connection, Connector, Current, Keeping, Progress, Pulse, Question, keep_open,
 };
 use chat_server::store::former::Former;
+use chat_server::store::policy_watch::watch_policy;
 use chat_server::store::server_check::check_server;
 use chat_server::store::term::Master;
 use chat_server::store::{Bounds, Store};
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -163,4 +164,32 @@ async fn the_former_connection_is_dropped_also_if_its_successor_breaks_at_that()
     former.succeed(&mut third, &info).await.unwrap();
     let ping = redis::cmd("PING").exec_async(&mut first).await;
     assert!(ping.is_err(), "what it had written can still run");
+}
+
+#[tokio::test]
+async fn a_policy_that_drops_chats_is_noticed_while_the_server_runs() {
+    // Given a server whose Redis keeps everything
+    let world = World::start().await;
+    let cancel = CancellationToken::new();
+    let (told, mut changes) = mpsc::unbounded_channel();
+    let tell = move |policy: &str| told.send(policy.to_owned()).unwrap();
+    let watching = watch_policy(kept(&world, &cancel), Duration::from_millis(10), tell);
+
+    // When its policy is changed, and back, then each change is told, once
+    let changing = async {
+        for policy in ["allkeys-lru", "noeviction", "volatile-ttl"] {
+            let _: String = world
+                .redis
+                .run(&["CONFIG", "SET", "maxmemory-policy", policy])
+                .await;
+            let change = timeout(PATIENCE, changes.recv()).await.unwrap();
+            assert_eq!(change.as_deref(), Some(policy));
+        }
+    };
+    tokio::select! {
+        () = watching => {}
+        () = changing => {}
+    }
+    cancel.cancel();
+    assert!(changes.try_recv().is_err());
 }

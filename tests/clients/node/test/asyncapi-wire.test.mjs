@@ -188,7 +188,7 @@ describe("every error code is met, and its error is in the document", () => {
       const { record, device } = recording(stage, way);
       const folder = rules();
       stage.keep({ close: () => forget(folder) });
-      const server = await stage.server({ LUA_DIR: folder, MAX_PARTICIPANTS: "3", REDIS_CALL_TIMEOUT_MS: "500" });
+      const server = await stage.server({ LUA_DIR: folder, MAX_PARTICIPANTS: "3", MAX_ROOMS_PER_USER: "2", REDIS_CALL_TIMEOUT_MS: "500" });
       const alice = await device(server, "alice");
       const roomId = await alice.openRoom(["bob"]);
       const send = { roomId, content: "Hello" };
@@ -202,6 +202,8 @@ describe("every error code is met, and its error is in the document", () => {
       await alice.refused("NOT_MEMBER", "enterChat", { roomId: roomId.replace(/^.{8}/, "00000000") });
       await alice.refused("MESSAGE_NOT_FOUND", "markAsRead", { roomId, messageId: "1-1" });
       await alice.refused("TOO_MANY_PARTICIPANTS", "initializeChat", { participants: ["b", "c", "d"] });
+      await alice.openRoom(["carol"]);
+      await alice.refused("TOO_MANY_ROOMS", "initializeChat", { participants: ["dave"] });
       await alice.refused("HISTORY_RESET", "getHistory", { roomId, after: "1-1" });
       await alice.refused("UNAUTHORIZED", "authenticate", { token: "garbage" });
       await alice.refused("TOKEN_EXPIRED", "authenticate", { token: expiring("alice", -3600) });

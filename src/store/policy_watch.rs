@@ -1,0 +1,50 @@
+//! Notices when Redis is told to drop chats while servers run: on connecting its policy is checked, then it may change.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+use super::connection::Current;
+use super::server_check::{KEEPS_ALL, eviction_policy};
+
+/// How often it is asked.
+pub const POLICY_CHECK: Duration = Duration::from_secs(30);
+
+/// How long Redis may take to tell; what comes later is asked again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// Asks for the policy `every` so often, and tells `changed` of each that is another than the one before; the first is
+/// compared with the one that keeps everything. Never ends.
+pub async fn watch_policy(current: Current, every: Duration, changed: impl Fn(&str)) {
+    let mut last = KEEPS_ALL.to_owned();
+    let mut ticks = interval_at(Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let connection = current.borrow().as_ref().map(|up| up.redis.clone());
+        if let Some(policy) = policy_of(connection).await
+            && policy != last
+        {
+            changed(&policy);
+            last = policy;
+        }
+    }
+}
+
+/// `None` while nobody can tell.
+async fn policy_of(connection: Option<MultiplexedConnection>) -> Option<String> {
+    let mut connection = connection?;
+    let answer = timeout(ANSWER_WITHIN, eviction_policy(&mut connection)).await;
+    answer.ok()?.ok().filter(|policy| !policy.is_empty())
+}
+
+/// Tells the operator.
+pub fn log_policy(policy: &str) {
+    match policy {
+        KEEPS_ALL => log::info!("Redis has maxmemory-policy {KEEPS_ALL} again"),
+        _ => log::error!(
+            "Redis has maxmemory-policy {policy} now, which can drop chats: set it to {KEEPS_ALL}"
+        ),
+    }
+}
