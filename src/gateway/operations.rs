@@ -43,6 +43,13 @@ fn ready(readiness: &Readiness) -> Response {
     if !missing.is_empty() {
         body["missingRights"] = json!(&*missing);
     }
+    let others = readiness.others.borrow().clone();
+    if !others.versions.is_empty() {
+        body["otherVersions"] = json!(others.versions);
+    }
+    if others.silent > 0 {
+        body["silentServers"] = json!(others.silent);
+    }
     let status = match readiness.ready() {
         Ok(()) => StatusCode::OK,
         Err(why) => {

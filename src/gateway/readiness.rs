@@ -24,8 +24,26 @@ pub struct Readiness {
     pub interest: Arc<Interest>,
     /// What Redis does not allow; nothing before it has told.
     pub missing_rights: watch::Receiver<Option<Arc<[Right]>>>,
+    /// Servers of another version on the same Redis.
+    pub others: watch::Receiver<Others>,
     /// Set when the server begins to end.
     pub stopping: CancellationToken,
+}
+
+/// What is known of the servers that are of another version than this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Others {
+    pub versions: Vec<OtherVersion>,
+    /// Servers that heard the question and did not answer.
+    pub silent: usize,
+}
+
+/// Servers of one other version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OtherVersion {
+    pub version: String,
+    pub contract: u32,
+    pub servers: usize,
 }
 
 /// What is there, each by itself.
@@ -65,11 +83,16 @@ impl Readiness {
         Checks {
             redis: scripts || self.progress.lacks_scripts(),
             scripts,
-            rights: matches!(&*self.missing_rights.borrow(), Some(missing) if missing.is_empty()),
+            rights: scripts && self.has_rights(),
             subscriptions: self.subscriber.borrow().is_some()
                 && self.interest.hears(&Topic::Control),
             accepting: !self.stopping.is_cancelled(),
         }
+    }
+
+    fn has_rights(&self) -> bool {
+        let missing = self.missing_rights.borrow();
+        missing.as_ref().is_some_and(|missing| missing.is_empty())
     }
 
     /// The rights that Redis does not give, as far as is known.

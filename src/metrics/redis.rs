@@ -125,7 +125,7 @@ impl PublishedMetrics {
         match topic {
             Topic::Room(_) => &self.room,
             Topic::User(_) => &self.user,
-            Topic::Control => &self.control,
+            Topic::Control | Topic::Answers(_) => &self.control,
         }
     }
 }

@@ -11,4 +11,6 @@ pub enum Topic {
     User(UserId),
     /// What concerns all servers: a reset, a question about scripts.
     Control,
+    /// What one asker is answered, by the nonce in the channel's name.
+    Answers(String),
 }

@@ -337,7 +337,11 @@ impl Keeper {
             log::warn!("a question about scripts is not answered: Redis cannot be used right now");
             return;
         };
-        let answer = match serde_json::to_string(&self.report()) {
+        let mut report = self.report();
+        if question.from.is_some() {
+            report.scripts.clear();
+        }
+        let answer = match serde_json::to_string(&report) {
             Ok(answer) => answer,
             Err(error) => return log::error!("cannot answer about scripts: {error}"),
         };

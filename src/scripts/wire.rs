@@ -11,6 +11,9 @@ pub struct Question {
     pub want: Want,
     /// The channel to answer on.
     pub reply_to: String,
+    /// The server that asks, if one does: it wants to know who runs, not what the scripts do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ServerFacts>,
 }
 
 /// What is asked for.
@@ -30,6 +33,9 @@ pub enum Announcement {
     /// All chats were deleted.
     Reset,
     Scripts(Question),
+    /// What servers of another version tell one another.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 /// What one server answers.
@@ -49,7 +55,7 @@ pub struct Answer {
 }
 
 /// Which server it is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerFacts {
     pub host: String,
@@ -78,4 +84,28 @@ pub struct ScriptReport {
     pub average_us: u64,
     /// The longest such time.
     pub worst_us: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_later_versions_announce_is_passed_over() {
+        let later = r#"{"event": "somethingNew", "servers": [1, 2]}"#;
+        let read: Announcement = serde_json::from_str(later).unwrap();
+        assert!(matches!(read, Announcement::Unknown));
+    }
+
+    #[test]
+    fn a_question_of_version_0_1_0_is_understood() {
+        let former =
+            r#"{"event": "scripts", "want": "report", "replyTo": "chat:scripts:answers:1"}"#;
+        let read: Announcement = serde_json::from_str(former).unwrap();
+        let Announcement::Scripts(question) = read else {
+            panic!("{read:?}")
+        };
+        assert_eq!(question.from, None);
+    }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::ServeError;
 use super::checks::Checks;
 use super::listener::Listener;
+use super::peers::Heard;
 use crate::config::Config;
 use crate::gateway::outlet::write_due;
 use crate::hub::Hub;
@@ -179,6 +180,7 @@ impl Background {
         keys: &Keys,
         hub: &Arc<Hub>,
         orders: &Orders,
+        peers: mpsc::Sender<Heard>,
         flaw_log: &Arc<FlawLog>,
     ) -> Current {
         let (set, current) = watch::channel(None);
@@ -186,6 +188,7 @@ impl Background {
             keys: keys.clone(),
             hub: hub.clone(),
             orders: orders.clone(),
+            peers,
             metrics: self.metrics.published.clone(),
             flaw_log: flaw_log.clone(),
         };

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use redis::PushInfo;
+use tokio::sync::mpsc;
 
+use super::peers::Heard;
 use crate::hub::Hub;
 use crate::hub::published::{RoomEvent, RoomGained};
 use crate::metrics::PublishedMetrics;
@@ -11,7 +13,7 @@ use crate::protocol::ids::RoomId;
 use crate::room::Topic;
 use crate::room::flaws::Flaws;
 use crate::scripts::keeper::{Order, Orders};
-use crate::scripts::wire::Announcement;
+use crate::scripts::wire::{Announcement, Answer};
 use crate::store::flaw_log::FlawLog;
 use crate::store::keys::Keys;
 use crate::store::subscriber::Pushed;
@@ -22,6 +24,8 @@ pub(super) struct Listener {
     pub(super) keys: Keys,
     pub(super) hub: Arc<Hub>,
     pub(super) orders: Orders,
+    /// Is told of other servers.
+    pub(super) peers: mpsc::Sender<Heard>,
     pub(super) metrics: PublishedMetrics,
     pub(super) flaw_log: Arc<FlawLog>,
 }
@@ -61,15 +65,30 @@ impl Listener {
                     self.hub.recounts.add(user.clone());
                 }
             },
+            Topic::Answers(_) => match serde_json::from_slice::<Answer>(payload) {
+                Ok(answer) => self.tell_peers(Heard::Answer(answer.server)),
+                Err(_) => self.metrics.unreadable(topic),
+            },
             Topic::Control => match serde_json::from_slice(payload) {
                 Ok(Announcement::Reset) => self.hub.reset(),
-                Ok(Announcement::Scripts(question)) => self.orders.give(Order::Answer(question)),
+                Ok(Announcement::Scripts(question)) => {
+                    if let Some(server) = question.from.clone() {
+                        self.tell_peers(Heard::Question(server));
+                    }
+                    self.orders.give(Order::Answer(question));
+                }
+                Ok(Announcement::Unknown) => {}
                 Err(error) => {
                     self.metrics.unreadable(topic);
                     log::warn!("what was announced to all servers is not understood: {error}");
                 }
             },
         }
+    }
+
+    /// What finds no place is asked for again in the next round.
+    fn tell_peers(&self, heard: Heard) {
+        let _ = self.peers.try_send(heard);
     }
 
     fn published_in_room(&self, room: RoomId, payload: &[u8]) {

@@ -4,6 +4,7 @@ mod background;
 mod checks;
 mod listener;
 mod operations;
+mod peers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,12 +19,13 @@ use tokio_util::task::TaskTracker;
 
 use self::background::Background;
 use self::operations::Observed;
+use self::peers::Peers;
 use crate::auth::{AuthSetupError, Verifier};
 use crate::chat::Chat;
 use crate::chat::new_rooms::NewRooms;
 use crate::config::{Config, Durability};
 use crate::gateway::guests::Guests;
-use crate::gateway::readiness::Readiness;
+use crate::gateway::readiness::{Others, Readiness};
 use crate::gateway::web::Web;
 use crate::gateway::{Gateway, accept};
 use crate::hub::Hub;
@@ -165,12 +167,27 @@ pub async fn run(
     let commands =
         background.keep_commands(&connector, orders.clone(), config, confirmations.clone());
     let flaw_log = Arc::default();
+    let (peers, heard_peers) = peers::inbox();
+    let subscriber = background.keep_subscriber(&connector, &keys, &hub, &orders, peers, &flaw_log);
+    let (set_others, others) = watch::channel(Others::default());
+    let peers = Peers {
+        own: server_facts(local),
+        nonce: uuid::Uuid::new_v4().as_simple().to_string(),
+        keys: keys.clone(),
+        interest: hub.interest.clone(),
+        commands: commands.current.clone(),
+        inbox: heard_peers,
+        others: set_others,
+    };
+    let cancel = background.cancel.clone();
+    background.spawn(peers.run(cancel));
     let readiness = Readiness {
         commands: commands.current.clone(),
         progress: commands.progress,
-        subscriber: background.keep_subscriber(&connector, &keys, &hub, &orders, &flaw_log),
+        subscriber,
         interest: hub.interest.clone(),
         missing_rights: background.keep_checking(&commands.current, &scripts, &keys, config),
+        others,
         stopping: CancellationToken::new(),
     };
     let (info, commands) = (commands.info, commands.current);

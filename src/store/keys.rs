@@ -104,6 +104,7 @@ impl Keys {
             Topic::Room(room) => self.room(*room, "events"),
             Topic::User(user) => self.user(user, "events"),
             Topic::Control => format!("{}:control", self.prefix),
+            Topic::Answers(nonce) => self.answers(nonce),
         }
     }
 
@@ -112,6 +113,9 @@ impl Keys {
         let rest = channel.strip_prefix(&self.prefix)?.strip_prefix(':')?;
         if rest == "control" {
             return Some(Topic::Control);
+        }
+        if let Some(nonce) = channel.strip_prefix(&self.answers_prefix()) {
+            return Some(Topic::Answers(nonce.to_owned()));
         }
         let (kind, id) = rest
             .strip_prefix('{')?
@@ -154,6 +158,7 @@ mod tests {
         let keys = Keys::new("app.1");
         for topic in [
             Topic::Control,
+            Topic::Answers("5c1d".to_owned()),
             Topic::Room(RoomId::random()),
             Topic::User(UserId::parse("auth0|{🦀}:x %41").unwrap()),
         ] {

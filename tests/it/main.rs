@@ -36,5 +36,6 @@ mod support;
 mod tls;
 mod upgrade;
 mod validation;
+mod versions;
 #[path = "../shared/worked_edits.rs"]
 mod worked_edits;

@@ -205,8 +205,7 @@ async fn a_redis_that_goes_and_comes_back_empty_is_seen() {
     assert_eq!(figures.get("chat_script_failures_total", &failed), 1.0);
     let answer = http::get(server.address, "/readyz").await;
     assert_eq!(answer.status, 503);
-    let nothing =
-        json!({ "redis": false, "scripts": false, "subscriptions": false, "accepting": true });
+    let nothing = json!({ "redis": false, "scripts": false, "rights": false, "subscriptions": false, "accepting": true });
     assert_eq!(answer.json()["checks"], nothing);
 
     // And when it is back, without what it knew
@@ -360,8 +359,7 @@ async fn while_it_shuts_down_it_is_not_ready_and_still_told_of() {
     })
     .await;
     let answer = http::get(operators, "/readyz").await.json();
-    let drains =
-        json!({ "redis": true, "scripts": true, "subscriptions": true, "accepting": false });
+    let drains = json!({ "redis": true, "scripts": true, "rights": true, "subscriptions": true, "accepting": false });
     assert_eq!(answer["checks"], drains);
     assert_eq!(answer["message"], "the server is shutting down");
     assert_eq!(http::get(operators, "/healthz").await.status, 200);
@@ -387,8 +385,7 @@ async fn without_its_scripts_it_is_not_ready() {
     let server = server.start_unready().await;
 
     // Then it says that it is the scripts
-    let lacking =
-        json!({ "redis": true, "scripts": false, "subscriptions": true, "accepting": true });
+    let lacking = json!({ "redis": true, "scripts": false, "rights": false, "subscriptions": true, "accepting": true });
     eventually("it says what is missing", async || {
         let answer = http::get(server.address, "/readyz").await;
         answer.status == 503 && answer.json()["checks"] == lacking

@@ -24,14 +24,14 @@ use crate::support::{PATIENCE, World, users};
 
 const BOUNDS: Bounds = Bounds {
     timeout: PATIENCE,
-    calls_at_once: 4096,
+    calls_at_once: 8192,
     repeats: true,
 };
 
 /// As short as a test wants it.
 const PULSE: Pulse = Pulse {
     every: Duration::from_millis(50),
-    late: Duration::from_millis(500),
+    late: Duration::from_secs(2),
     dead: PATIENCE,
 };
 
@@ -89,7 +89,7 @@ async fn a_redis_that_works_off_our_own_calls_is_not_taken_for_one_that_is_gone(
     let rules = *world.store.rules();
     let store = Store::new(world.keys.clone(), set, current.clone(), BOUNDS, rules);
     let [alice] = users(["alice"]);
-    let calls = (0..3000).map(|_| store.get_chat_list(&alice, &[], true));
+    let calls = (0..5000).map(|_| store.get_chat_list(&alice, &[], true));
 
     // Then nobody loses the connection meanwhile
     let mut withdrawn = current.clone();

@@ -190,6 +190,7 @@ async fn each_example_of_an_event_is_as_published() {
     let question = Question {
         want: Want::Settle,
         reply_to: world.keys.answers("0123456789abcdef0123456789abcdef"),
+        from: None,
     };
     published.push(serde_json::to_value(Announcement::Scripts(question)).unwrap());
     let published: Vec<Json> = published

@@ -56,7 +56,11 @@ pub(super) async fn ask(
     let reply_to = desk.keys.answers(&nonce);
     let mut subscribe = redis::cmd("SSUBSCRIBE");
     subscribe.arg(&reply_to).exec_async(&mut connection).await?;
-    let question = Announcement::Scripts(Question { want, reply_to });
+    let question = Announcement::Scripts(Question {
+        want,
+        reply_to,
+        from: None,
+    });
     let question = serde_json::to_string(&question).unwrap_or_default();
     let mut publish = redis::cmd("SPUBLISH");
     publish
