@@ -86,7 +86,7 @@ async fn crowd(mode: ListMode) -> (Arc<Hub>, Vec<Arc<Device>>) {
     for number in 0..DEVICES {
         let user = UserId::parse(&format!("user-{number}")).unwrap();
         let device = hub.register(user.clone(), mode, 10).unwrap();
-        hub.follow(&user, &[room()]);
+        hub.follow(&user, &[room()], &[device.id]);
         let start = Position {
             epoch: EPOCH.into(),
             rev: 1,
@@ -98,7 +98,7 @@ async fn crowd(mode: ListMode) -> (Arc<Hub>, Vec<Arc<Device>>) {
             frames: Vec::new(),
             kind: Kind::Answer,
         };
-        let mut snapshot = Snapshot::first(&hub, &device);
+        let snapshot = Snapshot::first(&hub, &device);
         assert!(snapshot.finish(vec![list]).await.is_ok());
         devices.push(device);
     }

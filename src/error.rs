@@ -63,6 +63,11 @@ impl ErrorCode {
         )
     }
 
+    /// Whether the same request may be done a moment later.
+    pub fn is_temporary(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Timeout)
+    }
+
     /// The code for the first word of a Redis error: a script's own, or one that Redis refuses with.
     ///
     /// `None` means that nobody foresaw it: a fault of ours, or a script that failed half-way.

@@ -1,5 +1,6 @@
 //! What a server does unasked: looks for gaps and repairs them, sends chat lists again, renews viewers' leases.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,53 +10,77 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::chat::{Chat, list};
+use crate::chat::{Chat, list, list_reads};
+use crate::hub::repair::Repair;
 use crate::protocol::ids::RoomId;
-use crate::room::Position;
-use crate::room::Topic;
+use crate::room::{Position, Topic, Turn};
 use crate::store::calls::COMPARE_CHUNK;
 
-/// Calls of each kind under way at once: they must not crowd out sends.
-const AT_ONCE: usize = 16;
-/// Pause before something that failed is tried again.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Of what is done unasked so much is under way at once: it must not crowd out requests.
+const REPAIRS_AT_ONCE: usize = 8;
+const READS_AT_ONCE: usize = 4;
+const RENEWALS_AT_ONCE: usize = 4;
+/// Lists that are sent again. These wait for their turn among all lists.
+const REFRESHES_AT_ONCE: usize = 16;
+/// A room that is repaired so often in a row is worth a line in the log.
+const OFTEN: u32 = 4;
+/// How long what Redis has published may take to arrive before a comparison is put off.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a subscription may take before the repair of its room is put off.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs all of it until `cancel`; quiet rooms are compared with the store once in each `quiet_room_check`.
 pub async fn run(chat: Arc<Chat>, quiet_room_check: Duration, cancel: CancellationToken) {
+    let chat = &*chat;
     let repairs = work_off(
+        chat,
+        REPAIRS_AT_ONCE,
         || chat.hub.repairs.take(),
-        |room| Box::pin(repair(&chat, room)),
+        |turn| {
+            Box::pin(async move {
+                repair(chat, &turn).await;
+                chat.hub.repairs.done(&turn.thing);
+            })
+        },
     );
     let recounts = work_off(
+        chat,
+        READS_AT_ONCE,
         || chat.hub.recounts.take(),
-        |user| {
-            let chat = &chat;
+        |Turn { thing: user, .. }| {
             Box::pin(async move {
                 if list::recount(chat, &user).await.is_err() {
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                    chat.hub.recounts.add(user);
+                    chat.hub.recounts.add(user.clone());
                 }
+                chat.hub.recounts.done(&user);
             })
         },
     );
     let entries = work_off(
+        chat,
+        READS_AT_ONCE,
         || chat.hub.new_entries.take(),
-        |(user, room)| {
-            let chat = &chat;
+        |Turn { thing, .. }| {
             Box::pin(async move {
-                if list::send_entry(chat, &user, room).await.is_err() {
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                    chat.hub.new_entries.add((user, room));
+                let (user, room) = &thing;
+                if list::send_entry(chat, user, *room).await.is_err() {
+                    chat.hub.new_entries.add(thing.clone());
                 }
+                chat.hub.new_entries.done(&thing);
             })
         },
     );
+    let list_reads = work_off(
+        chat,
+        list_reads::AT_ONCE,
+        || chat.list_reads.take(),
+        |turn| Box::pin(list::work_off(chat, turn)),
+    );
     let refreshes = work_off(
+        chat,
+        REFRESHES_AT_ONCE,
         || chat.hub.next_refresh(),
         |user| {
-            let chat = &chat;
             Box::pin(async move {
                 let refreshed = list::refresh(chat, &user).await;
                 chat.lists.refreshed(refreshed.is_ok());
@@ -70,28 +95,56 @@ pub async fn run(chat: Arc<Chat>, quiet_room_check: Duration, cancel: Cancellati
         () = repairs => {}
         () = recounts => {}
         () = entries => {}
+        () = list_reads => {}
         () = refreshes => {}
-        () = renew_viewers(&chat) => {}
-        () = compare_quiet_rooms(&chat, quiet_room_check) => {}
+        () = beat(chat) => {}
+        () = renew_viewers(chat) => {}
+        () = compare_doubtful_rooms(chat) => {}
+        () = compare_quiet_rooms(chat, quiet_room_check) => {}
     }
 }
 
-/// Takes things to do and does them, a bounded number at once. Never ends.
-async fn work_off<'a, T, Take>(take: impl Fn() -> Take, work: impl Fn(T) -> BoxFuture<'a, ()>)
-where
+/// Takes things to do while there is a store, and does them, a bounded number at once. Never ends.
+async fn work_off<'a, T, Take>(
+    chat: &Chat,
+    at_once: usize,
+    take: impl Fn() -> Take,
+    work: impl Fn(T) -> BoxFuture<'a, ()>,
+) where
     Take: Future<Output = T>,
 {
     let mut under_way = FuturesUnordered::new();
     loop {
+        let next = async {
+            chat.store.up().await;
+            take().await
+        };
         tokio::select! {
-            item = take(), if under_way.len() < AT_ONCE => under_way.push(work(item)),
+            item = next, if under_way.len() < at_once => under_way.push(work(item)),
             Some(()) = under_way.next() => {}
         }
     }
 }
 
+/// Publishes this server's numbers to itself.
+async fn beat(chat: &Chat) {
+    loop {
+        chat.store.up().await;
+        let number = chat.hub.beats.next().await;
+        if let Err(error) = chat.store.beat(chat.hub.server, number).await {
+            log::debug!("a number of this server could not be published: {error}");
+        }
+    }
+}
+
 /// Fetches what is missing of a room and delivers it, in order, once.
-async fn repair(chat: &Chat, room: RoomId) {
+async fn repair(chat: &Chat, turn: &Turn<RoomId>) {
+    let room = turn.thing;
+    if turn.times == OFTEN {
+        log::warn!(
+            "room {room} is repaired again and again, ever more seldom; debug logs tell why"
+        );
+    }
     let topic = Topic::Room(room);
     match tokio::time::timeout(SUBSCRIBE_TIMEOUT, chat.hub.interest.heard(&topic)).await {
         Ok(Ok(())) => {}
@@ -99,16 +152,16 @@ async fn repair(chat: &Chat, room: RoomId) {
         Ok(Err(_)) => return,
         Err(_) => return chat.hub.repairs.add(room),
     }
-    while let Some(from) = chat.hub.repair_from(room) {
+    while let Some(from) = chat.hub.ask_repair(room) {
         match chat.store.sync_room(room, &from).await {
             Ok(missed) => {
-                if !chat.hub.repair(room, &from, missed) {
+                if chat.hub.repair(room, &from, missed, turn.times) == Repair::Ended {
                     return;
                 }
             }
             Err(error) => {
                 log::debug!("room {room} could not be repaired yet: {error}");
-                tokio::time::sleep(RETRY_PAUSE).await;
+                return chat.hub.repairs.add(room);
             }
         }
     }
@@ -121,7 +174,7 @@ async fn renew_viewers(chat: &Chat) {
         ticks.tick().await;
         let renewals = futures_util::stream::iter(chat.hub.viewers())
             .map(|(room, viewers)| async move { chat.store.renew_viewers(room, &viewers).await })
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(RENEWALS_AT_ONCE);
         let failed = renewals
             .filter(|outcome| std::future::ready(outcome.is_err()))
             .count()
@@ -148,16 +201,45 @@ async fn compare_quiet_rooms(chat: &Chat, period: Duration) {
     }
 }
 
-/// Has those of the rooms repaired that are elsewhere in the store. What fails is left to the next sweep.
-async fn compare(chat: &Chat, rooms: &[(RoomId, Position)]) {
-    match chat.store.compare_rooms(rooms).await {
-        Ok(changed) => {
-            for (room, asked) in rooms.iter().filter(|(room, _)| changed.contains(room)) {
-                chat.hub.differs(*room, asked);
-            }
+/// Compares rooms of which something may be missing, as many at once as came together.
+async fn compare_doubtful_rooms(chat: &Chat) {
+    loop {
+        chat.store.up().await;
+        let rooms = chat.hub.doubts.take_several(COMPARE_CHUNK).await;
+        if !compare(chat, &chat.hub.positions(&rooms)).await {
+            rooms.iter().for_each(|room| chat.hub.doubts.add(*room));
         }
-        Err(error) => log::debug!("quiet rooms could not be compared yet: {error}"),
+        rooms.iter().for_each(|room| chat.hub.doubts.done(room));
     }
+}
+
+/// Has those of the rooms repaired that are elsewhere in the store. False if the store could not tell.
+async fn compare(chat: &Chat, rooms: &[(RoomId, Position)]) -> bool {
+    if rooms.is_empty() {
+        return true;
+    }
+    let changed: HashSet<RoomId> = match chat.store.compare_rooms(rooms).await {
+        Ok(changed) => changed.into_iter().collect(),
+        Err(error) => {
+            log::debug!("rooms could not be compared yet: {error}");
+            return false;
+        }
+    };
+    if changed.is_empty() {
+        return true;
+    }
+    // What was published before the answer may still be on its way: that is late, not lost.
+    let fence = chat.hub.beats.ask();
+    if tokio::time::timeout(FENCE_TIMEOUT, chat.hub.beats.passed(fence))
+        .await
+        .is_err()
+    {
+        return false;
+    }
+    for (room, asked) in rooms.iter().filter(|(room, _)| changed.contains(room)) {
+        chat.hub.differs(*room, asked);
+    }
+    true
 }
 
 /// Ticks now and after each `period`; one that comes late puts off those after it.

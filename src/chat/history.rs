@@ -1,5 +1,6 @@
 //! `getHistory`: a page of messages. Marks nothing as read.
 
+use super::list::restless;
 use super::session::Session;
 use crate::error::ChatError;
 use crate::hub::snapshot::Snapshot;
@@ -16,25 +17,28 @@ pub async fn handle(
     limit: u32,
     id: Option<&RequestId>,
 ) -> Result<(), ChatError> {
-    let snapshot = Snapshot::begin(&session.chat.hub, &session.device).await;
-    let page = session
-        .chat
-        .store
-        .get_history(room, &session.device.user, cursor, limit)
-        .await?;
-    let frame = match id {
-        Some(id) => Frame::ack(
-            id,
-            &Ack::History {
-                room_id: room,
-                messages: page.messages,
-                has_more: page.has_more,
-            },
-        ),
-        None => Frame::event("chatHistory", &page.messages),
-    };
-    session
-        .finish(snapshot, room, vec![(page.position, vec![frame])])
-        .await;
-    Ok(())
+    let Session { chat, device, .. } = session;
+    let mut snapshot = Snapshot::begin(&chat.hub, device).await;
+    loop {
+        let page = chat
+            .store
+            .get_history(room, &device.user, cursor, limit)
+            .await?;
+        let frame = match id {
+            Some(id) => Frame::ack(
+                id,
+                &Ack::History {
+                    room_id: room,
+                    messages: page.messages,
+                    has_more: page.has_more,
+                },
+            ),
+            None => Frame::event("chatHistory", &page.messages),
+        };
+        let parts = vec![(page.position, vec![frame])];
+        let Err(overtaken) = Session::finish(snapshot, room, parts).await else {
+            return Ok(());
+        };
+        snapshot = overtaken.read_again().await.ok_or_else(restless)?;
+    }
 }

@@ -87,10 +87,9 @@ async fn tell_caller(
     last: Vec<Frame>,
 ) -> Result<(), ChatError> {
     if list::is_full(&session.device) {
-        let told = list::send_whole(&session.chat, &session.device, snapshot, Vec::new(), |_| {
-            last.clone()
-        })
-        .await;
+        let Session { chat, device, .. } = session;
+        let after = |_| last.clone();
+        let told = list::send_whole(chat, device, snapshot, Vec::new(), after, None).await;
         if told.is_err() {
             // The room is there all the same; the list follows when it can be read.
             session
@@ -104,10 +103,12 @@ async fn tell_caller(
     match done.entry {
         Some(read) => {
             let mut frames = vec![Frame::event("chatEntry", &read.entry)];
-            frames.extend(last);
-            session
-                .finish(snapshot, room, vec![(read.position, frames)])
-                .await;
+            frames.extend(last.clone());
+            let parts = vec![(read.position, frames)];
+            if Session::finish(snapshot, room, parts).await.is_err() {
+                session.chat.hub.entry_outdated(&session.device, room);
+                session.send_all(last);
+            }
         }
         None => {
             // The entry of a new room was told by `room_gained`; it is held until the snapshot ends.

@@ -4,10 +4,11 @@ use super::session::Session;
 use crate::error::ChatError;
 use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
+use crate::protocol::ids::RoomId;
 
 /// Leaves the room that is viewed, if one is.
 pub async fn handle(session: &mut Session, id: Option<&RequestId>) -> Result<(), ChatError> {
-    leave_room(session).await?;
+    leave_all(session).await?;
     session.send_all([Frame::status("leaved from all rooms")]);
     session.send_all(Session::ack(id, &Ack::Left {}));
     Ok(())
@@ -22,6 +23,31 @@ pub async fn leave_room(session: &mut Session) -> Result<(), ChatError> {
         .chat
         .hub
         .set_viewing(&session.device, Some(room), None);
+    leave_in_store(session, room).await
+}
+
+/// The device enters `next`: a room that it may have entered before, without being told, is left.
+pub async fn leave_entered(session: &mut Session, next: RoomId) {
+    let entered = session.entering.take().filter(|entered| *entered != next);
+    if let Some(room) = entered
+        && let Err(error) = leave_in_store(session, room).await
+    {
+        // Its lease ends by itself.
+        log::debug!("a device could not leave a room that it may have entered: {error}");
+    }
+}
+
+/// As [`leave_room`], with a room that the device may have entered without being told.
+pub async fn leave_all(session: &mut Session) -> Result<(), ChatError> {
+    let entering = session.entering.take();
+    let former = leave_room(session).await;
+    if let Some(room) = entering {
+        leave_in_store(session, room).await?;
+    }
+    former
+}
+
+async fn leave_in_store(session: &Session, room: RoomId) -> Result<(), ChatError> {
     session
         .chat
         .store

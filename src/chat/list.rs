@@ -1,9 +1,14 @@
 //! `getChatList`, and the lists that devices get unasked.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout_at};
+
 use super::Chat;
+use super::list_reads::Turn;
 use super::session::Session;
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::device::{Device, ListMode};
@@ -12,9 +17,8 @@ use crate::hub::lane::Kind;
 use crate::hub::snapshot::Snapshot;
 use crate::protocol::event::{Ack, ChatEntry};
 use crate::protocol::frame::{Frame, RequestId};
-use crate::protocol::ids::{RoomId, UserId};
-use crate::room::PositionedEntry;
-use crate::room::Topic;
+use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::room::{PositionedEntry, Topic, pause_after};
 use crate::store::calls::LIST_CHUNK;
 
 /// How long Redis may take to confirm a subscription.
@@ -22,8 +26,10 @@ const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A chat list, and where its rooms were when it was read.
 pub struct ChatList {
-    pub entries: Vec<ChatEntry>,
+    pub rooms: usize,
     pub cuts: Arc<Cuts>,
+    /// Encoded once, for all who get it.
+    pub frame: Frame,
 }
 
 impl ChatList {
@@ -35,13 +41,10 @@ impl ChatList {
         let mut entries: Vec<ChatEntry> = read.into_iter().map(|read| read.entry).collect();
         entries.sort_by_key(|entry| (std::cmp::Reverse(entry.active_at_ms), entry.room_id));
         Self {
-            entries,
+            rooms: entries.len(),
             cuts: Arc::new(cuts),
+            frame: Frame::chat_list(&entries),
         }
-    }
-
-    pub fn frame(&self) -> Frame {
-        Frame::chat_list(&self.entries)
     }
 }
 
@@ -53,70 +56,118 @@ pub async fn handle(session: &Session, id: Option<&RequestId>) -> Result<(), Cha
             .into_iter()
             .collect()
     };
-    send_whole(&session.chat, &session.device, snapshot, Vec::new(), ack)
-        .await
-        .map(drop)
+    let Session { chat, device, .. } = session;
+    send_whole(chat, device, snapshot, Vec::new(), ack, None).await
 }
 
 /// Reads the whole list and queues it: `before`, the list, `after`.
+///
+/// With a `deadline` a store that cannot be used right now is tried again until then.
 pub async fn send_whole(
     chat: &Chat,
     device: &Device,
     mut snapshot: Snapshot,
     before: Vec<Frame>,
     after: impl Fn(usize) -> Vec<Frame>,
+    deadline: Option<Instant>,
 ) -> Result<(), ChatError> {
     loop {
         device.clear_list_due();
-        let list = read(chat, &device.user).await?;
+        let list = read_until(chat, device, deadline).await?;
         let mut frames = before.clone();
-        frames.push(list.frame());
-        frames.extend(after(list.entries.len()));
-        if snapshot
-            .finish(vec![Section {
-                cuts: list.cuts,
-                frames,
-                kind: Kind::Answer,
-            }])
-            .await
-            .is_ok()
-        {
+        frames.push(list.frame.clone());
+        frames.extend(after(list.rooms));
+        let section = Section {
+            cuts: list.cuts.clone(),
+            frames,
+            kind: Kind::Answer,
+        };
+        let Err(overtaken) = snapshot.finish(vec![section]).await else {
             return Ok(());
-        }
-        snapshot.renew().await;
+        };
+        snapshot = overtaken.read_again().await.ok_or_else(restless)?;
     }
 }
 
-/// Reads a user's whole list, in chunks; rooms that this server does not follow yet are followed first.
-pub async fn read(chat: &Chat, user: &UserId) -> Result<ChatList, ChatError> {
+async fn read_until(
+    chat: &Chat,
+    device: &Device,
+    deadline: Option<Instant>,
+) -> Result<Arc<ChatList>, ChatError> {
+    let mut times = 0;
+    loop {
+        let outcome = chat.list_reads.read(&device.user, device.id).await;
+        let error = match outcome.unwrap_or_else(|| Err(unavailable())) {
+            Ok(list) => return Ok(list),
+            Err(error) => error,
+        };
+        times += 1;
+        let again_at = Instant::now() + pause_after(times);
+        if !error.code.is_temporary() || deadline.is_none_or(|deadline| again_at >= deadline) {
+            return Err(error);
+        }
+        tokio::time::sleep_until(again_at).await;
+        chat.store.up().await;
+    }
+}
+
+/// For who asks for what changes faster than it can be read.
+pub fn restless() -> ChatError {
+    ChatError::new(
+        ErrorCode::Unavailable,
+        "this changes faster than it can be read: try again soon",
+    )
+}
+
+/// Reads a list for all who asked for it; rooms that this server does not follow yet are followed first, and told to the
+/// user's other devices.
+pub async fn work_off(chat: &Chat, turn: Turn) {
+    let outcome = read(chat, &turn.user, &turn.devices()).await;
+    chat.list_reads.end(turn, &outcome.map(Arc::new));
+}
+
+async fn read(chat: &Chat, user: &UserId, readers: &[DeviceId]) -> Result<ChatList, ChatError> {
     let known = chat.hub.rooms_of(user);
     // Another device of the user may have begun to follow them a moment ago.
     wait_until_heard(chat, &known).await?;
     let (first, rest) = known.split_at(known.len().min(LIST_CHUNK));
     let chunk = chat.store.get_chat_list(user, first, true).await?;
-    let mut read: Vec<PositionedEntry> = chunk.entries.into_iter().flatten().collect();
-    chat.hub.follow(user, &chunk.index);
-    // Also those that another device of the user has begun to follow since `known` was taken.
+    let mut read = Vec::new();
+    take_entries(chat, user, first, chunk.entries, &mut read);
+    chat.hub.follow(user, &chunk.index, readers);
+    let is_known: HashSet<RoomId> = known.iter().copied().collect();
     let mut new = chunk.index;
-    new.retain(|room| !known.contains(room));
+    new.retain(|room| !is_known.contains(room));
     wait_until_heard(chat, &new).await?;
     let others: Vec<RoomId> = rest.iter().chain(&new).copied().collect();
     for rooms in others.chunks(LIST_CHUNK) {
-        read.extend(
-            chat.store
-                .get_chat_list(user, rooms, false)
-                .await?
-                .entries
-                .into_iter()
-                .flatten(),
-        );
+        let chunk = chat.store.get_chat_list(user, rooms, false).await?;
+        take_entries(chat, user, rooms, chunk.entries, &mut read);
     }
     Ok(ChatList::new(read))
 }
 
+/// Adds the entries that there are; rooms without one are followed no more.
+fn take_entries(
+    chat: &Chat,
+    user: &UserId,
+    rooms: &[RoomId],
+    entries: Vec<Option<PositionedEntry>>,
+    read: &mut Vec<PositionedEntry>,
+) {
+    let mut missing = Vec::new();
+    for (room, entry) in rooms.iter().zip(entries) {
+        match entry {
+            Some(entry) => read.push(entry),
+            None => missing.push(*room),
+        }
+    }
+    chat.hub.unfollow(user, &missing);
+}
+
 /// Resolves when every event of the user's own channel arrives.
-pub async fn follow_user(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
-    bounded(async {
+pub async fn follow_user(chat: &Chat, user: &UserId, deadline: Instant) -> Result<(), ChatError> {
+    bounded(deadline, async {
         // No longer wanted: the device has gone, nobody waits for its events.
         let _ = chat.hub.interest.heard(&Topic::User(user.clone())).await;
     })
@@ -124,7 +175,7 @@ pub async fn follow_user(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
 }
 
 async fn wait_until_heard(chat: &Chat, rooms: &[RoomId]) -> Result<(), ChatError> {
-    bounded(async {
+    bounded(Instant::now() + SUBSCRIBE_TIMEOUT, async {
         for room in rooms {
             let _ = chat.hub.interest.heard(&Topic::Room(*room)).await;
         }
@@ -132,28 +183,23 @@ async fn wait_until_heard(chat: &Chat, rooms: &[RoomId]) -> Result<(), ChatError
     .await
 }
 
-async fn bounded(heard: impl Future<Output = ()>) -> Result<(), ChatError> {
-    tokio::time::timeout(SUBSCRIBE_TIMEOUT, heard)
-        .await
-        .map_err(|_| {
-            ChatError::new(
-                ErrorCode::Unavailable,
-                "the chat store cannot be used right now: try again soon",
-            )
-        })
+async fn bounded(deadline: Instant, heard: impl Future<Output = ()>) -> Result<(), ChatError> {
+    timeout_at(deadline, heard).await.map_err(|_| unavailable())
+}
+
+/// For who asks while the store cannot be used, or has too much to do.
+pub fn unavailable() -> ChatError {
+    ChatError::new(
+        ErrorCode::Unavailable,
+        "the chat store cannot be used right now: try again soon",
+    )
 }
 
 /// Sends the whole list to the user's full devices to which it is due: read once, encoded once.
 ///
 /// Devices that are busy with a snapshot of their own get theirs after it; what changes meanwhile is due again later.
 pub async fn refresh(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
-    let (mut free, mut busy) = (Vec::new(), Vec::new());
-    for device in chat.hub.devices_due(user) {
-        match Snapshot::try_begin(&chat.hub, &device) {
-            Some(snapshot) => free.push(snapshot),
-            None => busy.push(device),
-        }
-    }
+    let (free, busy) = begin_all(chat, chat.hub.devices_due(user));
     send_to_all(chat, user, free).await?;
     let mut freed = Vec::new();
     for device in busy {
@@ -166,65 +212,108 @@ pub async fn refresh(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
     send_to_all(chat, user, freed).await
 }
 
+/// Snapshots of those devices that have none open, and the others.
+fn begin_all(chat: &Chat, devices: Vec<Arc<Device>>) -> (Vec<Snapshot>, Vec<Arc<Device>>) {
+    let (mut free, mut busy) = (Vec::new(), Vec::new());
+    for device in devices {
+        match Snapshot::try_begin(&chat.hub, &device) {
+            Some(snapshot) => free.push(snapshot),
+            None => busy.push(device),
+        }
+    }
+    (free, busy)
+}
+
+fn devices_of(snapshots: &[Snapshot]) -> Vec<Arc<Device>> {
+    let device = |snapshot: &Snapshot| snapshot.device().clone();
+    snapshots.iter().map(device).collect()
+}
+
 async fn send_to_all(
     chat: &Chat,
     user: &UserId,
-    mut snapshots: Vec<Snapshot>,
+    snapshots: Vec<Snapshot>,
 ) -> Result<(), ChatError> {
     if snapshots.is_empty() {
         return Ok(());
     }
-    let devices: Vec<Arc<Device>> = snapshots
-        .iter()
-        .map(|snapshot| snapshot.device().clone())
-        .collect();
+    let devices = devices_of(&snapshots);
     devices.iter().for_each(|device| device.clear_list_due());
-    let list = match read(chat, user).await {
+    let reads = devices
+        .iter()
+        .map(|device| chat.list_reads.read(user, device.id));
+    let outcome = join_all(reads).await.pop().flatten();
+    let list = match outcome.unwrap_or_else(|| Err(unavailable())) {
         Ok(list) => list,
         Err(error) => {
             chat.hub.refresh_again(&devices);
             return Err(error);
         }
     };
-    let frame = list.frame();
-    let finished = snapshots.iter_mut().map(|snapshot| {
-        snapshot.finish(vec![Section {
-            cuts: list.cuts.clone(),
-            frames: vec![frame.clone()],
-            kind: Kind::Push,
-        }])
-    });
-    if futures_util::future::join_all(finished)
-        .await
-        .iter()
-        .any(Result::is_err)
-    {
-        chat.hub.refresh_again(&devices);
+    for device in finish_all(snapshots, &list.cuts, &list.frame).await {
+        chat.hub.refresh_again(&[device]);
     }
     Ok(())
 }
 
-/// Sends one room's entry to the user's delta devices.
-pub async fn send_entry(chat: &Chat, user: &UserId, room: RoomId) -> Result<(), ChatError> {
-    for device in chat.hub.delta_devices(user) {
-        let mut snapshot = Snapshot::begin(&chat.hub, &device).await;
-        let chunk = chat.store.get_chat_list(user, &[room], false).await?;
-        let Some(read) = chunk.entries.into_iter().flatten().next() else {
-            continue;
+/// Queues the same frame for all, who have not asked for it. Gives back the devices whose snapshots were overtaken.
+async fn finish_all(snapshots: Vec<Snapshot>, cuts: &Arc<Cuts>, frame: &Frame) -> Vec<Arc<Device>> {
+    let finish = |snapshot: Snapshot| async {
+        let device = snapshot.device().clone();
+        let section = Section {
+            cuts: cuts.clone(),
+            frames: vec![frame.clone()],
+            kind: Kind::Push,
         };
-        let frames = vec![Frame::event("chatEntry", &read.entry)];
-        let cuts = Arc::new(Cuts::from([(room, read.position)]));
-        if snapshot
-            .finish(vec![Section {
-                cuts,
-                frames,
-                kind: Kind::Push,
-            }])
-            .await
-            .is_err()
-        {
-            chat.hub.new_entries.add((user.clone(), room));
+        let outcome = snapshot.finish(vec![section]).await;
+        outcome.is_err().then_some(device)
+    };
+    let finished = join_all(snapshots.into_iter().map(finish)).await;
+    finished.into_iter().flatten().collect()
+}
+
+/// Sends one room's entry to those devices of the user that are to take it.
+pub async fn send_entry(chat: &Chat, user: &UserId, room: RoomId) -> Result<(), ChatError> {
+    let (free, busy) = begin_all(chat, chat.hub.wanting_entry(user, room));
+    send_entry_to_all(chat, user, room, free).await?;
+    let mut freed = Vec::new();
+    for device in busy {
+        let snapshot = Snapshot::begin(&chat.hub, &device).await;
+        // Its list may have told it.
+        if device.wants_entry(room) {
+            freed.push(snapshot);
         }
+    }
+    send_entry_to_all(chat, user, room, freed).await
+}
+
+async fn send_entry_to_all(
+    chat: &Chat,
+    user: &UserId,
+    room: RoomId,
+    snapshots: Vec<Snapshot>,
+) -> Result<(), ChatError> {
+    if snapshots.is_empty() {
+        return Ok(());
+    }
+    let devices = devices_of(&snapshots);
+    devices.iter().for_each(|device| device.entry_asked(room));
+    let chunk = match chat.store.get_chat_list(user, &[room], false).await {
+        Ok(chunk) => chunk,
+        Err(error) => {
+            devices.iter().for_each(|device| device.renew_entry(room));
+            return Err(error);
+        }
+    };
+    let Some(read) = chunk.entries.into_iter().flatten().next() else {
+        chat.hub.unfollow(user, &[room]);
+        devices.iter().for_each(|device| device.forget_entry(room));
+        return Ok(());
+    };
+    let frame = Frame::event("chatEntry", &read.entry);
+    let cuts = Arc::new(Cuts::from([(room, read.position)]));
+    for device in finish_all(snapshots, &cuts, &frame).await {
+        chat.hub.entry_outdated(&device, room);
     }
     Ok(())
 }
@@ -232,10 +321,7 @@ pub async fn send_entry(chat: &Chat, user: &UserId, room: RoomId) -> Result<(), 
 /// Compares the rooms that this server follows for a user with the store's: some may have been gained unheard.
 pub async fn recount(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
     let index = chat.store.get_chat_list(user, &[], true).await?.index;
-    for room in chat.hub.follow(user, &index) {
-        chat.hub.new_entries.add((user.clone(), room));
-        chat.hub.list_due(user);
-    }
+    chat.hub.follow(user, &index, &[]);
     Ok(())
 }
 

@@ -28,8 +28,10 @@ pub async fn handle(
         unread_cnt,
     };
     frames.extend(Session::ack(id, &result));
-    session
-        .finish(snapshot, room, vec![(marked.position, frames)])
-        .await;
+    let parts = vec![(marked.position, frames.clone())];
+    if Session::finish(snapshot, room, parts).await.is_err() {
+        // Nothing in them grows old.
+        session.send_all(frames);
+    }
     Ok(())
 }

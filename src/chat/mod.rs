@@ -6,6 +6,7 @@ pub mod history;
 pub mod initialize;
 pub mod leave;
 pub mod list;
+pub mod list_reads;
 pub mod mark;
 pub mod new_rooms;
 pub mod reset;
@@ -13,7 +14,9 @@ pub mod send;
 pub mod session;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use self::list_reads::ListReads;
 use self::new_rooms::NewRooms;
 use crate::auth::Verifier;
 use crate::hub::Hub;
@@ -27,6 +30,10 @@ pub struct Chat {
     pub verifier: Verifier,
     pub requests: RequestMetrics,
     pub lists: ListMetrics,
+    /// Chat lists that are to be read.
+    pub list_reads: ListReads,
+    /// How long a device waits for its first list.
+    pub list_patience: Duration,
     pub new_rooms: NewRooms,
     /// Whether clients may delete everything: in development, on loopback.
     pub reset_allowed: bool,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::time::{Instant, timeout_at};
+
 use super::{Chat, authenticate, enter, history, initialize, leave, list, mark, reset, send};
 use crate::auth::Identity;
 use crate::error::{ChatError, ErrorCode};
@@ -10,7 +12,7 @@ use crate::hub::Full;
 use crate::hub::device::{Device, ListMode};
 use crate::hub::hold::{Cuts, Section};
 use crate::hub::lane::Kind;
-use crate::hub::snapshot::Snapshot;
+use crate::hub::snapshot::{Overtaken, Snapshot};
 use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{RoomId, UserId};
@@ -24,6 +26,8 @@ pub struct Session {
     pub device: Arc<Device>,
     /// The room that this device views.
     pub viewing: Option<RoomId>,
+    /// A room that it was to view, of which it is not known whether the store has heard.
+    pub entering: Option<RoomId>,
     /// When its token ends.
     pub expires_at: Option<SystemTime>,
 }
@@ -42,6 +46,7 @@ impl Session {
             chat,
             device,
             viewing: None,
+            entering: None,
             expires_at: identity.expires_at,
         })
     }
@@ -49,16 +54,26 @@ impl Session {
     /// Follows the user's rooms and sends the first chat list, with no gap between it and later events.
     pub async fn start(&self) -> Result<(), ChatError> {
         let user = &self.device.user;
-        list::follow_user(&self.chat, user).await?;
+        let deadline = Instant::now() + self.chat.list_patience;
+        list::follow_user(&self.chat, user, deadline).await?;
         let greeting = [
             format!("user:{user} connected"),
             "chat list updated".to_owned(),
         ];
         let greeting = greeting.iter().map(|text| Frame::status(text)).collect();
         let snapshot = Snapshot::first(&self.chat.hub, &self.device);
-        list::send_whole(&self.chat, &self.device, snapshot, greeting, |_| Vec::new())
+        let none = |_| Vec::new();
+        let list = list::send_whole(
+            &self.chat,
+            &self.device,
+            snapshot,
+            greeting,
+            none,
+            Some(deadline),
+        );
+        timeout_at(deadline, list)
             .await
-            .map(drop)
+            .unwrap_or_else(|_| Err(list::unavailable()))
     }
 
     /// Answers one request: its events, then its ack or its error. Tells what was wrong with it, if anything was.
@@ -187,33 +202,23 @@ impl Session {
 
     /// Queues what a snapshot of one room gave, each section after the events up to its position.
     pub async fn finish(
-        &self,
-        mut snapshot: Snapshot,
+        snapshot: Snapshot,
         room: RoomId,
         parts: Vec<(Position, Vec<Frame>)>,
-    ) {
-        let frames: Vec<Frame> = parts
-            .iter()
-            .flat_map(|(_, frames)| frames.clone())
-            .collect();
+    ) -> Result<(), Overtaken> {
         let section = |(cut, frames)| Section {
             cuts: Arc::new(Cuts::from([(room, cut)])),
             frames,
             kind: Kind::Answer,
         };
-        if snapshot
+        snapshot
             .finish(parts.into_iter().map(section).collect())
             .await
-            .is_err()
-        {
-            // A dev reset came in between: there is no order left to keep.
-            self.send_all(frames);
-        }
     }
 
     /// The device is gone: it views nothing, and nothing more is sent to it.
     pub async fn end(mut self) {
-        if let Err(error) = leave::leave_room(&mut self).await {
+        if let Err(error) = leave::leave_all(&mut self).await {
             // The lease ends by itself.
             log::debug!("a device could not leave its room: {error}");
         }

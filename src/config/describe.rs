@@ -149,6 +149,7 @@ fn describe_chat(chat: &ChatConfig) -> Values {
             chat.dedupe_ttl.as_secs().to_string(),
         ),
         (s::VIEWER_LEASE_MS.name, millis(chat.viewer_lease)),
+        (s::LIST_PATIENCE_MS.name, millis(chat.list_patience)),
         (
             s::LIST_REFRESH_INTERVAL_MS.name,
             millis(chat.list_refresh_interval),

@@ -191,6 +191,8 @@ pub struct ChatConfig {
     pub dedupe_ttl: Duration,
     /// How long a device counts as viewing a room unless that is renewed.
     pub viewer_lease: Duration,
+    /// How long a device that has just connected may wait for its chat list.
+    pub list_patience: Duration,
     /// The least time between two pushed chat lists of a user whose rooms keep changing.
     pub list_refresh_interval: Duration,
     /// Between two comparisons of quiet rooms with the store.

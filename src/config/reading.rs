@@ -287,6 +287,7 @@ fn read_chat(reader: &mut Reader<'_>) -> ChatConfig {
         room_max_bytes: reader.number(&s::MAX_ROOM_BYTES),
         dedupe_ttl: reader.secs(&s::DEDUPE_TTL_SECS),
         viewer_lease: reader.millis(&s::VIEWER_LEASE_MS),
+        list_patience: reader.millis(&s::LIST_PATIENCE_MS),
         list_refresh_interval: reader.millis(&s::LIST_REFRESH_INTERVAL_MS),
         quiet_room_check: reader.millis(&s::QUIET_ROOM_CHECK_MS),
     }

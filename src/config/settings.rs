@@ -156,6 +156,7 @@ pub const GROUPS: &[Group] = &[
             MAX_ROOM_BYTES,
             DEDUPE_TTL_SECS,
             VIEWER_LEASE_MS,
+            LIST_PATIENCE_MS,
             LIST_REFRESH_INTERVAL_MS,
             QUIET_ROOM_CHECK_MS,
         ],
@@ -527,6 +528,15 @@ pub(super) const VIEWER_LEASE_MS: Setting = number(
     (1000, 600_000),
     "How long a device counts as viewing a room after its server last said so, which a\n\
      server does every third of this.",
+);
+pub(super) const LIST_PATIENCE_MS: Setting = number(
+    "LIST_PATIENCE_MS",
+    "ms",
+    30_000,
+    (1000, 600_000),
+    "How long a device that has just connected may wait for its chat list. When a server was\n\
+     restarted everybody asks for one at once; new clients are refused (HTTP 503 with\n\
+     Retry-After) while more wait than can have theirs in this time.",
 );
 pub(super) const LIST_REFRESH_INTERVAL_MS: Setting = number(
     "LIST_REFRESH_INTERVAL_MS",

@@ -1,13 +1,15 @@
 //! What was published goes to the devices concerned: encoded once, queued for each.
 
-use super::device::{ListMode, RoomFrame};
+use std::sync::Arc;
+
+use super::device::{Device, ListMode, RoomFrame};
 use super::due::Priority;
-use super::feed::{Feed, Verdict};
 use super::published::{Change, RoomEvent, RoomGained};
 use super::{Hub, State};
 use crate::protocol::event::{ChatEntry, Message, MessageRead};
 use crate::protocol::frame::Frame;
-use crate::protocol::ids::{RoomId, UserId};
+use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::room::{Feed, Reason, Verdict};
 
 impl Hub {
     /// A user gained a room: their devices follow it from the event on, and are told.
@@ -15,23 +17,29 @@ impl Hub {
     /// The event comes over the user's channel and, to the one who asked for the room, with the reply: the first counts.
     pub fn room_gained(&self, user: &UserId, gained: &RoomGained) {
         let mut state = self.lock();
-        if !self.follow_one(&mut state, user, gained.room) {
-            return;
-        }
-        let began_here = state
+        let is_new = self.follow_one(&mut state, user, gained.room);
+        let now = state.tick();
+        let begun = state
             .rooms
             .get_mut(&gained.room)
-            .is_some_and(|feed| feed.begin_at(&gained.position));
-        let entry_is_known = gained.fresh
-            && (began_here
-                || state
-                    .rooms
-                    .get(&gained.room)
-                    .and_then(Feed::position)
-                    .is_some_and(|at| *at == gained.position));
-        if began_here {
-            self.repairs.add(gained.room);
+            .and_then(|followed| followed.feed.begin_at(&gained.position, now));
+        // A room that is followed and has not begun may be one that was gone, and is made anew.
+        if !is_new && begun.is_none() {
+            return;
         }
+        if let Some(begun) = begun {
+            self.decide_on(&mut state, gained.room, begun.early, begun.overflowed);
+            // Events between this one and the subscription are lost; before it, the subscription itself asks.
+            if self.is_heard(&state, gained.room) {
+                self.doubts.add(gained.room);
+            }
+        }
+        let entry_is_known = gained.fresh
+            && state
+                .rooms
+                .get(&gained.room)
+                .and_then(|followed| followed.feed.position())
+                .is_some_and(|at| *at == gained.position);
         let entry = || {
             gained.facts.entry_for(
                 user.as_str(),
@@ -40,38 +48,47 @@ impl Hub {
                 gained.created_at_ms(),
             )
         };
-        self.tell_entry(&mut state, user, gained, entry_is_known.then(entry));
+        if entry_is_known {
+            self.tell_entry(&mut state, user, gained, &entry());
+        } else {
+            self.tell_unread(&mut state, user, gained.room, &[]);
+        }
     }
 
-    pub(super) fn tell_entry(
+    /// The room is new for the user, and this is all there is to tell of it.
+    fn tell_entry(&self, state: &mut State, user: &UserId, gained: &RoomGained, entry: &ChatEntry) {
+        let frame = Frame::event("chatEntry", entry);
+        for device in devices_of(state, user) {
+            match device.mode {
+                ListMode::Full => self.list_changed(state, &device),
+                ListMode::Delta => device.send_room_event(&RoomFrame {
+                    room: gained.room,
+                    rev: gained.position.rev,
+                    message_seq: None,
+                    frame: &frame,
+                    priority: Priority::High,
+                }),
+            }
+        }
+    }
+
+    /// The room is new for the user; what there is to tell of it has to be read, but for the `readers`, who do it.
+    pub(super) fn tell_unread(
         &self,
         state: &mut State,
         user: &UserId,
-        gained: &RoomGained,
-        entry: Option<ChatEntry>,
+        room: RoomId,
+        readers: &[DeviceId],
     ) {
-        let frame = entry.map(|entry| Frame::event("chatEntry", &entry));
-        let devices = state
-            .users
-            .get(user)
-            .map(|user| user.devices.clone())
-            .unwrap_or_default();
-        for device in devices {
-            match (device.mode, &frame) {
-                (ListMode::Full, _) => self.list_changed(state, &device),
-                (ListMode::Delta, Some(frame)) => {
-                    let (room, rev) = (gained.room, gained.position.rev);
-                    device.send_room_event(&RoomFrame {
-                        room,
-                        rev,
-                        message_seq: None,
-                        frame,
-                        priority: Priority::High,
-                    });
-                }
-                (ListMode::Delta, None) => {
-                    device.await_entry(gained.room);
-                    self.new_entries.add((user.clone(), gained.room));
+        for device in devices_of(state, user) {
+            if readers.contains(&device.id) {
+                continue;
+            }
+            match device.mode {
+                ListMode::Full => self.list_changed(state, &device),
+                ListMode::Delta => {
+                    device.await_entry(room);
+                    self.new_entries.add((user.clone(), room));
                 }
             }
         }
@@ -82,22 +99,61 @@ impl Hub {
         self.deliver(&mut self.lock(), room, event);
     }
 
-    pub(super) fn deliver(&self, state: &mut State, room: RoomId, event: RoomEvent) {
-        let Some(feed) = state.rooms.get_mut(&room) else {
+    fn deliver(&self, state: &mut State, room: RoomId, event: RoomEvent) {
+        let now = state.tick();
+        let Some(followed) = state.rooms.get_mut(&room) else {
             return;
         };
-        match feed.accept(&event) {
-            Verdict::Deliver => {}
-            Verdict::Drop => return,
-            Verdict::Repair => {
-                log::debug!(
-                    "room {room}: an event is missing before rev {}",
-                    event.position.rev
-                );
+        match followed.feed.accept(event, now) {
+            Verdict::Deliver(event) => self.hand_out(state, room, event),
+            Verdict::Nothing => {}
+            Verdict::Repair(reason) => {
                 self.metrics.gap_shown_by_next_event();
-                return self.repairs.add(room);
+                self.order_repair(room, reason);
             }
         }
+    }
+
+    /// Decides on events that were kept, in their order. With `overflowed` there were more of them.
+    pub(super) fn decide_on(
+        &self,
+        state: &mut State,
+        room: RoomId,
+        events: Vec<RoomEvent>,
+        overflowed: bool,
+    ) {
+        for event in events {
+            self.deliver(state, room, event);
+        }
+        if overflowed {
+            self.break_off(state, room, Reason::Overflow);
+        }
+    }
+
+    /// Something of the room is missing, unless that is known already.
+    pub(super) fn break_off(&self, state: &mut State, room: RoomId, reason: Reason) {
+        let feed = state
+            .rooms
+            .get_mut(&room)
+            .map(|followed| &mut followed.feed);
+        if feed.is_some_and(Feed::break_off) {
+            self.order_repair(room, reason);
+        }
+    }
+
+    pub(super) fn order_repair(&self, room: RoomId, reason: Reason) {
+        log::debug!("room {room} has to be repaired: {reason}");
+        self.repairs.add(room);
+    }
+
+    pub(super) fn is_heard(&self, state: &State, room: RoomId) -> bool {
+        state
+            .rooms
+            .get(&room)
+            .is_some_and(|followed| followed.feed.is_heard())
+    }
+
+    fn hand_out(&self, state: &mut State, room: RoomId, event: RoomEvent) {
         let rev = event.position.rev;
         match event.change {
             Change::Message(message) => self.deliver_message(state, room, rev, &message),
@@ -127,7 +183,7 @@ impl Hub {
         rev: u64,
         message: &Message,
     ) {
-        let Some(feed) = state.rooms.get(&room) else {
+        let Some(followed) = state.rooms.get(&room) else {
             return;
         };
         let frame = Frame::event("newMessage", message);
@@ -136,17 +192,17 @@ impl Hub {
             rev,
             message_seq: Some(message.seq),
             frame: &frame,
-            priority: Priority::of_fan_out(feed.devices.len()),
+            priority: Priority::of_fan_out(followed.devices.len()),
         };
         let mut due = false;
-        for device in feed.devices.values() {
+        for device in followed.devices.values() {
             device.send_room_event(&event);
             if device.mode == ListMode::Full && device.set_list_due() {
                 state.refresh.changed(&device.user);
                 due = true;
             }
         }
-        self.metrics.message_for(feed.devices.len());
+        self.metrics.message_for(followed.devices.len());
         if due {
             self.refresh_changed.notify_one();
         }
@@ -160,16 +216,12 @@ impl Hub {
         read: &MessageRead,
         to_members: bool,
     ) {
-        let Some(feed) = state.rooms.get(&room) else {
+        let Some(followed) = state.rooms.get(&room) else {
             return;
         };
-        let own = state
-            .users
-            .get(&read.user_id)
-            .map(|user| user.devices.clone())
-            .unwrap_or_default();
+        let own = devices_of(state, &read.user_id);
         let count = if to_members {
-            feed.devices.len()
+            followed.devices.len()
         } else {
             own.len()
         };
@@ -182,7 +234,8 @@ impl Hub {
             priority: Priority::of_fan_out(count),
         };
         if to_members {
-            feed.devices
+            followed
+                .devices
                 .values()
                 .for_each(|device| device.send_room_event(&event));
         } else {
@@ -195,10 +248,19 @@ impl Hub {
 
     /// Snapshots that waited for this may be complete.
     pub(super) fn advanced(state: &State, room: RoomId, rev: u64) {
-        if let Some(feed) = state.rooms.get(&room) {
-            feed.devices
+        if let Some(followed) = state.rooms.get(&room) {
+            followed
+                .devices
                 .values()
                 .for_each(|device| device.room_advanced(room, rev));
         }
     }
+}
+
+fn devices_of(state: &State, user: &UserId) -> Vec<Arc<Device>> {
+    state
+        .users
+        .get(user)
+        .map(|user| user.devices.clone())
+        .unwrap_or_default()
 }

@@ -167,6 +167,42 @@ impl Device {
         }
     }
 
+    /// All that will come of the room has been queued or held: a snapshot that waited for it may be complete.
+    pub(super) fn room_settled(&self, room: RoomId) {
+        let mut lane = self.lock();
+        if lane.room_settled(room) {
+            self.hold_ended(&lane);
+        }
+    }
+
+    /// There is no such room any more.
+    pub(super) fn room_gone(&self, room: RoomId) {
+        let mut lane = self.lock();
+        if lane.room_gone(room) {
+            self.hold_ended(&lane);
+        }
+    }
+
+    /// The room's entry is to be read for this device again, which knows the room.
+    pub fn renew_entry(&self, room: RoomId) {
+        self.lock().renew_entry(room);
+    }
+
+    /// Whether the room's entry is to be read for this device.
+    pub fn wants_entry(&self, room: RoomId) -> bool {
+        self.lock().wants_entry(room)
+    }
+
+    /// The room's entry is about to be read for this device: it is outdated again only by what comes from now on.
+    pub fn entry_asked(&self, room: RoomId) {
+        self.lock().entry_asked(room);
+    }
+
+    /// There is no entry of the room for this device's user.
+    pub fn forget_entry(&self, room: RoomId) {
+        self.lock().forget_entry(room);
+    }
+
     /// Ends the connection; what waits is still written, unless the device is too slow to take it.
     pub fn close(&self, close: Close) {
         let mut lane = self.lock();

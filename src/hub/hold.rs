@@ -53,14 +53,13 @@ pub(super) struct Pending {
 impl Pending {
     /// Everything of the room up to `rev` has come. True if the snapshot waited for that, and now for nothing more.
     pub(super) fn room_advanced(&mut self, room: RoomId, rev: u64) -> bool {
-        let reached = self
-            .waiting_for
-            .get(&room)
-            .is_some_and(|wanted| *wanted <= rev);
-        if reached {
-            self.waiting_for.remove(&room);
-        }
-        reached && self.waiting_for.is_empty()
+        let reached = |wanted: &u64| *wanted <= rev;
+        self.waiting_for.get(&room).is_some_and(reached) && self.room_settled(room)
+    }
+
+    /// All that will come of the room has come. True if the snapshot waited for that, and now for nothing more.
+    pub(super) fn room_settled(&mut self, room: RoomId) -> bool {
+        self.waiting_for.remove(&room).is_some() && self.waiting_for.is_empty()
     }
 }
 

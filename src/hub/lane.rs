@@ -64,6 +64,8 @@ pub(super) struct Lane {
     holds_begun: u64,
     /// Rooms that the device was not told of yet: their entries are still to be read.
     unknown: HashSet<RoomId>,
+    /// Rooms whose entries are to be read for the device again.
+    outdated: HashSet<RoomId>,
     close: Option<Close>,
 }
 
@@ -129,6 +131,7 @@ impl Lane {
             hold: Some(hold),
             holds_begun: FIRST_HOLD,
             unknown: HashSet::new(),
+            outdated: HashSet::new(),
             close: None,
         }
     }
@@ -176,12 +179,44 @@ impl Lane {
 
     /// Everything of the room up to `rev` has been queued or held. True if a snapshot that waited for it has been queued.
     pub(super) fn room_advanced(&mut self, room: RoomId, rev: u64) -> bool {
-        let complete = self
-            .hold
-            .as_mut()
-            .and_then(|hold| hold.pending.as_mut())
-            .is_some_and(|pending| pending.room_advanced(room, rev));
-        complete && self.release()
+        self.tell_pending(|pending| pending.room_advanced(room, rev))
+    }
+
+    /// All that will come of the room has been queued or held. True if a snapshot that waited for it has been queued.
+    pub(super) fn room_settled(&mut self, room: RoomId) -> bool {
+        self.tell_pending(|pending| pending.room_settled(room))
+    }
+
+    /// There is no such room any more: nobody waits for its entry.
+    pub(super) fn room_gone(&mut self, room: RoomId) -> bool {
+        self.unknown.remove(&room);
+        self.outdated.remove(&room);
+        self.room_settled(room)
+    }
+
+    fn tell_pending(&mut self, tell: impl FnOnce(&mut Pending) -> bool) -> bool {
+        let pending = self.hold.as_mut().and_then(|hold| hold.pending.as_mut());
+        pending.is_some_and(tell) && self.release()
+    }
+
+    /// The room's entry is to be sent again, though the device knows the room.
+    pub(super) fn renew_entry(&mut self, room: RoomId) {
+        self.outdated.insert(room);
+    }
+
+    /// Whether the room's entry is to be read for the device.
+    pub(super) fn wants_entry(&self, room: RoomId) -> bool {
+        self.unknown.contains(&room) || self.outdated.contains(&room)
+    }
+
+    /// The room's entry is about to be read for the device, or there is none.
+    pub(super) fn entry_asked(&mut self, room: RoomId) {
+        self.outdated.remove(&room);
+    }
+
+    /// The user is no member of the room, or there is none: nothing of it will be sent.
+    pub(super) fn forget_entry(&mut self, room: RoomId) {
+        self.unknown.remove(&room);
     }
 
     /// Begins to hold room events back unless another snapshot does. Gives the token that ends the hold.
@@ -234,6 +269,7 @@ impl Lane {
     /// Ends whatever hold there is: what it waits for will not come. False if there was none.
     pub(super) fn end_any_hold(&mut self) -> bool {
         self.unknown.clear();
+        self.outdated.clear();
         self.release()
     }
 

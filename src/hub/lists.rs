@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::device::{Device, ListMode};
 use super::refresh::Next;
 use super::{Hub, State, User};
-use crate::protocol::ids::UserId;
+use crate::protocol::ids::{RoomId, UserId};
 
 impl Hub {
     pub(super) fn list_changed(&self, state: &mut State, device: &Device) {
@@ -53,28 +53,21 @@ impl Hub {
         self.refresh_changed.notify_one();
     }
 
-    /// Every full device of the user is to get its list again.
-    pub fn list_due(&self, user: &UserId) {
-        let mut state = self.lock();
-        for device in state
-            .users
-            .get(user)
-            .map(|user| user.devices.clone())
-            .unwrap_or_default()
-        {
-            self.list_changed(&mut state, &device);
-        }
+    /// The device is to take the room's entry anew.
+    pub fn entry_outdated(&self, device: &Device, room: RoomId) {
+        device.renew_entry(room);
+        self.new_entries.add((device.user.clone(), room));
     }
 
-    /// The delta devices of a user.
-    pub fn delta_devices(&self, user: &UserId) -> Vec<Arc<Device>> {
-        let delta = |user: &User| {
+    /// The devices of a user that are to take the room's entry.
+    pub fn wanting_entry(&self, user: &UserId, room: RoomId) -> Vec<Arc<Device>> {
+        let wanting = |user: &User| {
             user.devices
                 .iter()
-                .filter(|device| device.mode == ListMode::Delta)
+                .filter(|device| device.wants_entry(room))
                 .cloned()
                 .collect()
         };
-        self.lock().users.get(user).map(delta).unwrap_or_default()
+        self.lock().users.get(user).map(wanting).unwrap_or_default()
     }
 }

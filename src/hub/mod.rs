@@ -1,38 +1,40 @@
 //! Who is connected to this server, and who gets what: rooms and users → devices. No Redis, no I/O.
 
+mod beats;
 mod delivery;
 pub mod device;
 pub mod due;
-pub mod feed;
 pub mod hold;
 pub mod interest;
 pub mod lane;
 mod lists;
 pub mod published;
 pub mod refresh;
-mod repair;
+pub mod repair;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
-pub mod work_set;
+pub mod work;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use uuid::Uuid;
 
+use self::beats::Beats;
 use self::device::{Close, Device, ListMode};
 use self::due::Due;
-use self::feed::Feed;
 use self::interest::Interest;
 use self::lane::QueueLimits;
+use self::published::RoomEvent;
 use self::refresh::RefreshQueue;
-use self::work_set::WorkSet;
+use self::work::Work;
 use crate::metrics::HubMetrics;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
-use crate::room::Topic;
+use crate::room::{Feed, Tick, Topic};
 
 /// The devices of this server and the rooms that they follow.
 pub struct Hub {
@@ -40,11 +42,17 @@ pub struct Hub {
     queue_limits: QueueLimits,
     pub interest: Arc<Interest>,
     /// Rooms of which something is missing.
-    pub repairs: WorkSet<RoomId>,
+    pub repairs: Work<RoomId>,
+    /// Rooms of which something may be missing: to be compared with the store.
+    pub doubts: Work<RoomId>,
     /// Users whose rooms are to be compared with the store's.
-    pub recounts: WorkSet<UserId>,
+    pub recounts: Work<UserId>,
     /// Entries that delta devices are to take anew.
-    pub new_entries: WorkSet<(UserId, RoomId)>,
+    pub new_entries: Work<(UserId, RoomId)>,
+    /// Names this server on its own channel.
+    pub server: Uuid,
+    /// What tells events that are late from those that are lost.
+    pub beats: Beats,
     /// Devices to be written to.
     pub due: Arc<Due>,
     refresh_changed: Notify,
@@ -53,13 +61,22 @@ pub struct Hub {
 
 struct State {
     users: HashMap<UserId, User>,
-    rooms: HashMap<RoomId, Feed>,
+    rooms: HashMap<RoomId, Followed>,
+    /// Counts what happens, so that each thing has a moment of its own.
+    now: Tick,
     viewers: HashMap<RoomId, HashMap<DeviceId, UserId>>,
     refresh: RefreshQueue,
     /// Counts resets: what was read before one must not be shown after it.
     generation: u64,
     /// No new devices.
     closing: bool,
+}
+
+/// A room that this server follows.
+#[derive(Default)]
+struct Followed {
+    feed: Feed<RoomEvent>,
+    devices: HashMap<DeviceId, Arc<Device>>,
 }
 
 #[derive(Default)]
@@ -75,14 +92,25 @@ pub enum Full {
     Closing,
 }
 
+impl State {
+    /// The next moment.
+    fn tick(&mut self) -> Tick {
+        self.now.0 += 1;
+        self.now
+    }
+}
+
 impl Hub {
     pub fn new(queue_limits: QueueLimits, refresh_interval: Duration) -> Self {
         let interest = Arc::new(Interest::default());
         interest.want(Topic::Control);
+        let server = Uuid::new_v4();
+        interest.want(Topic::Server(server));
         Self {
             state: Mutex::new(State {
                 users: HashMap::new(),
                 rooms: HashMap::new(),
+                now: Tick::default(),
                 viewers: HashMap::new(),
                 refresh: RefreshQueue::new(refresh_interval),
                 generation: 0,
@@ -90,9 +118,12 @@ impl Hub {
             }),
             queue_limits,
             interest,
-            repairs: WorkSet::default(),
-            recounts: WorkSet::default(),
-            new_entries: WorkSet::default(),
+            repairs: Work::default(),
+            doubts: Work::default(),
+            recounts: Work::default(),
+            new_entries: Work::default(),
+            server,
+            beats: Beats::default(),
             due: Arc::default(),
             refresh_changed: Notify::new(),
             metrics: HubMetrics::default(),
@@ -135,8 +166,8 @@ impl Hub {
         let known = state.users.entry(user).or_default();
         known.devices.push(device.clone());
         for room in &known.rooms {
-            if let Some(feed) = state.rooms.get_mut(room) {
-                feed.devices.insert(device.id, device.clone());
+            if let Some(followed) = state.rooms.get_mut(room) {
+                followed.devices.insert(device.id, device.clone());
             }
         }
         Ok(device)
@@ -152,11 +183,11 @@ impl Hub {
         user.devices.retain(|other| other.id != device.id);
         let last = user.devices.is_empty();
         for room in &user.rooms {
-            let Some(feed) = state.rooms.get_mut(room) else {
+            let Some(followed) = state.rooms.get_mut(room) else {
                 continue;
             };
-            feed.devices.remove(&device.id);
-            if feed.devices.is_empty() {
+            followed.devices.remove(&device.id);
+            if followed.devices.is_empty() {
                 state.rooms.remove(room);
                 self.interest.unwant(Topic::Room(*room));
             }
@@ -185,16 +216,46 @@ impl Hub {
             .is_some_and(|user| user.rooms.contains(&room))
     }
 
-    /// The user's devices follow these rooms too. Gives back those that are new for the user.
-    pub fn follow(&self, user: &UserId, rooms: &[RoomId]) -> Vec<RoomId> {
+    /// The user's devices follow these rooms too. Those of the rooms that are new for the user are told to all devices
+    /// but the `readers`, who are reading them.
+    pub fn follow(&self, user: &UserId, rooms: &[RoomId], readers: &[DeviceId]) {
         let mut state = self.lock();
-        rooms
-            .iter()
-            .copied()
-            .filter(|room| self.follow_one(&mut state, user, *room))
-            .collect()
+        for room in rooms {
+            if self.follow_one(&mut state, user, *room) {
+                self.tell_unread(&mut state, user, *room, readers);
+            }
+        }
     }
 
+    /// These rooms of the user's are not there, or not the user's: they are followed no more, unless something was heard of
+    /// them since.
+    pub fn unfollow(&self, user: &UserId, rooms: &[RoomId]) {
+        let mut state = self.lock();
+        let State {
+            users, rooms: all, ..
+        } = &mut *state;
+        let Some(user) = users.get_mut(user) else {
+            return;
+        };
+        for room in rooms {
+            let Some(followed) = all.get_mut(room) else {
+                continue;
+            };
+            if followed.feed.position().is_some() || !user.rooms.remove(room) {
+                continue;
+            }
+            for device in &user.devices {
+                followed.devices.remove(&device.id);
+                device.room_gone(*room);
+            }
+            if followed.devices.is_empty() {
+                all.remove(room);
+                self.interest.unwant(Topic::Room(*room));
+            }
+        }
+    }
+
+    /// False if the user follows the room already, or has no device here.
     fn follow_one(&self, state: &mut State, user: &UserId, room: RoomId) -> bool {
         let Some(known) = state.users.get_mut(user) else {
             return false;
@@ -202,16 +263,14 @@ impl Hub {
         if !known.rooms.insert(room) {
             return false;
         }
-        let feed = state.rooms.entry(room).or_insert_with(|| {
+        let followed = state.rooms.entry(room).or_insert_with(|| {
             self.interest.want(Topic::Room(room));
-            Feed::default()
+            Followed::default()
         });
-        feed.devices.extend(
-            known
-                .devices
-                .iter()
-                .map(|device| (device.id, device.clone())),
-        );
+        let devices = known.devices.iter();
+        followed
+            .devices
+            .extend(devices.map(|device| (device.id, device.clone())));
         true
     }
 

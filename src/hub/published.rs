@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use crate::protocol::event::Message;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
 use crate::room::flaws::{Flaws, Reading};
-use crate::room::{Position, RoomFacts};
+use crate::room::{Position, Positioned, RoomFacts};
 
 /// Something that happened in a room.
 #[derive(Debug, Clone)]
@@ -65,6 +65,20 @@ struct RoomWire<'a> {
     read_seq: u64,
     message_id: Option<&'a str>,
     to: Option<&'a str>,
+}
+
+impl Positioned for RoomEvent {
+    fn position(&self) -> &Position {
+        &self.position
+    }
+
+    fn bytes(&self) -> usize {
+        let content = match &self.change {
+            Change::Message(message) => message.content.len(),
+            _ => 0,
+        };
+        size_of::<Self>() + content
+    }
 }
 
 impl RoomEvent {

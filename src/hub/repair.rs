@@ -1,24 +1,39 @@
 //! Gaps: what was missed of a room is fetched and delivered in its place.
 
 use super::device::ListMode;
-use super::feed::Feed;
-use super::{Hub, State};
+use super::{Followed, Hub, State};
 use crate::error::ChatError;
 use crate::metrics::Caught;
 use crate::protocol::event::MessageRead;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{MessageId, RoomId};
-use crate::room::Missed;
-use crate::room::Topic;
-use crate::room::{Marks, Page, Position};
+use crate::room::{Feed, Marks, Missed, Page, Position, Reason, Topic};
+
+/// Whether what was delivered is the beginning of what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum History {
+    TheSame,
+    Another,
+}
+
+/// How a repair goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// There is more to fetch.
+    GoesOn,
+    Ended,
+}
 
 impl Hub {
     /// From this moment every event of the topic arrives; what came before may be missing.
     pub fn heard(&self, topic: &Topic) {
         match topic {
             Topic::Room(room) => {
-                if self.lock().rooms.get_mut(room).is_some_and(Feed::distrust) {
-                    self.repairs.add(*room);
+                let mut state = self.lock();
+                let now = state.tick();
+                let followed = state.rooms.get_mut(room);
+                if followed.is_some_and(|followed| followed.feed.heard(now)) {
+                    self.doubts.add(*room);
                 }
             }
             Topic::User(user) => {
@@ -32,6 +47,7 @@ impl Hub {
                     self.recounts.add(user.clone());
                 }
             }
+            Topic::Server(_) => self.beats.begin_anew(),
             Topic::Control | Topic::Answers(_) => {}
         }
     }
@@ -40,47 +56,45 @@ impl Hub {
     /// read yet and those under repair.
     pub fn quiet_rooms(&self) -> Vec<(RoomId, Position)> {
         let mut state = self.lock();
-        let quiet = |(room, feed): (&RoomId, &mut Feed)| Some((*room, feed.take_quiet()?.clone()));
+        let quiet = |(room, followed): (&RoomId, &mut Followed)| {
+            Some((*room, followed.feed.take_quiet()?.clone()))
+        };
         state.rooms.iter_mut().filter_map(quiet).collect()
     }
 
-    /// The store says that the room is not at `asked`. If for this server it still is, something was lost.
+    /// Where these rooms are. Left out are those that were never read yet and those under repair.
+    pub fn positions(&self, rooms: &[RoomId]) -> Vec<(RoomId, Position)> {
+        let state = self.lock();
+        let position =
+            |room: &RoomId| Some((*room, state.rooms.get(room)?.feed.live_at()?.clone()));
+        rooms.iter().filter_map(position).collect()
+    }
+
+    /// The store is not at `asked`, and what it had published by then has arrived. If the room is still there for this
+    /// server, something was lost.
     pub fn differs(&self, room: RoomId, asked: &Position) {
         let mut state = self.lock();
-        let Some(feed) = state.rooms.get_mut(&room) else {
-            return;
-        };
-        if feed.position() == Some(asked) && feed.distrust() {
-            log::debug!("room {room}: what came after rev {} is missing", asked.rev);
+        let live = state.rooms.get(&room).map(|followed| &followed.feed);
+        if live.and_then(Feed::live_at) == Some(asked) {
             self.metrics.gap_shown_by_comparison();
-            self.repairs.add(room);
+            self.break_off(&mut state, room, Reason::Lost);
         }
     }
 
-    /// The first snapshot of a room: what came while it was read goes on from there.
-    pub(super) fn begin(&self, state: &mut State, room: RoomId, cut: &Position) {
-        let early = state
-            .rooms
-            .get_mut(&room)
-            .map(|feed| feed.begin_with(cut))
-            .unwrap_or_default();
-        for event in early {
-            self.deliver(state, room, event);
-        }
-    }
-
-    /// From where the room has to be repaired, if it has to be.
-    pub fn repair_from(&self, room: RoomId) -> Option<Position> {
-        self.lock().rooms.get(&room)?.repair_from().cloned()
-    }
-
-    /// What was fetched of the room after `from`. True if there is more to fetch.
-    pub fn repair(&self, room: RoomId, from: &Position, missed: Missed) -> bool {
+    /// The store is about to be asked for what is missing of the room: from where. `None` if nothing is.
+    pub fn ask_repair(&self, room: RoomId) -> Option<Position> {
         let mut state = self.lock();
-        let waiting_from = state.rooms.get(&room).and_then(Feed::repair_from);
-        if waiting_from != Some(from) {
-            // Another repair came first.
-            return waiting_from.is_some();
+        let now = state.tick();
+        state.rooms.get_mut(&room)?.feed.ask(now)
+    }
+
+    /// What was fetched of the room after `from`. It was repaired so many `times` in a row, this one among them.
+    pub fn repair(&self, room: RoomId, from: &Position, missed: Missed, times: u32) -> Repair {
+        let mut state = self.lock();
+        let followed = state.rooms.get(&room);
+        if !followed.is_some_and(|followed| followed.feed.awaits(from)) {
+            // The room was left, or all chats were deleted.
+            return Repair::Ended;
         }
         match missed {
             Missed::Gone => {
@@ -90,31 +104,39 @@ impl Hub {
             Missed::Reset(head) => {
                 self.metrics.repaired(Caught::Reset);
                 self.tell_reset(&mut state, room);
-                self.end_repair(&mut state, room, head);
+                self.end_repair(&mut state, room, head, History::Another, times);
             }
-            Missed::Page(page) => return self.repair_page(&mut state, room, from, page),
+            Missed::Page(page) => return self.repair_page(&mut state, room, from, page, times),
         }
-        false
+        Repair::Ended
     }
 
-    fn repair_page(&self, state: &mut State, room: RoomId, from: &Position, page: Page) -> bool {
+    fn repair_page(
+        &self,
+        state: &mut State,
+        room: RoomId,
+        from: &Position,
+        page: Page,
+        times: u32,
+    ) -> Repair {
         for message in &page.messages {
             self.deliver_message(state, room, page.position.rev, message);
         }
         if page.has_more {
-            let last_id = page
-                .messages
-                .last()
-                .map_or(from.last_id, |message| message.id);
+            let Some(last) = page.messages.last() else {
+                log::warn!("room {room}: a repair is told that there is more, but not what");
+                self.repairs.add(room);
+                return Repair::Ended;
+            };
             let reached = Position {
-                seq: last_id.seq,
-                last_id,
+                seq: last.seq,
+                last_id: last.id,
                 ..from.clone()
             };
-            if let Some(feed) = state.rooms.get_mut(&room) {
-                feed.repaired_up_to(reached);
+            if let Some(followed) = state.rooms.get_mut(&room) {
+                followed.feed.repaired_up_to(reached);
             }
-            return true;
+            return Repair::GoesOn;
         }
         let missed = page.position.rev > from.rev;
         self.metrics.repaired(match missed {
@@ -129,8 +151,8 @@ impl Hub {
                 self.tell_anew(state, room);
             }
         }
-        self.end_repair(state, room, page.position);
-        false
+        self.end_repair(state, room, page.position, History::TheSame, times);
+        Repair::Ended
     }
 
     /// Where the members have read: state, safe to get twice. A message tells of the markers at or after it itself.
@@ -158,23 +180,41 @@ impl Hub {
         }
     }
 
-    fn end_repair(&self, state: &mut State, room: RoomId, head: Position) {
-        let rev = head.rev;
-        let Some(feed) = state.rooms.get_mut(&room) else {
+    fn end_repair(
+        &self,
+        state: &mut State,
+        room: RoomId,
+        head: Position,
+        history: History,
+        times: u32,
+    ) {
+        let (rev, now) = (head.rev, state.tick());
+        let Some(followed) = state.rooms.get_mut(&room) else {
             return;
         };
-        let buffered = feed.end_repair(head);
-        Self::advanced(state, room, rev);
-        for event in buffered {
-            self.deliver(state, room, event);
+        let anew = history == History::Another;
+        let repaired = followed.feed.end_repair(head, anew, now);
+        for device in followed.devices.values() {
+            device.room_settled(room);
+        }
+        if repaired.strays > 0 && times == 1 {
+            log::warn!(
+                "room {room}: {} published events are not in its history, which ends at rev {rev}: they are dropped",
+                repaired.strays
+            );
+        }
+        self.decide_on(state, room, repaired.kept, repaired.overflowed);
+        if repaired.doubtful {
+            self.doubts.add(room);
         }
     }
 
     fn tell_reset(&self, state: &mut State, room: RoomId) {
         self.metrics.history_reset();
-        if let Some(feed) = state.rooms.get(&room) {
+        if let Some(followed) = state.rooms.get(&room) {
             let frame = Frame::error(None, &ChatError::history_reset().in_room(room));
-            feed.devices
+            followed
+                .devices
                 .values()
                 .for_each(|device| device.push(frame.clone()));
         }
@@ -186,11 +226,11 @@ impl Hub {
         let devices = state
             .rooms
             .get(&room)
-            .map(|feed| feed.devices.values().cloned().collect::<Vec<_>>());
+            .map(|followed| followed.devices.values().cloned().collect::<Vec<_>>());
         for device in devices.unwrap_or_default() {
             match device.mode {
                 ListMode::Full => self.list_changed(state, &device),
-                ListMode::Delta => self.new_entries.add((device.user.clone(), room)),
+                ListMode::Delta => self.entry_outdated(&device, room),
             }
         }
     }
@@ -198,12 +238,12 @@ impl Hub {
     /// The store has no such room any more.
     fn forget(&self, state: &mut State, room: RoomId) {
         self.tell_reset(state, room);
-        let Some(feed) = state.rooms.remove(&room) else {
+        let Some(followed) = state.rooms.remove(&room) else {
             return;
         };
         self.interest.unwant(Topic::Room(room));
-        for device in feed.devices.values() {
-            device.end_any_hold();
+        for device in followed.devices.values() {
+            device.room_gone(room);
             if let Some(user) = state.users.get_mut(&device.user) {
                 user.rooms.remove(&room);
             }

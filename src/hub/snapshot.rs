@@ -1,20 +1,25 @@
 //! Putting a snapshot into a device's queue at its place among the events.
+//!
+//! A [`Snapshot`] is one that was begun: it is being read, and its device holds room events back. [`Snapshot::finish`] ends
+//! it. What cannot be put anywhere comes back as [`Overtaken`], and has to be read again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Hub;
+use tokio::sync::oneshot;
+
 use super::device::Device;
-use super::feed::Snapshot as Standing;
 use super::hold::Section;
 use super::lane::FIRST_HOLD;
+use super::{Hub, State};
 use crate::protocol::ids::RoomId;
+use crate::room::{Position, Reason, Standing, Tick, pause_after};
 
-/// How long events that a snapshot covers may take to arrive before they count as lost.
-const LATE: Duration = Duration::from_millis(300);
-/// How long a snapshot waits for a repair before it goes out without.
-const REPAIR: Duration = Duration::from_secs(2);
+/// How long a snapshot waits for the events that it covers, and for repairs, before it goes out without.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a snapshot is read again, at most.
+const READ_AGAIN_MAX: u32 = 4;
 
 /// A snapshot of a device that is being read: until it is finished, or dropped, room events are held back.
 pub struct Snapshot {
@@ -22,11 +27,20 @@ pub struct Snapshot {
     device: Arc<Device>,
     generation: u64,
     token: u64,
+    /// The moment before it was asked for.
+    asked: Tick,
+    times: u32,
 }
 
-/// The snapshot was overtaken: read it again.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Stale;
+/// The snapshot was overtaken by what happened while it was read: it has to be read again.
+pub struct Overtaken(Snapshot);
+
+/// What a snapshot waits for.
+struct Waiting {
+    queued: oneshot::Receiver<()>,
+    /// Rooms whose events up to this `rev` are still to come.
+    ahead: Vec<(RoomId, u64)>,
+}
 
 impl Snapshot {
     /// Waits until the device has no other snapshot open.
@@ -48,21 +62,14 @@ impl Snapshot {
     }
 
     fn held(hub: &Arc<Hub>, device: &Arc<Device>, token: u64) -> Self {
-        let generation = hub.lock().generation;
+        let (generation, asked) = hub.moment();
         Self {
             hub: hub.clone(),
             device: device.clone(),
             generation,
             token,
-        }
-    }
-
-    /// The same snapshot, to be read again after a [`Stale`].
-    pub async fn renew(&mut self) {
-        self.generation = self.hub.lock().generation;
-        // A reset ends all holds.
-        if !self.device.is_held(self.token) {
-            self.token = self.device.hold().await;
+            asked,
+            times: 1,
         }
     }
 
@@ -71,61 +78,139 @@ impl Snapshot {
     }
 
     /// Queues the sections, each after the events that it covers. Resolves when they are queued.
-    pub async fn finish(&mut self, sections: Vec<Section>) -> Result<(), Stale> {
-        let (rooms, mut queued) = {
-            let mut state = self.hub.lock();
-            if state.generation != self.generation {
-                return Err(Stale);
+    pub async fn finish(self, sections: Vec<Section>) -> Result<(), Overtaken> {
+        let placed = self.hub.place(&self, sections);
+        match placed {
+            Ok(waiting) => {
+                self.wait(waiting).await;
+                Ok(())
             }
-            let mut waiting_for: HashMap<RoomId, u64> = HashMap::new();
-            for (room, cut) in sections.iter().flat_map(|section| section.cuts.iter()) {
-                self.hub.begin(&mut state, *room, cut);
-                let Some(feed) = state.rooms.get_mut(room) else {
-                    continue;
-                };
-                match feed.compare(cut) {
-                    Standing::Covered => {}
-                    Standing::Stale => return Err(Stale),
-                    Standing::Ahead => drop(waiting_for.insert(*room, cut.rev)),
-                    Standing::Foreign => {
-                        feed.distrust();
-                        self.hub.repairs.add(*room);
-                        waiting_for.insert(*room, cut.rev);
-                    }
-                }
-                if feed.repair_from().is_some() {
-                    self.hub.repairs.add(*room);
-                }
-            }
-            let rooms: Vec<RoomId> = waiting_for.keys().copied().collect();
-            (
-                rooms,
-                self.device.complete(self.token, sections, waiting_for),
-            )
-        };
-        if tokio::time::timeout(LATE, &mut queued).await.is_err() {
-            self.repair(&rooms);
-            let _ = tokio::time::timeout(REPAIR, &mut queued).await;
+            Err(Stale) => Err(Overtaken(self)),
         }
-        Ok(())
     }
 
-    fn repair(&self, rooms: &[RoomId]) {
-        let mut state = self.hub.lock();
-        for room in rooms {
-            if state
-                .rooms
-                .get_mut(room)
-                .is_some_and(super::feed::Feed::distrust)
-            {
-                self.hub.repairs.add(*room);
+    async fn wait(&self, waiting: Waiting) {
+        let Waiting { queued, ahead } = waiting;
+        let lost = async {
+            if ahead.is_empty() {
+                return std::future::pending().await;
+            }
+            let fence = self.hub.beats.ask();
+            self.hub.beats.passed(fence).await;
+            self.hub.lost(&ahead);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            // An error says that the device holds nothing back any more.
+            _ = queued => {}
+            () = lost => {}
+            () = tokio::time::sleep(PATIENCE) => {
+                log::debug!("a snapshot goes out before events that it covers");
             }
         }
+    }
+}
+
+impl Overtaken {
+    /// The same snapshot, to be read again; `None` if it was often enough. Before the second time it pauses.
+    pub async fn read_again(self) -> Option<Snapshot> {
+        let mut snapshot = self.0;
+        if snapshot.times > READ_AGAIN_MAX {
+            log::warn!("a snapshot was overtaken {READ_AGAIN_MAX} times in a row: it is given up");
+            return None;
+        }
+        // The first time what overtook it has just happened, and will not happen again.
+        tokio::time::sleep(pause_after(snapshot.times - 1)).await;
+        // A reset ends all holds.
+        if !snapshot.device.is_held(snapshot.token) {
+            snapshot.token = snapshot.device.hold().await;
+        }
+        (snapshot.generation, snapshot.asked) = snapshot.hub.moment();
+        snapshot.times += 1;
+        Some(snapshot)
     }
 }
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
         self.device.end_hold(self.token);
+    }
+}
+
+struct Stale;
+
+impl Hub {
+    /// Which history of resets it is, and the moment that it is now.
+    fn moment(&self) -> (u64, Tick) {
+        let mut state = self.lock();
+        (state.generation, state.tick())
+    }
+
+    fn place(&self, snapshot: &Snapshot, sections: Vec<Section>) -> Result<Waiting, Stale> {
+        let mut state = self.lock();
+        if state.generation != snapshot.generation {
+            return Err(Stale);
+        }
+        let mut waiting_for: HashMap<RoomId, u64> = HashMap::new();
+        let mut ahead = Vec::new();
+        for (room, cut) in sections.iter().flat_map(|section| section.cuts.iter()) {
+            match self.stand(&mut state, *room, cut, snapshot.asked) {
+                Standing::Covered => {}
+                Standing::Stale => return Err(Stale),
+                Standing::Ahead => {
+                    waiting_for.insert(*room, cut.rev);
+                    ahead.push((*room, cut.rev));
+                }
+                Standing::SetBack => {
+                    waiting_for.insert(*room, cut.rev);
+                }
+            }
+        }
+        // Under the hub's lock: no event may come in between.
+        let queued = snapshot
+            .device
+            .complete(snapshot.token, sections, waiting_for);
+        Ok(Waiting { queued, ahead })
+    }
+
+    fn stand(&self, state: &mut State, room: RoomId, cut: &Position, asked: Tick) -> Standing {
+        self.begin(state, room, cut, asked);
+        let Some(followed) = state.rooms.get_mut(&room) else {
+            return Standing::Covered;
+        };
+        let standing = followed.feed.compare(cut, asked);
+        if standing == Standing::SetBack {
+            self.order_repair(room, Reason::SetBack);
+        }
+        standing
+    }
+
+    /// The first snapshot of a room: what came while it was read goes on from there.
+    fn begin(&self, state: &mut State, room: RoomId, cut: &Position, asked: Tick) {
+        let now = state.tick();
+        let Some(followed) = state.rooms.get_mut(&room) else {
+            return;
+        };
+        let Some(begun) = followed.feed.begin_at(cut, now) else {
+            return;
+        };
+        if followed.feed.was_heard_since(asked) {
+            self.doubts.add(room);
+        }
+        self.decide_on(state, room, begun.early, begun.overflowed);
+    }
+
+    /// Whatever was published up to these `rev`s has arrived, or never will.
+    fn lost(&self, ahead: &[(RoomId, u64)]) {
+        let mut state = self.lock();
+        for (room, rev) in ahead {
+            let is_behind = |at: &Position| at.rev < *rev;
+            let live = state.rooms.get(room);
+            if live.is_some_and(|followed| followed.feed.live_at().is_some_and(is_behind)) {
+                self.metrics.gap_shown_by_comparison();
+                self.break_off(&mut state, *room, Reason::Lost);
+            }
+        }
     }
 }

@@ -11,7 +11,8 @@ use super::device::{Close, Device, ListMode};
 use super::hold::{Cuts, Section};
 use super::lane::{Kind, QueueLimits, Taken};
 use super::published::{Change, RoomEvent, RoomGained};
-use super::snapshot::{Snapshot, Stale};
+use super::repair::Repair;
+use super::snapshot::{Overtaken, Snapshot};
 use crate::protocol::event::Message;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
@@ -121,11 +122,11 @@ impl Room {
 
     fn connecting(&self, name: &str) -> Arc<Device> {
         let device = self.hub.register(user(name), ListMode::Delta, 10).unwrap();
-        self.hub.follow(&user(name), &[self.id]);
+        self.hub.follow(&user(name), &[self.id], &[device.id]);
         device
     }
 
-    async fn finish_first(&self, device: &Arc<Device>, cut: Position) -> Result<(), Stale> {
+    async fn finish_first(&self, device: &Arc<Device>, cut: Position) -> Result<(), Overtaken> {
         Snapshot::first(&self.hub, device)
             .finish(vec![section(self.id, cut, "list")])
             .await
@@ -133,7 +134,7 @@ impl Room {
 
     async fn connected(&self, name: &str, cut: Position) -> Arc<Device> {
         let device = self.connecting(name);
-        self.finish_first(&device, cut).await.unwrap();
+        assert!(self.finish_first(&device, cut).await.is_ok());
         assert_eq!(got(&device), ["list"]);
         device
     }
@@ -175,7 +176,7 @@ async fn what_the_first_list_covers_is_not_sent_and_the_rest_follows_it() {
         room.hub.room_event(room.id, sent(room.id, rev, rev));
     }
     assert_eq!(got(&device), Vec::<String>::new());
-    room.finish_first(&device, at(4, 4)).await.unwrap();
+    assert!(room.finish_first(&device, at(4, 4)).await.is_ok());
     assert_eq!(got(&device), ["list", "m5", "m6"]);
     room.hub.room_event(room.id, sent(room.id, 7, 7));
     assert_eq!(got(&device), ["m7"]);
@@ -194,16 +195,16 @@ async fn what_came_before_the_first_list_comes_once_though_the_channel_was_lost_
     // When the channel breaks, one event is lost, and it is subscribed again
     room.hub.heard(&Topic::Room(room.id));
     room.hub.room_event(room.id, sent(room.id, 8, 8));
-    let list = room.finish_first(&device, at(4, 4));
-    let repair = async {
-        // Then what is missing is fetched from where the list ended
-        assert_eq!(room.hub.repairs.take().await, room.id);
-        assert_eq!(room.hub.repair_from(room.id), Some(at(4, 4)));
-        let missed = page(room.id, at(8, 8), &[5, 6, 7, 8]);
-        assert!(!room.hub.repair(room.id, &at(4, 4), missed));
-    };
-    let (listed, ()) = tokio::join!(list, repair);
-    listed.unwrap();
+    assert!(room.finish_first(&device, at(4, 4)).await.is_ok());
+
+    // Then what came goes on from the list, and what is missing is fetched
+    assert_eq!(room.hub.repairs.take().await.thing, room.id);
+    assert_eq!(room.hub.ask_repair(room.id), Some(at(6, 6)));
+    let missed = page(room.id, at(8, 8), &[7, 8]);
+    assert_eq!(
+        room.hub.repair(room.id, &at(6, 6), missed, 1),
+        Repair::Ended
+    );
 
     // And each message comes once
     assert_eq!(got(&device), ["list", "m5", "m6", "m7", "m8"]);
@@ -219,12 +220,15 @@ async fn a_hole_before_the_first_list_is_repaired_from_what_came_before_it() {
     for rev in [5, 6, 8] {
         room.hub.room_event(room.id, sent(room.id, rev, rev));
     }
-    room.finish_first(&device, at(4, 4)).await.unwrap();
+    assert!(room.finish_first(&device, at(4, 4)).await.is_ok());
     assert_eq!(got(&device), ["list", "m5", "m6"]);
-    assert_eq!(room.hub.repairs.take().await, room.id);
-    assert_eq!(room.hub.repair_from(room.id), Some(at(6, 6)));
+    assert_eq!(room.hub.repairs.take().await.thing, room.id);
+    assert_eq!(room.hub.ask_repair(room.id), Some(at(6, 6)));
     let missed = page(room.id, at(8, 8), &[7, 8]);
-    assert!(!room.hub.repair(room.id, &at(6, 6), missed));
+    assert_eq!(
+        room.hub.repair(room.id, &at(6, 6), missed, 1),
+        Repair::Ended
+    );
     assert_eq!(got(&device), ["m7", "m8"]);
 }
 
@@ -232,7 +236,7 @@ async fn a_hole_before_the_first_list_is_repaired_from_what_came_before_it() {
 async fn a_later_snapshot_stands_after_the_events_it_covers_and_before_the_others() {
     let room = Room::new();
     let device = room.connected("alice", at(1, 0)).await;
-    let mut snapshot = Snapshot::begin(&room.hub, &device).await;
+    let snapshot = Snapshot::begin(&room.hub, &device).await;
     for seq in 1..=3 {
         room.hub.room_event(room.id, sent(room.id, seq + 1, seq));
     }
@@ -240,7 +244,7 @@ async fn a_later_snapshot_stands_after_the_events_it_covers_and_before_the_other
         section(room.id, at(2, 1), "history"),
         section(room.id, at(3, 2), "entered"),
     ];
-    snapshot.finish(parts).await.unwrap();
+    assert!(snapshot.finish(parts).await.is_ok());
     assert_eq!(got(&device), ["m1", "history", "m2", "entered", "m3"]);
 }
 
@@ -248,7 +252,7 @@ async fn a_later_snapshot_stands_after_the_events_it_covers_and_before_the_other
 async fn a_snapshot_waits_for_events_that_it_covers() {
     let room = Room::new();
     let device = room.connected("alice", at(1, 0)).await;
-    let mut snapshot = Snapshot::begin(&room.hub, &device).await;
+    let snapshot = Snapshot::begin(&room.hub, &device).await;
     let finish = snapshot.finish(vec![section(room.id, at(3, 1), "history")]);
     let events = async {
         room.hub.room_event(room.id, sent(room.id, 2, 1));
@@ -257,7 +261,7 @@ async fn a_snapshot_waits_for_events_that_it_covers() {
         room.hub.room_event(room.id, sent(room.id, 4, 2));
     };
     let (finished, ()) = tokio::join!(finish, events);
-    finished.unwrap();
+    assert!(finished.is_ok());
     assert_eq!(got(&device), ["m1", "r1", "history", "m2"]);
 }
 
@@ -265,19 +269,16 @@ async fn a_snapshot_waits_for_events_that_it_covers() {
 async fn a_first_list_older_than_the_feed_is_read_again() {
     let room = Room::new();
     let (first, second) = (room.connecting("alice"), room.connecting("bob"));
-    room.finish_first(&first, at(5, 5)).await.unwrap();
-    let mut snapshot = Snapshot::first(&room.hub, &second);
-    assert_eq!(
-        snapshot
-            .finish(vec![section(room.id, at(4, 4), "list")])
-            .await,
-        Err(Stale)
-    );
-    snapshot.renew().await;
-    snapshot
-        .finish(vec![section(room.id, at(5, 5), "list")])
+    let snapshot = Snapshot::first(&room.hub, &second);
+    assert!(room.finish_first(&first, at(5, 5)).await.is_ok());
+    let overtaken = snapshot
+        .finish(vec![section(room.id, at(4, 4), "list")])
         .await
+        .err()
         .unwrap();
+    let snapshot = overtaken.read_again().await.unwrap();
+    let again = vec![section(room.id, at(5, 5), "list")];
+    assert!(snapshot.finish(again).await.is_ok());
     room.hub.room_event(room.id, sent(room.id, 6, 6));
     assert_eq!(got(&second), ["list", "m6"]);
 }
@@ -288,8 +289,8 @@ async fn a_hole_is_repaired_in_order_and_once() {
     let device = room.connected("alice", at(1, 0)).await;
     room.hub.room_event(room.id, sent(room.id, 4, 3));
     assert_eq!(got(&device), Vec::<String>::new());
-    assert_eq!(room.hub.repairs.take().await, room.id);
-    assert_eq!(room.hub.repair_from(room.id), Some(at(1, 0)));
+    assert_eq!(room.hub.repairs.take().await.thing, room.id);
+    assert_eq!(room.hub.ask_repair(room.id), Some(at(1, 0)));
     room.hub.room_event(room.id, sent(room.id, 5, 4));
     let messages = (1..=3).map(|seq| message(room.id, seq)).collect();
     let page = Page {
@@ -299,13 +300,16 @@ async fn a_hole_is_repaired_in_order_and_once() {
         small: true,
         marks: Marks::default(),
     };
-    assert!(!room.hub.repair(room.id, &at(1, 0), Missed::Page(page)));
+    assert_eq!(
+        room.hub.repair(room.id, &at(1, 0), Missed::Page(page), 1),
+        Repair::Ended
+    );
     assert_eq!(got(&device), ["m1", "m2", "m3", "m4"]);
     // It was on its way while the repair read the head.
     room.hub.room_event(room.id, sent(room.id, 4, 3));
     room.hub.room_event(room.id, sent(room.id, 6, 5));
     assert_eq!(got(&device), ["m5"]);
-    assert_eq!(room.hub.repair_from(room.id), None);
+    assert_eq!(room.hub.ask_repair(room.id), None);
 }
 
 #[tokio::test]
@@ -323,14 +327,15 @@ async fn another_epoch_is_a_gap_and_a_reset_is_told() {
             ..sent(room.id, 2, 1)
         },
     );
-    assert_eq!(room.hub.repairs.take().await, room.id);
-    assert!(
-        !room
-            .hub
-            .repair(room.id, &at(1, 0), Missed::Reset(foreign.clone()))
-    );
+    assert_eq!(room.hub.repairs.take().await.thing, room.id);
+    assert_eq!(room.hub.ask_repair(room.id), Some(at(1, 0)));
+    let reset = Missed::Reset(foreign.clone());
+    assert_eq!(room.hub.repair(room.id, &at(1, 0), reset, 1), Repair::Ended);
     assert_eq!(got(&device), ["HISTORY_RESET"]);
-    assert_eq!(room.hub.new_entries.take().await, (user("alice"), room.id));
+    assert_eq!(
+        room.hub.new_entries.take().await.thing,
+        (user("alice"), room.id)
+    );
     let next = Position {
         epoch: "e2".into(),
         ..at(3, 2)
@@ -350,17 +355,15 @@ async fn a_channel_heard_again_is_compared_with_the_store() {
     let room = Room::new();
     let device = room.connected("alice", at(1, 0)).await;
     room.hub.heard(&Topic::Room(room.id));
-    assert_eq!(room.hub.repairs.take().await, room.id);
-    let page = Page {
-        position: at(1, 0),
-        has_more: false,
-        messages: Vec::new(),
-        small: true,
-        marks: Marks::default(),
-    };
-    assert!(!room.hub.repair(room.id, &at(1, 0), Missed::Page(page)));
+    assert_eq!(room.hub.doubts.take_several(10).await, [room.id]);
+    let asked = room.hub.positions(&[room.id]);
+    assert_eq!(asked, [(room.id, at(1, 0))]);
+
+    // Nothing was lost: the room goes on, and nothing is fetched
     room.hub.room_event(room.id, sent(room.id, 2, 1));
     assert_eq!(got(&device), ["m1"]);
+    room.hub.differs(room.id, &at(1, 0));
+    assert_eq!(room.hub.ask_repair(room.id), None);
 }
 
 #[tokio::test]
@@ -386,7 +389,7 @@ async fn a_room_is_unfollowed_with_its_last_device() {
     let device = room.connected("alice", at(1, 0)).await;
     room.hub.unregister(&device);
     assert!(room.hub.rooms_of(&user("alice")).is_empty());
-    assert_eq!(room.hub.repair_from(room.id), None);
+    assert_eq!(room.hub.ask_repair(room.id), None);
     room.hub.room_event(room.id, sent(room.id, 2, 1));
     assert_eq!(got(&device), Vec::<String>::new());
 }
@@ -395,15 +398,11 @@ async fn a_room_is_unfollowed_with_its_last_device() {
 async fn a_reset_empties_every_list_and_outdates_what_was_being_read() {
     let room = Room::new();
     let device = room.connected("alice", at(1, 0)).await;
-    let mut snapshot = Snapshot::begin(&room.hub, &device).await;
+    let snapshot = Snapshot::begin(&room.hub, &device).await;
     room.hub.reset();
     assert_eq!(got(&device), ["chatList"]);
-    assert_eq!(
-        snapshot
-            .finish(vec![section(room.id, at(1, 0), "list")])
-            .await,
-        Err(Stale)
-    );
+    let parts = vec![section(room.id, at(1, 0), "list")];
+    assert!(snapshot.finish(parts).await.is_err());
     assert!(room.hub.rooms_of(&user("alice")).is_empty());
 }
 
@@ -440,8 +439,8 @@ async fn a_room_s_messages_wait_for_its_entry() {
         frames: Vec::new(),
         kind: Kind::Answer,
     };
-    let mut list = Snapshot::first(&room.hub, &bob);
-    list.finish(vec![first]).await.unwrap();
+    let list = Snapshot::first(&room.hub, &bob);
+    assert!(list.finish(vec![first]).await.is_ok());
     let facts = RoomFacts {
         is_group: true,
         name: String::new(),
@@ -462,17 +461,16 @@ async fn a_room_s_messages_wait_for_its_entry() {
         small: true,
         marks: Marks::default(),
     };
-    room.hub.repair(room.id, &at(1, 1), Missed::Page(nothing));
+    room.hub
+        .repair(room.id, &at(1, 1), Missed::Page(nothing), 1);
 
     // When more come, before his entry is asked for, while it is read and after
     room.hub.room_event(room.id, sent(room.id, 2, 2));
-    let mut entry = Snapshot::begin(&room.hub, &bob).await;
+    let entry = Snapshot::begin(&room.hub, &bob).await;
     room.hub.room_event(room.id, sent(room.id, 3, 3));
     room.hub.room_event(room.id, sent(room.id, 4, 4));
-    entry
-        .finish(vec![section(room.id, at(3, 3), "entry")])
-        .await
-        .unwrap();
+    let parts = vec![section(room.id, at(3, 3), "entry")];
+    assert!(entry.finish(parts).await.is_ok());
     room.hub.room_event(room.id, sent(room.id, 5, 5));
 
     // Then he gets the entry first, and after it what it does not cover
@@ -516,10 +514,14 @@ async fn a_room_that_was_never_read_or_is_under_repair_is_not_quiet() {
 
     let room = Room::new();
     let _device = room.connected("alice", at(1, 0)).await;
-    room.hub.heard(&Topic::Room(room.id));
+    room.hub.room_event(room.id, sent(room.id, 9, 9));
     assert_eq!(room.hub.quiet_rooms(), []);
+    assert_eq!(room.hub.ask_repair(room.id), Some(at(1, 0)));
     let nothing = page(room.id, at(1, 0), &[]);
-    assert!(!room.hub.repair(room.id, &at(1, 0), nothing));
+    assert_eq!(
+        room.hub.repair(room.id, &at(1, 0), nothing, 1),
+        Repair::Ended
+    );
     assert_eq!(room.hub.quiet_rooms(), [(room.id, at(1, 0))]);
 }
 
@@ -533,14 +535,17 @@ async fn a_lost_last_event_is_repaired_once() {
     room.hub.differs(room.id, &at(1, 0));
 
     // Then it is fetched, and what is found out meanwhile changes nothing
-    assert_eq!(room.hub.repairs.take().await, room.id);
+    assert_eq!(room.hub.repairs.take().await.thing, room.id);
     room.hub.differs(room.id, &at(1, 0));
-    assert_eq!(room.hub.repair_from(room.id), Some(at(1, 0)));
+    assert_eq!(room.hub.ask_repair(room.id), Some(at(1, 0)));
     let missed = page(room.id, at(2, 1), &[1]);
-    assert!(!room.hub.repair(room.id, &at(1, 0), missed));
+    assert_eq!(
+        room.hub.repair(room.id, &at(1, 0), missed, 1),
+        Repair::Ended
+    );
     room.hub.room_event(room.id, sent(room.id, 2, 1));
     assert_eq!(got(&alice), ["m1"]);
-    assert_eq!(room.hub.repair_from(room.id), None);
+    assert_eq!(room.hub.ask_repair(room.id), None);
 }
 
 #[tokio::test]
@@ -551,6 +556,6 @@ async fn an_event_that_came_while_the_store_was_asked_was_not_lost() {
     room.hub.room_event(room.id, sent(room.id, 2, 1));
     room.hub.differs(id, &asked);
     room.hub.differs(RoomId::random(), &asked);
-    assert_eq!(room.hub.repair_from(room.id), None);
+    assert_eq!(room.hub.ask_repair(room.id), None);
     assert_eq!(got(&alice), ["m1"]);
 }

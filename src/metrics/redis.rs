@@ -81,6 +81,7 @@ pub struct PublishedMetrics {
     room: PerChannel,
     user: PerChannel,
     control: PerChannel,
+    server: PerChannel,
 }
 
 #[derive(Debug, Clone)]
@@ -110,6 +111,7 @@ impl PublishedMetrics {
             room: channel("room"),
             user: channel("user"),
             control: channel("control"),
+            server: channel("server"),
         }
     }
 
@@ -126,6 +128,7 @@ impl PublishedMetrics {
             Topic::Room(_) => &self.room,
             Topic::User(_) => &self.user,
             Topic::Control | Topic::Answers(_) => &self.control,
+            Topic::Server(_) => &self.server,
         }
     }
 }

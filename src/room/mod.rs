@@ -1,12 +1,19 @@
-//! What a room is and how it moves on: positions, pages, entries. It knows no store, no socket and no lock.
+//! What a room is and how it moves on: positions, pages, entries, and the state machines that keep a server in step with
+//! the store. They know no store, no socket, no lock and no clock; who owns them tells them the time.
 
+mod agenda;
 mod facts;
+mod feed;
+mod fence;
 pub mod flaws;
 mod page;
 mod position;
 mod topic;
 
+pub use self::agenda::{Agenda, Next, Turn, pause_after};
 pub use self::facts::{PositionedEntry, RoomFacts};
+pub use self::feed::{Feed, Positioned, Reason, Standing, Tick, Verdict};
+pub use self::fence::{Fence, Fences, Publish};
 pub use self::page::{Marks, Missed, Page};
 pub use self::position::Position;
 pub use self::topic::Topic;

@@ -14,3 +14,10 @@ pub struct Position {
     /// The newest message, [`MessageId::NONE`] if there is none.
     pub last_id: MessageId,
 }
+
+impl Position {
+    /// Whether nothing lies between this and `next`.
+    pub fn is_followed_by(&self, next: &Self) -> bool {
+        self.epoch == next.epoch && self.rev + 1 == next.rev
+    }
+}

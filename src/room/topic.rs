@@ -1,5 +1,7 @@
 //! What a server listens to.
 
+use uuid::Uuid;
+
 use crate::protocol::ids::{RoomId, UserId};
 
 /// A channel of Redis pub/sub.
@@ -13,4 +15,6 @@ pub enum Topic {
     Control,
     /// What one asker is answered, by the nonce in the channel's name.
     Answers(String),
+    /// What one server tells itself: numbers, by which it knows what has arrived.
+    Server(Uuid),
 }

@@ -69,6 +69,13 @@ impl Listener {
                 Ok(answer) => self.tell_peers(Heard::Answer(answer.server)),
                 Err(_) => self.metrics.unreadable(topic),
             },
+            Topic::Server(_) => {
+                let number = std::str::from_utf8(payload).ok();
+                match number.and_then(|number| number.parse().ok()) {
+                    Some(number) => self.hub.beats.heard(number),
+                    None => self.metrics.unreadable(topic),
+                }
+            }
             Topic::Control => match serde_json::from_slice(payload) {
                 Ok(Announcement::Reset) => self.hub.reset(),
                 Ok(Announcement::Scripts(question)) => {

@@ -22,6 +22,7 @@ use self::operations::Observed;
 use self::peers::Peers;
 use crate::auth::{AuthSetupError, Verifier};
 use crate::chat::Chat;
+use crate::chat::list_reads::ListReads;
 use crate::chat::new_rooms::NewRooms;
 use crate::config::{Config, Durability};
 use crate::gateway::guests::Guests;
@@ -309,6 +310,8 @@ fn new_chat(
         verifier,
         requests: metrics.requests.clone(),
         lists: metrics.lists.clone(),
+        list_reads: ListReads::default(),
+        list_patience: config.chat.list_patience,
         new_rooms: NewRooms::new(config.limits.max_new_room_members_per_min),
         reset_allowed: config.serves_developers(),
     }

@@ -4,6 +4,7 @@
 //! stays in one slot. Ids are percent-encoded outside `A-Za-z0-9._@-`: no id can end a tag or run into the next part.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use uuid::Uuid;
 
 use crate::protocol::ids::{RoomId, UserId};
 use crate::room::Topic;
@@ -105,6 +106,7 @@ impl Keys {
             Topic::User(user) => self.user(user, "events"),
             Topic::Control => format!("{}:control", self.prefix),
             Topic::Answers(nonce) => self.answers(nonce),
+            Topic::Server(server) => format!("{}:{{server:{server}}}:events", self.prefix),
         }
     }
 
@@ -124,6 +126,7 @@ impl Keys {
         match kind {
             "room" => RoomId::parse(id).map(Topic::Room),
             "user" => UserId::parse(&percent_decode_str(id).decode_utf8().ok()?).map(Topic::User),
+            "server" => Uuid::parse_str(id).ok().map(Topic::Server),
             _ => None,
         }
     }
@@ -159,6 +162,7 @@ mod tests {
         for topic in [
             Topic::Control,
             Topic::Answers("5c1d".to_owned()),
+            Topic::Server(Uuid::new_v4()),
             Topic::Room(RoomId::random()),
             Topic::User(UserId::parse("auth0|{🦀}:x %41").unwrap()),
         ] {

@@ -25,7 +25,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Arg, Cmd};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 pub(crate) use self::call_error::CallError;
 use self::confirm::Confirmations;
@@ -35,6 +36,7 @@ use self::keys::Keys;
 use self::tally::Tallies;
 use self::term::Master;
 use crate::config::{ChatConfig, Limits};
+use crate::room::Topic;
 use crate::scripts::set::InEffect;
 use crate::scripts::{Script, ScriptSet};
 
@@ -181,6 +183,30 @@ impl Store {
     pub fn reporting_to(mut self, master: Master) -> Self {
         self.master = master;
         self
+    }
+
+    /// Resolves when there is a connection.
+    pub async fn up(&self) {
+        let mut commands = self.commands.clone();
+        if commands.wait_for(Option::is_some).await.is_err() {
+            // There never will be one: the server ends.
+            std::future::pending().await
+        }
+    }
+
+    /// Publishes a number on a server's own channel.
+    pub(crate) async fn beat(&self, server: Uuid, number: u64) -> Result<(), CallError> {
+        let connection = self.commands.borrow().clone();
+        let mut connection = connection.ok_or(CallError::Down)?;
+        let mut publish = redis::cmd("SPUBLISH");
+        publish
+            .arg(self.keys.channel(&Topic::Server(server)))
+            .arg(number);
+        let published = publish.exec_async(&mut connection.redis);
+        match timeout(self.bounds.timeout, published).await {
+            Ok(published) => Ok(published?),
+            Err(_) => Err(CallError::TimedOut),
+        }
     }
 
     pub fn keys(&self) -> &Keys {

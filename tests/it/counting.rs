@@ -14,7 +14,13 @@ use crate::support::{
 };
 
 /// The calls a server makes of its own, whatever its clients do.
-const IN_THE_BACKGROUND: [&str; 3] = ["renew_viewers", "sync_room", "compare_rooms"];
+const IN_THE_BACKGROUND: [&str; 4] = [
+    "renew_viewers",
+    "sync_room",
+    "compare_rooms",
+    // The numbers that a server publishes to itself. What scripts publish is part of their call.
+    "spublish",
+];
 
 /// What a client of Redis sent.
 struct Sent {
@@ -287,6 +293,58 @@ async fn a_new_room_is_one_call_and_what_each_side_needs_to_hear_of_it() {
         calls.iter().all(|call| pushed.contains(&call.as_str())),
         "{calls:?}"
     );
+}
+
+#[tokio::test]
+async fn rooms_that_nothing_happened_in_are_compared_and_not_fetched() {
+    // Given 200 rooms that are made while Alice is on one server and Bob on another
+    const ROOMS: usize = 200;
+    let mut counter = Counter::start().await;
+    let (first, second) = (
+        Server::start(&counter.redis).await,
+        Server::start(&counter.redis).await,
+    );
+    let mut alice = Client::connect_delta(&first, "alice").await;
+    let mut bob = Client::connect_delta(&second, "bob").await;
+    let mut heads = HashSet::new();
+    for number in 0..ROOMS {
+        let group = ["bob", &format!("friend-{number}")];
+        let room = alice.open_room(&group).await;
+        bob.expect_any("chatEntry").await;
+        heads.insert(format!("chat:{{room:{room}}}:meta"));
+    }
+
+    // Then each is compared once it is heard, and none is fetched
+    assert_all_compared(&mut counter, &heads, 3 * ROOMS).await;
+
+    // And when the subscriptions are made anew, again all are compared, many at once, and none is fetched
+    let killed: u64 = counter.redis.run("CLIENT KILL TYPE pubsub").await;
+    assert_eq!(killed, 2);
+    assert_all_compared(&mut counter, &heads, ROOMS / 4).await;
+}
+
+/// Waits until both servers have compared all of the rooms; sees that it took them `at_most` so many calls, and that they
+/// fetched none.
+async fn assert_all_compared(counter: &mut Counter, heads: &HashSet<String>, at_most: usize) {
+    let mut times: HashMap<String, usize> = HashMap::new();
+    let (mut comparisons, mut fetched) = (0, 0);
+    eventually("both servers have compared all rooms", async || {
+        for sent in counter.sent().await {
+            fetched += usize::from(sent.name == "sync_room");
+            if sent.name == "compare_rooms" {
+                comparisons += 1;
+                for head in sent.words.into_iter().filter(|word| heads.contains(word)) {
+                    *times.entry(head).or_default() += 1;
+                }
+            }
+        }
+        heads
+            .iter()
+            .all(|head| times.get(head).is_some_and(|times| *times >= 2))
+    })
+    .await;
+    assert_eq!(fetched, 0);
+    assert!(comparisons <= at_most, "{comparisons} calls");
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ mod quiet;
 mod races;
 mod readiness;
 mod reset;
+mod restless;
 mod retention;
 mod rooms;
 mod scripts;

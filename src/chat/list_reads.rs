@@ -1,0 +1,179 @@
+//! Chat lists that are to be read: in turn, a few at once, one for all devices of a user that ask for it.
+//!
+//! A list takes the store as long as dozens of messages do. When a server was restarted everybody's is asked for at once;
+//! they wait here then, and not in the store in front of those who chat.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::list::ChatList;
+use crate::error::ChatError;
+use crate::protocol::ids::{DeviceId, UserId};
+
+/// Lists that are read at once.
+pub const AT_ONCE: usize = 4;
+
+/// What a reading of a list brought. Shared by all who asked for it.
+pub type Outcome = Result<Arc<ChatList>, ChatError>;
+
+/// The lists that are to be read. Bounded by the devices that are connected: each asks for one at a time.
+#[derive(Default)]
+pub struct ListReads {
+    queue: Mutex<Queue>,
+    added: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Users whose lists are to be read, each once.
+    order: VecDeque<UserId>,
+    readers: HashMap<UserId, Vec<Reader>>,
+    under_way: HashSet<UserId>,
+    /// How long a list took lately.
+    usual: Duration,
+}
+
+struct Reader {
+    device: DeviceId,
+    answer: oneshot::Sender<Outcome>,
+}
+
+/// A list to read now. [`Turn::end`] has to follow.
+pub struct Turn {
+    pub user: UserId,
+    readers: Vec<Reader>,
+    begun: Instant,
+}
+
+impl ListReads {
+    /// The user's list, read after this moment. Waits its turn. `None` if the server ends before.
+    pub async fn read(&self, user: &UserId, device: DeviceId) -> Option<Outcome> {
+        let (answer, outcome) = oneshot::channel();
+        self.lock().add(user, Reader { device, answer });
+        self.added.notify_one();
+        outcome.await.ok()
+    }
+
+    /// The next list to read; waits for one. For a single taker.
+    pub async fn take(&self) -> Turn {
+        loop {
+            if let Some(turn) = self.lock().take() {
+                return turn;
+            }
+            self.added.notified().await;
+        }
+    }
+
+    /// Gives the list to all who asked for it before it was read.
+    pub fn end(&self, turn: Turn, outcome: &Outcome) {
+        for reader in turn.readers {
+            // Whoever has gone meanwhile does not listen.
+            let _ = reader.answer.send(outcome.clone());
+        }
+        self.lock().end(turn.user, turn.begun.elapsed());
+        self.added.notify_one();
+    }
+
+    /// How long a list that is asked for now will have to wait, about.
+    pub fn expected_wait(&self) -> Duration {
+        let queue = self.lock();
+        let rounds = u32::try_from(queue.order.len() / AT_ONCE).unwrap_or(u32::MAX);
+        queue.usual.saturating_mul(rounds)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing in here panics half-way through a change.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// The devices that asked for the list.
+    pub fn devices(&self) -> Vec<DeviceId> {
+        self.readers.iter().map(|reader| reader.device).collect()
+    }
+}
+
+impl Queue {
+    fn add(&mut self, user: &UserId, reader: Reader) {
+        let readers = self.readers.entry(user.clone()).or_default();
+        readers.push(reader);
+        // While the user's list is read it is too late to join in.
+        if readers.len() == 1 && !self.under_way.contains(user) {
+            self.order.push_back(user.clone());
+        }
+    }
+
+    fn take(&mut self) -> Option<Turn> {
+        while let Some(user) = self.order.pop_front() {
+            let mut readers = self.readers.remove(&user).unwrap_or_default();
+            readers.retain(|reader| !reader.answer.is_closed());
+            if !readers.is_empty() {
+                self.under_way.insert(user.clone());
+                return Some(Turn {
+                    user,
+                    readers,
+                    begun: Instant::now(),
+                });
+            }
+        }
+        None
+    }
+
+    fn end(&mut self, user: UserId, took: Duration) {
+        self.usual = (self.usual * 7 + took) / 8;
+        self.under_way.remove(&user);
+        if self.readers.contains_key(&user) {
+            self.order.push_back(user);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn reader() -> (Reader, oneshot::Receiver<Outcome>) {
+        let (answer, outcome) = oneshot::channel();
+        let device = DeviceId::random();
+        (Reader { device, answer }, outcome)
+    }
+
+    #[test]
+    fn all_who_asked_before_a_list_is_read_share_it_and_those_after_share_the_next() {
+        let mut queue = Queue::default();
+        let alice = UserId::parse("alice").unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            let (reader, outcome) = reader();
+            queue.add(&alice, reader);
+            waiting.push(outcome);
+        }
+        let turn = queue.take().unwrap();
+        assert_eq!(turn.devices().len(), 3);
+        for _ in 0..2 {
+            let (reader, outcome) = reader();
+            queue.add(&alice, reader);
+            waiting.push(outcome);
+        }
+        assert!(queue.take().is_none(), "a user's lists are read one by one");
+        queue.end(turn.user, Duration::ZERO);
+        assert_eq!(queue.take().unwrap().devices().len(), 2);
+    }
+
+    #[test]
+    fn nothing_is_read_for_those_who_have_gone() {
+        let mut queue = Queue::default();
+        for name in ["alice", "bob"] {
+            let (reader, _) = reader();
+            queue.add(&UserId::parse(name).unwrap(), reader);
+        }
+        let (reader, _outcome) = reader();
+        queue.add(&UserId::parse("carol").unwrap(), reader);
+        assert_eq!(queue.take().unwrap().user.as_str(), "carol");
+    }
+}

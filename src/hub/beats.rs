@@ -1,0 +1,82 @@
+//! The numbers that this server publishes to itself; see [`crate::room::Fences`].
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use crate::room::{Fence, Fences, Publish};
+
+/// Publishes nothing itself: who has a connection does what [`Beats::next`] says.
+pub struct Beats {
+    fences: Mutex<Fences>,
+    asked: Notify,
+    heard: watch::Sender<()>,
+}
+
+impl Default for Beats {
+    fn default() -> Self {
+        Self {
+            fences: Mutex::default(),
+            asked: Notify::new(),
+            heard: watch::Sender::new(()),
+        }
+    }
+}
+
+impl Beats {
+    /// A fence that is put up after this moment.
+    pub fn ask(&self) -> Fence {
+        let fence = self.lock().ask();
+        self.asked.notify_one();
+        fence
+    }
+
+    /// Resolves when everything that Redis published before the fence was asked for has arrived, or never will.
+    pub async fn passed(&self, fence: Fence) {
+        let mut heard = self.heard.subscribe();
+        while !self.lock().is_past(fence) {
+            // The sender lives as long as `self`.
+            if heard.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The next number to publish; waits for its time. For a single taker.
+    pub async fn next(&self) -> u64 {
+        loop {
+            let publish = self.lock().publish(Instant::now());
+            match publish {
+                Publish::Now(number) => return number,
+                Publish::At(time) => tokio::select! {
+                    () = tokio::time::sleep_until(time.into()) => {}
+                    () = self.asked.notified() => {}
+                },
+            }
+        }
+    }
+
+    /// A number has arrived.
+    pub fn heard(&self, number: u64) {
+        self.lock().heard(number, Instant::now());
+        // The next one may be due now.
+        self.asked.notify_one();
+        self.heard.send_replace(());
+    }
+
+    /// The channel is heard anew: its silence begins anew.
+    pub fn begin_anew(&self) {
+        self.lock().begin_anew(Instant::now());
+    }
+
+    /// For how long nothing has arrived. `None` before the channel was heard.
+    pub fn silence(&self) -> Option<Duration> {
+        self.lock().silent_since().map(|since| since.elapsed())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Fences> {
+        // Nothing in here panics half-way through a change.
+        self.fences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

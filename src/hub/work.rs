@@ -1,0 +1,70 @@
+//! An [`Agenda`] that tasks add to and take from.
+
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::room::{Agenda, Next, Turn};
+
+/// Things to do, each once, done again ever more seldom.
+pub struct Work<K> {
+    agenda: Mutex<Agenda<K>>,
+    added: Notify,
+}
+
+impl<K> Default for Work<K> {
+    fn default() -> Self {
+        Self {
+            agenda: Mutex::default(),
+            added: Notify::new(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Work<K> {
+    pub fn add(&self, thing: K) {
+        self.lock().add(thing, Instant::now());
+        self.added.notify_one();
+    }
+
+    /// Takes what is due first; waits for it. For a single taker. [`Self::done`] has to follow.
+    pub async fn take(&self) -> Turn<K> {
+        loop {
+            let next = self.lock().next(Instant::now());
+            match next {
+                Next::Do(turn) => return turn,
+                Next::WaitUntil(time) => tokio::select! {
+                    () = tokio::time::sleep_until(time.into()) => {}
+                    () = self.added.notified() => {}
+                },
+                Next::Idle => self.added.notified().await,
+            }
+        }
+    }
+
+    /// Takes as much of what is due now as `max`; waits for the first. For a single taker.
+    pub async fn take_several(&self, max: usize) -> Vec<K> {
+        let mut things = vec![self.take().await.thing];
+        let mut agenda = self.lock();
+        while things.len() < max
+            && let Next::Do(turn) = agenda.next(Instant::now())
+        {
+            things.push(turn.thing);
+        }
+        things
+    }
+
+    /// What was taken is done, or given up until it is added again.
+    pub fn done(&self, thing: &K) {
+        self.lock().done(thing, Instant::now());
+        // It may have been added meanwhile.
+        self.added.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Agenda<K>> {
+        // Nothing in here panics half-way through a change.
+        self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,123 @@
+//! Late or lost? A server publishes numbers to itself: what Redis had published before a number has arrived when the
+//! number has, or will not arrive at all.
+//!
+//! Redis hands what is published to one connection in the order in which it was published. So an event that is late makes
+//! the next number late too, and one that is lost does not.
+
+use std::time::{Duration, Instant};
+
+/// How often a number is published when nobody waits for one.
+const EVERY: Duration = Duration::from_secs(1);
+/// After so long without the number that was published last, the next one is published.
+const OVERDUE: Duration = Duration::from_secs(1);
+
+/// The numbers of one server.
+#[derive(Debug, Default)]
+pub struct Fences {
+    published: u64,
+    published_at: Option<Instant>,
+    heard: u64,
+    heard_at: Option<Instant>,
+    /// Somebody waits for a number above the last one.
+    wanted: bool,
+}
+
+/// A number to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence(u64);
+
+/// When to publish.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// This number, now.
+    Now(u64),
+    /// Not before this time, unless somebody asks.
+    At(Instant),
+}
+
+impl Fences {
+    /// A number that is published after this moment, for the caller to wait for.
+    pub fn ask(&mut self) -> Fence {
+        self.wanted = true;
+        Fence(self.published + 1)
+    }
+
+    /// Whether everything that was published before the number was asked for has arrived.
+    pub fn is_past(&self, fence: Fence) -> bool {
+        self.heard >= fence.0
+    }
+
+    /// What is to be published. One number at a time is under way, so that a connection that lags gets no more to do.
+    pub fn publish(&mut self, now: Instant) -> Publish {
+        let under_way = self.heard < self.published;
+        let pause = match (under_way, self.wanted) {
+            (true, _) => OVERDUE,
+            (false, true) => Duration::ZERO,
+            (false, false) => EVERY,
+        };
+        match self.published_at.map(|at| at + pause) {
+            Some(time) if time > now => Publish::At(time),
+            _ => {
+                self.published += 1;
+                (self.published_at, self.wanted) = (Some(now), false);
+                Publish::Now(self.published)
+            }
+        }
+    }
+
+    /// A number has arrived. Those that come from before the server began are none of its own.
+    pub fn heard(&mut self, number: u64, now: Instant) {
+        if number <= self.published {
+            self.heard = self.heard.max(number);
+            self.heard_at = Some(now);
+        }
+    }
+
+    /// The connection that hears was made anew: what is under way on it does not count against it.
+    pub fn begin_anew(&mut self, now: Instant) {
+        self.heard_at = Some(now);
+    }
+
+    /// Since when nothing has arrived. `None` before anything has.
+    pub fn silent_since(&self) -> Option<Instant> {
+        self.heard_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_was_published_before_a_number_was_asked_for_has_come_with_it() {
+        let (mut fences, start) = (Fences::default(), Instant::now());
+        assert_eq!(fences.publish(start), Publish::Now(1));
+        // Asked for while the first is under way: that one may be older than the question.
+        let fence = fences.ask();
+        fences.heard(1, start);
+        assert!(!fences.is_past(fence));
+        assert_eq!(fences.publish(start), Publish::Now(2));
+        fences.heard(2, start);
+        assert!(fences.is_past(fence));
+    }
+
+    #[test]
+    fn a_connection_that_lags_gets_one_number_a_second() {
+        let (mut fences, start) = (Fences::default(), Instant::now());
+        assert_eq!(fences.publish(start), Publish::Now(1));
+        for _ in 0..100 {
+            fences.ask();
+            assert_eq!(fences.publish(start), Publish::At(start + OVERDUE));
+        }
+        assert_eq!(fences.publish(start + OVERDUE), Publish::Now(2));
+    }
+
+    #[test]
+    fn numbers_of_others_do_not_count() {
+        let (mut fences, start) = (Fences::default(), Instant::now());
+        let fence = fences.ask();
+        fences.heard(7, start);
+        assert!(!fences.is_past(fence));
+    }
+}
