@@ -24,12 +24,12 @@
 -- Publishes events {"event":"message","epoch","rev","seq","id","sender","content","clientMessageId"?,"readBy"?,"readCount"}
 -- Errors    MESSAGE_TOO_LARGE | NOT_MEMBER
 -- Time      O(VIEWERS_MAX + log viewers) in rooms of at most SMALL_ROOM members, O(1) in larger ones
--- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' 'chat:{room:1}:sent:alice:' , alice hello '' '' 0 86400000 16384 0 c1
+-- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' , alice hello '' '' 0 86400000 16384 0 c1
 
 -- Up to this many members, those who view the room have read a message at once.
 local SMALL_ROOM = 100
 -- Viewing devices whose users' markers a send moves, at most: those of the others move when they are renewed.
-local VIEWERS_MAX = 500
+local VIEWERS_MAX = '500'
 -- VIEWER_LEASE_MS is at most this. A lease that ends later was made when Redis's clock was ahead, and counts as over.
 local LEASE_MAX_MS = 600000
 -- Bytes that a message counts for in room_max_bytes, besides what was written.
@@ -39,10 +39,11 @@ local REMOVED_AT_ONCE = 8
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
--- Where servers of version 0.1.0 remembered a client_id: needed for a dedupe_ttl_ms after the last of them stopped.
+-- Where servers of version 0.1.0 remembered this client_id: needed for a dedupe_ttl_ms after the last of them stopped.
+-- Without a client_id there is no such key.
 local sent_before = KEYS[10]
 local user, content, client_id, digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local history_max, dedupe_ttl_ms, content_max_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local history_max, dedupe_ttl_ms, content_max_bytes = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])
 local room_max_bytes, call = tonumber(ARGV[8]), ARGV[9]
 
 local head = redis.call('HMGET', meta, 'epoch', 'seq', 'rev', 'last_id')
@@ -78,11 +79,10 @@ local id = string.format('%d-', math.max(now_ms, last_ms)) .. seq_text
 local readers, marks = {user}, {seq_text, user}
 if small then
   local seen = {[user] = true}
-  local leases = redis.call('ZRANGE', viewing, string.format('(%d', now_ms), string.format('%d', now_ms + LEASE_MAX_MS),
-    'BYSCORE', 'LIMIT', 0, VIEWERS_MAX)
-  for _, lease in ipairs(leases) do
-    local viewer = lease:match('^[^:]*:(.*)$')
-    if viewer and not seen[viewer] then
+  local leases = redis.call('ZRANGE', viewing, '-' .. VIEWERS_MAX, '-1', 'WITHSCORES')
+  for i = 1, #leases, 2 do
+    local viewer, left_ms = leases[i]:match('^[^:]*:(.*)$'), leases[i + 1] - now_ms
+    if viewer and left_ms > 0 and left_ms <= LEASE_MAX_MS and not seen[viewer] then
       seen[viewer] = true
       readers[#readers + 1] = viewer
       marks[#marks + 1], marks[#marks + 2] = seq_text, viewer

@@ -129,16 +129,17 @@ fn send(sha: &str, number: usize, room: usize, content: &str, with_id: bool) -> 
         true => (client_id(number), digest(number)),
         false => Default::default(),
     };
-    let keys = room_keys(room);
+    let mut keys = room_keys(room).to_vec();
+    if with_id {
+        keys.push(old_key(number, room));
+    }
     let mut send = cmd("EVALSHA");
-    send.arg(sha)
-        .arg(keys.len() + 1)
-        .arg(&keys)
-        .arg(old_key(number, room));
+    send.arg(sha).arg(keys.len()).arg(keys);
     send.arg(sender(room)).arg(content).arg(id).arg(digest);
     send.arg(0)
         .arg(DAY_MS)
         .arg(content.len())
+        .arg(0)
         .arg(format!("{number:08x}"));
     send
 }

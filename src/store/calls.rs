@@ -267,7 +267,9 @@ impl Store {
             None => Repeat::Never,
         };
         let mut invocation = self.in_room(message.room);
-        invocation.key(&self.keys.sent_before(message.room, user, client_id));
+        if let Some(id) = message.client_message_id {
+            invocation.key(&self.keys.sent_before(message.room, user, id));
+        }
         let digest = message.client_message_id.map(|id| sent_digest(user, id));
         let invocation = invocation
             .arg(user.as_str())

@@ -52,8 +52,7 @@ impl Keys {
         }
     }
 
-    /// `chat:{room:R}:sent:<user>:<clientMessageId>`, where servers of version 0.1.0 remembered what was sent; without
-    /// a client id the name of no key.
+    /// `chat:{room:R}:sent:<user>:<clientMessageId>`, where servers of version 0.1.0 remembered what was sent.
     pub fn sent_before(&self, room: RoomId, user: &UserId, client_message_id: &str) -> String {
         let (user, id) = (
             utf8_percent_encode(user.as_str(), ENCODED),

@@ -332,7 +332,9 @@ impl World {
         let mut keys: Vec<String> = ROOM_KEYS.map(|name| self.key(room, name)).into();
         match script {
             Script::EnterChat => keys.push(self.key(room, "viewers")),
-            Script::SendMessage => keys.push(self.keys.sent_before(room, user, client_id)),
+            Script::SendMessage if !client_id.is_empty() => {
+                keys.push(self.keys.sent_before(room, user, client_id))
+            }
             _ => {}
         }
         keys

@@ -221,13 +221,13 @@ async fn the_viewers_of_version_0_1_0_go_with_the_first_who_enters() {
 
 #[tokio::test]
 async fn a_send_looks_at_a_bounded_number_of_viewing_devices() {
-    // Given a small room that Bob views on as many devices as a send looks at, and Carol on one whose lease ends later
+    // Given a small room that Bob views on as many devices as a send looks at, and Carol on one whose lease ends earlier
     let mut world = World::start().await;
     let [alice, bob, carol] = users(["alice", "bob", "carol"]);
     let room = world
         .group(&[alice.clone(), bob.clone(), carol.clone()])
         .await;
-    hold_leases(&world, room, 40_000, 500, &bob).await;
+    hold_leases(&world, room, 400_000, 500, &bob).await;
     let phone = world.enter(room, &carol).await;
     world.follow_room(room).await;
 

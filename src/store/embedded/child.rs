@@ -86,6 +86,8 @@ pub(super) fn command(
     set("maxmemory-policy", &"noeviction");
     // What rooms remember of messages sent with an id expires in large hashes: they are freed beside the work.
     set("lazyfree-lazy-expire", &"yes");
+    // As long as they are small they are searched from end to end, by every send with an id.
+    set("hash-max-listpack-entries", &"128");
     // A child of ours, which logs to its standard output.
     set("daemonize", &"no");
     set("supervised", &"no");

@@ -149,6 +149,7 @@ async fn it_listens_on_a_private_socket_only_and_keeps_everything() {
         ("save", ""),
         ("maxmemory-policy", "noeviction"),
         ("lazyfree-lazy-expire", "yes"),
+        ("hash-max-listpack-entries", "128"),
     ] {
         let mut config = redis::cmd("CONFIG");
         let config = config.arg(&["GET", name]);
