@@ -64,3 +64,43 @@ async fn a_message_cut_inside_a_character_costs_itself() {
     };
     assert!(line.contains("not UTF-8"), "{line}");
 }
+
+#[tokio::test]
+async fn a_room_that_lost_its_meta_comes_back_with_its_messages() {
+    // Given Alice and Bob, connected, whose room has lost what it is, but not what was said
+    let redis = Redis::start().await;
+    let server = Server::start(&redis).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let mut bob = Client::connect_delta(&server, "bob").await;
+    let room = alice.open_room(&["bob"]).await;
+    alice.say(&room, "before").await;
+    bob.settle().await;
+    let _: u64 = redis.run(&format!("DEL chat:{{room:{room}}}:meta")).await;
+    let data = json!({ "roomId": room, "content": "lost" });
+    alice.refused("sendMessage", data, "NOT_MEMBER").await;
+
+    // When she makes it again, then it is the same room, and he is told that its history begins anew
+    let made = alice
+        .done("initializeChat", json!({ "participants": ["bob"] }))
+        .await;
+    assert_eq!(
+        (&made["roomId"], &made["created"]),
+        (&json!(room), &json!(true))
+    );
+    alice.say(&room, "after").await;
+    let error = bob
+        .until("error", |error| error["code"] == "HISTORY_RESET")
+        .await;
+    assert_eq!(error["roomId"], *room);
+
+    // And both have all of it, and hear each other
+    for device in [&mut alice, &mut bob] {
+        let history = device.history(&room).await;
+        assert_eq!(contents(&history), ["before", "after"]);
+        assert_eq!(history[1]["seq"], 2);
+    }
+    bob.say(&room, "again").await;
+    alice
+        .until("newMessage", |message| message["content"] == "again")
+        .await;
+}
