@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use self::polling::{Event, Polling, Posted};
+use self::polling::{Event, Polling};
 use self::request::{Asked, Begin, Wrong, text};
 use self::session::Arrival;
 use super::Gateway;
@@ -130,19 +130,19 @@ impl Engine {
     }
 
     async fn post(&self, sid: Uuid, body: Incoming) -> Result<Response<Body>, Wrong> {
-        let mut give = self.ask(sid, Event::Post).await??;
-        let payload = tokio::select! {
-            payload = payload(body, self.gateway.limits.max_frame_bytes) => payload?,
-            // The session has ended meanwhile.
-            () = give.closed() => return Err(Wrong::Session),
+        let session = self.session(sid)?;
+        let payload = match payload(body, self.gateway.limits.max_frame_bytes).await {
+            Ok(payload) => payload,
+            Err(wrong) => {
+                // It may have ended meanwhile.
+                let _ = session.events.send(Event::BadPost).await;
+                return Err(wrong);
+            }
         };
-        let (is_read, read) = oneshot::channel();
-        give.send(Posted { payload, is_read })
-            .map_err(|_| Wrong::Session)?;
-        match read.await {
-            Ok(true) => Ok(text(Full::from("ok"))),
-            Ok(false) => Err(Wrong::Other),
-            Err(_) => Err(Wrong::Session),
+        let posted = self.ask(sid, |reply| Event::Post(payload, reply)).await?;
+        match posted? {
+            true => Ok(text(Full::from("ok"))),
+            false => Err(Wrong::Other),
         }
     }
 
@@ -158,25 +158,28 @@ impl Engine {
         Ok(switch(accept, false).map(boxed))
     }
 
+    fn session(&self, sid: Uuid) -> Result<Session, Wrong> {
+        self.sessions().get(&sid).cloned().ok_or(Wrong::Session)
+    }
+
     /// Tells a session's task of a request, and waits for its answer.
     async fn ask<T>(
         &self,
         sid: Uuid,
         event: impl FnOnce(oneshot::Sender<T>) -> Event,
     ) -> Result<T, Wrong> {
-        let session = self.sessions().get(&sid).cloned();
-        let session = session.ok_or(Wrong::Session)?.events;
+        let session = self.session(sid)?;
         let (reply, answer) = oneshot::channel();
         // It is there and polls no more.
         let moved = |_| Wrong::Request;
-        session.send(event(reply)).await.map_err(moved)?;
+        session.events.send(event(reply)).await.map_err(moved)?;
         answer.await.map_err(|_| Wrong::Session)
     }
 
     /// A connection with a request of a session that has joined is to last as long as that takes.
     fn vouch(&self, sid: Uuid, request: &Request<Incoming>) {
-        let session = self.sessions().get(&sid).cloned();
-        let has_joined = session.is_some_and(|session| session.guest.strong_count() == 0);
+        let session = self.session(sid);
+        let has_joined = session.is_ok_and(|session| session.guest.strong_count() == 0);
         if let Some(guest) = request
             .extensions()
             .get::<Arc<Guest>>()

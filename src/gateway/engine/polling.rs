@@ -31,19 +31,15 @@ use crate::protocol::text::Text;
 /// Packets that may wait for a client which has not joined: what it asks for meanwhile is answered, but not without end.
 const OUTBOX_MAX: usize = 16;
 
-/// A request of the client's, by the time its head has come.
+/// A request of the client's.
 pub(super) enum Event {
     Poll(oneshot::Sender<Result<Answer, Refused>>),
-    /// The answer is where the body is to be given, once it is there.
-    Post(oneshot::Sender<Result<oneshot::Sender<Posted>, Refused>>),
+    /// A whole body. The answer is whether it could be read.
+    Post(String, oneshot::Sender<Result<bool, Refused>>),
+    /// A body that is too large, or no text.
+    BadPost,
     /// A WebSocket that is to take over.
     Upgrade(OnUpgrade, oneshot::Sender<Result<(), Refused>>),
-}
-
-/// The body of a post, and where it is said whether it could be read.
-pub(super) struct Posted {
-    pub(super) payload: String,
-    pub(super) is_read: oneshot::Sender<bool>,
 }
 
 /// Why the session's task has to do something else than to serve requests.
@@ -76,8 +72,6 @@ pub(super) struct Polling {
     poll: Option<oneshot::Sender<Result<Answer, Refused>>>,
     /// Whether the connection took the last answer.
     taken: Option<oneshot::Receiver<()>>,
-    /// The body that is on its way.
-    post: Option<oneshot::Receiver<Posted>>,
     /// The WebSocket that may take over, up to its next step.
     probe: Option<Probing>,
     /// It is to, as soon as no request is under way.
@@ -104,7 +98,6 @@ impl Polling {
             requests,
             poll: None,
             taken: None,
-            post: None,
             probe: None,
             moving: None,
             outbox: VecDeque::new(),
@@ -126,10 +119,9 @@ impl Polling {
                 biased;
                 taken = pending_unless(&mut self.taken) => self.end_answer(taken.is_ok()),
                 () = tokio::time::sleep_until(deadline) => self.pass(Instant::now()),
-                posted = pending_unless(&mut self.post) => self.end_post(posted.ok(), device),
                 socket = pending_unless(&mut self.probe) => self.step_upgrade(socket),
                 () = closed(&mut self.poll) => Some(Turn::Gone),
-                Some(event) = self.requests.recv() => self.begin(event),
+                Some(event) = self.requests.recv() => self.serve(event, device),
                 () = woken(device) => None,
             };
             if let Some(turn) = turn {
@@ -213,38 +205,38 @@ impl Polling {
         packets
     }
 
-    /// A request begins, or is refused.
-    fn begin(&mut self, event: Event) -> Option<Turn> {
-        let now = Instant::now();
-        // Whoever asked may be gone: then nobody takes the answer, or gives the body.
-        let begun = match event {
-            Event::Poll(reply) => {
-                let begun = self.transport.poll();
-                match begun {
-                    Ok(()) => self.poll = Some(reply),
-                    Err(refused) => drop(reply.send(Err(refused))),
+    /// Serves a request, or refuses it. Whoever asked may be gone: then nobody takes the answer.
+    fn serve(&mut self, event: Event, device: Option<&Device>) -> Option<Turn> {
+        match event {
+            Event::Poll(reply) => match self.transport.poll() {
+                Ok(()) => {
+                    self.poll = Some(reply);
+                    None
                 }
-                begun
-            }
-            Event::Post(reply) => {
-                let (body, posted) = oneshot::channel();
-                let begun = self.transport.post(now);
-                if begun.is_ok() {
-                    self.post = Some(posted);
+                Err(refused) => {
+                    let _ = reply.send(Err(refused));
+                    (refused == Refused::Overlap).then_some(Turn::Broken)
                 }
-                let _ = reply.send(begun.map(|()| body));
-                begun
+            },
+            Event::Post(payload, reply) => {
+                let posted = self.transport.stays();
+                let turn = posted
+                    .ok()
+                    .and_then(|()| self.read_payload(&payload, device));
+                let is_read = !matches!(turn, Some(Turn::Broken));
+                let _ = reply.send(posted.map(|()| is_read));
+                turn
             }
+            Event::BadPost => Some(Turn::Broken),
             Event::Upgrade(on_upgrade, reply) => {
-                let begun = self.transport.open_upgrade(now);
+                let begun = self.transport.open_upgrade(Instant::now());
                 if begun.is_ok() {
                     self.probe = Some(Box::pin(probe::open(self.gateway.clone(), on_upgrade)));
                 }
                 let _ = reply.send(begun);
-                begun
+                None
             }
-        };
-        (begun == Err(Refused::Overlap)).then_some(Turn::Broken)
+        }
     }
 
     fn end_answer(&mut self, is_taken: bool) -> Option<Turn> {
@@ -254,31 +246,18 @@ impl Polling {
         (!is_taken).then_some(Turn::Gone)
     }
 
-    fn end_post(&mut self, posted: Option<Posted>, device: Option<&Device>) -> Option<Turn> {
-        self.post = None;
-        self.transport.posted();
-        let Some(Posted { payload, is_read }) = posted else {
-            // Nobody knows what the body said.
-            return Some(Turn::Gone);
-        };
+    /// Reads the packets of a post, up to one that ends the session.
+    fn read_payload(&mut self, payload: &str, device: Option<&Device>) -> Option<Turn> {
         self.heard.store(true, Ordering::Relaxed);
-        let mut turn = None;
-        for packet in packets(&payload) {
-            turn = match packet {
-                engine_io::Packet::Message(packet) => match &self.inbox {
-                    Some(inbox) => self.read(inbox, packet, device),
-                    None => self.join(packet),
-                },
-                engine_io::Packet::Alive | engine_io::Packet::Binary => None,
-                engine_io::Packet::Close => Some(Turn::Gone),
-                engine_io::Packet::Broken => Some(Turn::Broken),
-            };
-            if turn.is_some() {
-                break;
-            }
-        }
-        let _ = is_read.send(!matches!(turn, Some(Turn::Broken)));
-        turn
+        packets(payload).find_map(|packet| match packet {
+            engine_io::Packet::Message(packet) => match &self.inbox {
+                Some(inbox) => self.read(inbox, packet, device),
+                None => self.join(packet),
+            },
+            engine_io::Packet::Alive | engine_io::Packet::Binary => None,
+            engine_io::Packet::Close => Some(Turn::Gone),
+            engine_io::Packet::Broken => Some(Turn::Broken),
+        })
     }
 
     /// A packet of a client that has not joined.

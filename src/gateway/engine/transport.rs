@@ -1,9 +1,9 @@
 //! The rules of one long-polling session: which request may begin, what a poll is answered with and when, at which moment
 //! a WebSocket takes over, and how long each of these may take. Without I/O, and without the packets themselves.
 //!
-//! At most one poll and one post are under way. A poll waits until there are packets for it; then its answer is on its way
-//! until the connection has taken all of it. A WebSocket that was agreed on takes over when no request is under way any
-//! more, so that what went before it, in either direction, is before all that comes over it.
+//! At most one poll is under way. It waits until there are packets for it; then its answer is on its way until the connection
+//! has taken all of it. A WebSocket that was agreed on takes over when no poll is under way any more, so that what went before
+//! is before all that comes over it. A post is here once its whole body is, so none is ever under way.
 
 use std::time::Duration;
 
@@ -16,10 +16,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Transport {
     poll: Poll,
-    /// When the post that is under way began.
-    post: Option<Instant>,
     upgrade: Upgrade,
-    /// How long the client may stay away between polls, take to read an answer or to send a body.
+    /// How long the client may stay away between polls, or take to read an answer.
     patience: Duration,
 }
 
@@ -43,10 +41,10 @@ enum Upgrade {
     Moving,
 }
 
-/// Why a request may not begin.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// There is one of its kind already. Nobody could tell the order of their packets, so the session ends.
+    /// There is a poll already. Nobody could tell which is to get what, so the session ends.
     Overlap,
     /// The session moves, or has moved, to WebSocket.
     Moved,
@@ -78,7 +76,6 @@ impl Transport {
     pub(super) fn new(patience: Duration, now: Instant) -> Self {
         Self {
             poll: Poll::Absent(now),
-            post: None,
             upgrade: Upgrade::No,
             patience,
         }
@@ -111,21 +108,6 @@ impl Transport {
     /// The connection has taken the whole answer.
     pub(super) fn taken(&mut self, now: Instant) {
         self.poll = Poll::Absent(now);
-    }
-
-    /// A post begins.
-    pub(super) fn post(&mut self, now: Instant) -> Result<(), Refused> {
-        self.stays()?;
-        if self.post.is_some() {
-            return Err(Refused::Overlap);
-        }
-        self.post = Some(now);
-        Ok(())
-    }
-
-    /// Its body has come.
-    pub(super) fn posted(&mut self) {
-        self.post = None;
     }
 
     /// A WebSocket is opened to replace long-polling.
@@ -163,8 +145,10 @@ impl Transport {
 
     /// Whether the WebSocket takes over now.
     pub(super) fn has_moved(&self) -> bool {
-        let is_quiet = matches!(self.poll, Poll::Absent(_)) && self.post.is_none();
-        matches!(self.upgrade, Upgrade::Moving) && is_quiet
+        matches!(
+            (&self.poll, &self.upgrade),
+            (Poll::Absent(_), Upgrade::Moving)
+        )
     }
 
     /// Whether an answer is on its way.
@@ -172,10 +156,10 @@ impl Transport {
         matches!(self.poll, Poll::Answered(_))
     }
 
-    /// When to call [`Self::pass`], at the latest. `None` if a poll waits and nothing else is under way: the session's pings
-    /// end its wait.
+    /// When to call [`Self::pass`], at the latest. `None` if a poll waits and no WebSocket is tried: the session's pings end its
+    /// wait.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.requests_end(), self.probe_ends()]
+        [self.poll_ends(), self.probe_ends()]
             .into_iter()
             .flatten()
             .min()
@@ -184,7 +168,7 @@ impl Transport {
     /// Ends what is late at `now`.
     pub(super) fn pass(&mut self, now: Instant) -> Late {
         let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
-        if is_over(self.requests_end()) {
+        if is_over(self.poll_ends()) {
             Late::Session
         } else if is_over(self.probe_ends()) {
             self.give_up_upgrade();
@@ -195,25 +179,21 @@ impl Transport {
     }
 
     /// Refuses what belongs to a session that polls, where it does not any more.
-    fn stays(&self) -> Result<(), Refused> {
+    pub(super) fn stays(&self) -> Result<(), Refused> {
         match self.upgrade {
             Upgrade::Moving => Err(Refused::Moved),
             _ => Ok(()),
         }
     }
 
-    fn requests_end(&self) -> Option<Instant> {
-        let poll = match self.poll {
-            // A client that moves polls no more.
-            Poll::Absent(_) if matches!(self.upgrade, Upgrade::Moving) => None,
-            Poll::Absent(since) | Poll::Answered(since) => Some(since),
+    fn poll_ends(&self) -> Option<Instant> {
+        match self.poll {
+            Poll::Absent(since) | Poll::Answered(since) => Some(since + self.patience),
             Poll::Waiting => None,
-        };
-        let began = [poll, self.post].into_iter().flatten().min();
-        began.map(|began| began + self.patience)
+        }
     }
 
-    /// A client that moves ends its requests; they have their time.
+    /// A client that moves ends its poll, which has its time.
     fn probe_ends(&self) -> Option<Instant> {
         match self.upgrade {
             Upgrade::Opened(since) | Upgrade::Agreed(since) => Some(since + PROBE_TIMEOUT),

@@ -18,10 +18,8 @@ struct World {
     answer: Option<Vec<u32>>,
     /// What the client has got.
     got: Vec<u32>,
-    /// The body that is on its way, and the next number.
-    body: Option<Vec<u32>>,
+    /// How much the client has sent, and what the server has got of it.
     sent: u32,
-    /// What the server has got.
     inbox: Vec<u32>,
     has_moved: bool,
     has_ended: bool,
@@ -35,8 +33,6 @@ enum Step {
     /// The connection takes the answer.
     Take,
     Post(u32),
-    /// The body comes.
-    Body,
     /// The WebSocket's own: it is opened, carries something, the client says that it moves, it is gone.
     Open,
     Agree,
@@ -55,7 +51,6 @@ impl World {
             next: 0,
             answer: None,
             got: Vec::new(),
-            body: None,
             sent: 0,
             inbox: Vec::new(),
             has_moved: false,
@@ -85,28 +80,22 @@ impl World {
             Step::Wait(ms) => self.wait(Duration::from_millis(ms)),
             Step::Post(count) if self.has_moved => self.send(count),
             _ if self.has_moved => {}
-            Step::Poll => self.begin(|transport, _| transport.poll()),
+            Step::Poll => match self.transport.poll() {
+                Ok(()) => {}
+                Err(Refused::Moved) => assert!(self.is_moving()),
+                Err(Refused::Overlap) => self.has_ended = true,
+            },
             Step::Take => {
                 if let Some(answer) = self.answer.take() {
                     self.got.extend(answer);
                     self.transport.taken(self.now);
                 }
             }
-            Step::Post(count) => {
-                let had_body = self.body.is_some();
-                self.begin(|transport, now| transport.post(now));
-                let is_begun = !had_body && !self.has_ended && !self.is_moving();
-                if is_begun {
-                    self.body = Some((self.sent..self.sent + count).collect());
-                    self.sent += count;
-                }
-            }
-            Step::Body => {
-                if let Some(body) = self.body.take() {
-                    self.transport.posted();
-                    self.inbox.extend(body);
-                }
-            }
+            Step::Post(count) => match self.transport.stays() {
+                Ok(()) => self.send(count),
+                // It is told so, and sends it over the WebSocket.
+                Err(refused) => assert!(refused == Refused::Moved && self.is_moving()),
+            },
             Step::Open => drop(self.transport.open_upgrade(self.now)),
             Step::Agree => self.transport.agree(),
             Step::Move if self.transport.is_agreed() => self.transport.begin_move(),
@@ -125,14 +114,6 @@ impl World {
         self.sent += count;
     }
 
-    fn begin(&mut self, begin: impl Fn(&mut Transport, Instant) -> Result<(), Refused>) {
-        match begin(&mut self.transport, self.now) {
-            Ok(()) => {}
-            Err(Refused::Moved) => assert!(self.is_moving()),
-            Err(Refused::Overlap) => self.has_ended = true,
-        }
-    }
-
     /// As the session's task does before it waits.
     fn settle(&mut self) {
         if self.has_moved {
@@ -149,10 +130,7 @@ impl World {
             self.transport.answered(self.now);
         }
         if self.transport.has_moved() {
-            assert!(
-                self.answer.is_none() && self.body.is_none(),
-                "something is under way"
-            );
+            assert!(self.answer.is_none(), "an answer is on its way");
             self.has_moved = true;
             self.settle();
         }
@@ -183,7 +161,6 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Poll),
         4 => Just(Step::Take),
         3 => (1..4_u32).prop_map(Step::Post),
-        3 => Just(Step::Body),
         1 => Just(Step::Open),
         1 => Just(Step::Agree),
         1 => Just(Step::Move),
@@ -203,9 +180,7 @@ proptest! {
         let all: Vec<u32> = world.got.iter().chain(&answer).chain(&world.queue).copied().collect();
         prop_assert_eq!(all, (0..world.next).collect::<Vec<_>>());
         // Towards the server
-        let body = world.body.clone().unwrap_or_default();
-        let all: Vec<u32> = world.inbox.iter().chain(&body).copied().collect();
-        prop_assert_eq!(all, (0..world.sent).collect::<Vec<_>>());
+        prop_assert_eq!(world.inbox, (0..world.sent).collect::<Vec<_>>());
     }
 
     #[test]
@@ -235,13 +210,12 @@ fn a_client_moves_as_clients_do() {
 
 #[test]
 fn what_is_under_way_comes_before_what_goes_over_the_websocket() {
-    // Given a client that moves while its last answer and its last body are on their way
+    // Given a client that moves while its last answer is on its way
     let moves = [
         Step::Open,
         Step::Agree,
         Step::Queue(2),
         Step::Poll,
-        Step::Post(2),
         Step::Move,
     ];
     let mut world = World::after(moves);
@@ -249,43 +223,26 @@ fn what_is_under_way_comes_before_what_goes_over_the_websocket() {
     assert!(!world.has_moved);
     assert!(world.got.is_empty());
     assert_eq!(world.transport.poll(), Err(Refused::Moved));
-    assert_eq!(world.transport.post(world.now), Err(Refused::Moved));
-    // Then it has moved when it has both
+    assert_eq!(world.transport.stays(), Err(Refused::Moved));
+    // Then it has moved when it has that
     world.go(Step::Take);
-    assert!(!world.has_moved);
-    world.go_all([Step::Body, Step::Post(1)]);
     assert!(world.has_moved);
-    assert_eq!((world.got, world.inbox), (vec![0, 1, 2], vec![0, 1, 2]));
+    assert_eq!(world.got, [0, 1, 2]);
 }
 
 #[test]
-fn a_second_request_of_a_kind_ends_the_session() {
+fn a_second_poll_ends_the_session() {
     assert!(World::after([Step::Poll, Step::Poll]).has_ended);
     assert!(World::after([Step::Queue(1), Step::Poll, Step::Poll]).has_ended);
-    assert!(World::after([Step::Post(1), Step::Post(1)]).has_ended);
-    // Not one of another kind, nor the next
+    // Not a post, nor the next
     let next = [
         Step::Poll,
         Step::Post(1),
-        Step::Body,
-        Step::Post(1),
         Step::Queue(1),
         Step::Take,
+        Step::Poll,
     ];
-    let mut world = World::after(next);
-    world.go(Step::Poll);
-    assert!(!world.has_ended);
-}
-
-#[test]
-fn a_body_that_never_comes_ends_a_session_that_goes_on_polling() {
-    let mut world = World::after([Step::Post(1)]);
-    let end = world.now + PATIENCE;
-    while world.now < end {
-        assert!(!world.has_ended);
-        world.go_all([Step::Poll, Step::Queue(1), Step::Take, Step::Wait(5000)]);
-    }
-    assert!(world.has_ended);
+    assert!(!World::after(next).has_ended);
 }
 
 #[test]
