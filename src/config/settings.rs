@@ -405,10 +405,11 @@ pub(super) const MAX_CONNECTIONS_PER_USER: Setting = number(
 pub(super) const MAX_UNJOINED: Setting = number(
     "MAX_UNJOINED",
     "connections",
-    1024,
+    15_000,
     (1, 1_000_000),
     "Connections and Socket.IO sessions that have not joined with a token, beside\n\
-     MAX_CONNECTIONS. Beyond, the one that has been there longest is closed.",
+     MAX_CONNECTIONS. Beyond, the one that has been there longest is closed: give no\n\
+     less than may come back at once.",
 );
 pub(super) const MAX_FRAME_BYTES: Setting = number(
     "MAX_FRAME_BYTES",

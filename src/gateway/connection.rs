@@ -56,6 +56,30 @@ pub(super) async fn serve<S, B>(
     if let Err(error) = stream.set_nodelay(true) {
         return log::debug!("a connection was gone at once: {error}");
     }
+    // One that says nothing costs no buffer.
+    tokio::select! {
+        biased;
+        said = tokio::time::timeout(timing.header_timeout, stream.readable()) => if !matches!(said, Ok(Ok(()))) {
+            return;
+        },
+        () = guest.turned_out() => return,
+        () = stopping.cancelled() => return,
+    }
+    Box::pin(answer(stream, guest, service, timing, stopping)).await;
+}
+
+/// Answers the requests of a connection that has said something.
+async fn answer<S, B>(
+    stream: TcpStream,
+    guest: Guest,
+    service: S,
+    timing: &Timing,
+    stopping: &CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let (clock, guest) = (Clock::new(timing.request_timeout), Arc::new(guest));
     let service = service_fn(|mut request: Request<Incoming>| {
         clock.asked(&request);

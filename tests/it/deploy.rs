@@ -74,12 +74,13 @@ fn who_stops_a_server_waits_long_enough() {
 
 #[test]
 fn open_files_are_enough_for_all_connections() {
-    let connections = default("MAX_CONNECTIONS") + 2 * default("MAX_UNJOINED");
+    let devices = default("MAX_CONNECTIONS");
+    let connections = devices + 2 * default("MAX_UNJOINED");
     let unit = read("deploy/chat-server.service");
     assert!(number(&unit, r"(?m)^LimitNOFILE=(\d+)$") > connections);
     assert!(number(&read("compose.yaml"), r"nofile: (\d+)") > connections);
     let nginx = read("deploy/nginx.conf");
-    assert!(number(&nginx, r"worker_connections (\d+);") >= 2 * connections);
+    assert!(number(&nginx, r"worker_connections (\d+);") >= 2 * devices);
 }
 
 #[test]
