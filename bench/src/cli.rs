@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::attack::Kind;
 use crate::door::{Door, ListMode};
 
 /// Loads a chat server, checks that every delivery came once and in order, and says how fast it was.
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Raw(Raw),
     /// What a message costs of Redis's memory, with and without an id of its sender
     Memory(Memory),
+    /// Attack a server of its own, and see what that costs it: docs/security.md
+    Attack(Attack),
     /// Measure all that BENCHMARKS.md has, with processes of its own
     Table(Table),
 }
@@ -302,6 +305,29 @@ pub(crate) struct Memory {
     /// Bytes of each message's content
     #[arg(long, default_value_t = 100)]
     pub(crate) bytes: usize,
+}
+
+/// Attacks, each on a server of its own with the server's defaults.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Attack {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// The server's program
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "target/release/chat-server"
+    )]
+    pub(crate) server: PathBuf,
+    /// Which [default: all, one after the other]
+    #[arg(value_enum)]
+    pub(crate) kinds: Vec<Kind>,
+    /// Connections at once [default: as many as make sense for each]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=20_000))]
+    pub(crate) connections: Option<usize>,
+    /// Seconds for each
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) secs: u64,
 }
 
 /// All of BENCHMARKS.md.

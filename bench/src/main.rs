@@ -1,5 +1,6 @@
 //! Loads a chat server and says how fast it was. BENCHMARKS.md says what for.
 
+mod attack;
 mod cli;
 mod clients;
 mod crowd;
@@ -90,6 +91,11 @@ fn perform(cli: Cli) -> Result<bool, Error> {
         Some(Command::Fanout(args)) => print(&args.output, &fanout::run(&args)?),
         Some(Command::Memory(args)) => print(&args.output, &memory::run(&args)?),
         Some(Command::Raw(args)) => print(&args.output, &raw::run(&args)?),
+        Some(Command::Attack(args)) => {
+            let attacks = attack::run(&args)?;
+            print(&args.output, &attacks)?;
+            Ok(attacks.held())
+        }
         Some(Command::Table(args)) => {
             let rows = table::run(&args);
             print(&args.output, &rows)?;

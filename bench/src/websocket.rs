@@ -63,6 +63,11 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
     put(out, TEXT, text);
 }
 
+/// Appends a ping.
+pub(crate) fn put_ping(out: &mut Vec<u8>, payload: &[u8]) {
+    put(out, PING, payload);
+}
+
 /// Appends the answer to a ping.
 pub(crate) fn put_pong(out: &mut Vec<u8>, payload: &[u8]) {
     put(out, PONG, payload);

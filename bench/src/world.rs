@@ -71,14 +71,25 @@ impl World {
         })
     }
 
+    /// A Redis and a server with its defaults.
+    pub(crate) fn with_defaults(server: &Path) -> Result<Self, Error> {
+        Self::start_with(|redis, folder| start_server(server, redis, folder, &[]))
+    }
+
     fn start(place: &Place, door: Door) -> Result<Self, Error> {
+        Self::start_with(|redis, folder| match door {
+            Door::Relay => start_relay(&place.relay, redis),
+            Door::Native | Door::Socketio => start_server(&place.server, redis, folder, UNLIMITED),
+        })
+    }
+
+    fn start_with(
+        start: impl FnOnce(&Path, &Path) -> Result<(Own, SocketAddr), Error>,
+    ) -> Result<Self, Error> {
         let folder = tempfile::Builder::new().prefix("chat-bench").tempdir()?;
         let (redis, socket) = start_redis(folder.path())?;
         let redis_process = Process::new(redis.0.id());
-        let (server, address) = match door {
-            Door::Relay => start_relay(&place.relay, &socket)?,
-            Door::Native | Door::Socketio => start_server(&place.server, &socket, folder.path())?,
-        };
+        let (server, address) = start(&socket, folder.path())?;
         Ok(Self {
             address,
             redis_url: Some(format!("unix://{}", socket.display())),
@@ -139,8 +150,21 @@ fn start_redis(folder: &Path) -> Result<(Own, PathBuf), Error> {
     Ok((redis, socket))
 }
 
-/// The server with its defaults, but without limits on how many connect and how fast one sends.
-fn start_server(program: &Path, redis: &Path, folder: &Path) -> Result<(Own, SocketAddr), Error> {
+/// For a load, which comes from few users on one machine.
+const UNLIMITED: &[(&str, &str)] = &[
+    ("MAX_REQUESTS_PER_SEC", "0"),
+    ("MAX_NEW_ROOM_MEMBERS_PER_MIN", "0"),
+    ("MAX_CONNECTIONS", "1000000"),
+    ("MAX_CONNECTIONS_PER_USER", "1000000"),
+];
+
+/// The server with its defaults, but for some settings.
+fn start_server(
+    program: &Path,
+    redis: &Path,
+    folder: &Path,
+    settings: &[(&str, &str)],
+) -> Result<(Own, SocketAddr), Error> {
     let mut command = Command::new(program.canonicalize().unwrap_or(program.to_owned()));
     command
         .arg("serve")
@@ -151,10 +175,7 @@ fn start_server(program: &Path, redis: &Path, folder: &Path) -> Result<(Own, Soc
         .env("PORT", "0")
         .env("REDIS_URL", format!("unix://{}", redis.display()))
         .env("JWT_SECRET", OWN_SECRET)
-        .env("MAX_REQUESTS_PER_SEC", "0")
-        .env("MAX_NEW_ROOM_MEMBERS_PER_MIN", "0")
-        .env("MAX_CONNECTIONS", "1000000")
-        .env("MAX_CONNECTIONS_PER_USER", "1000000")
+        .envs(settings.iter().copied())
         .env("RUST_LOG", "warn,chat_server::server=info")
         .stderr(Stdio::piped());
     let name = program.display().to_string();

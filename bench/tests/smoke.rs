@@ -76,3 +76,17 @@ fn an_id_takes_less_memory_than_a_key_of_its_own_would() {
     assert!(bytes("without_id") < bytes("with_id"), "{figures}");
     assert!(bytes("with_id") < bytes("with_id_in_a_key"), "{figures}");
 }
+
+#[test]
+fn attacks_leave_a_way_in_for_others() {
+    let server = Path::new(BENCH).with_file_name("chat-server");
+    let server = server.to_str().expect("a path in UTF-8");
+    let attacks = print(&[
+        "attack", "pings", "nonsense", "--secs", "1", "--server", server,
+    ]);
+    for figures in attacks.as_array().unwrap() {
+        assert!(figures["opened"].as_u64().unwrap() > 0, "{figures}");
+        assert!(figures["visits"].as_u64().unwrap() > 0, "{figures}");
+        assert_eq!(figures["visits"], figures["let_in"], "{figures}");
+    }
+}
