@@ -94,6 +94,8 @@ pub(crate) fn make_rooms(
             call.arg(&user_keys(room, member));
         }
         call.arg(room).arg(kind).arg("").arg("raw").arg(members);
+        // Each user is in one room.
+        call.arg(1);
         for member in 0..members {
             call.arg(format!("{room}-{member}"));
         }
