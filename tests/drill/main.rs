@@ -32,7 +32,8 @@ fn main() -> ExitCode {
     let at_once = if scale.is_full() { 1 } else { AT_ONCE };
     args.test_threads.get_or_insert(at_once);
     let drills = faults::ALL.iter().map(|drill| drill.trial(scale));
-    let trials = checker::planted::trials().chain(drills).collect();
+    let planted = checker::planted::trials().chain(checker::mishaps::trials());
+    let trials = planted.chain(drills).collect();
     let conclusion = libtest_mimic::run(&args, trials);
     table::print();
     conclusion.exit_code()

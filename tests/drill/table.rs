@@ -1,17 +1,22 @@
-//! The table of what the drills measured.
+//! The tables of what the drills measured.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use crate::load::Outcome;
+use crate::load::{Outcome, Return, crowd::Size};
 
 static ROWS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static RETURNS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 const HEAD: &str = "\
 | fault | sends acked | unknown | refused | lost | doubled | reordered | repair p50 / p99 / max | found |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |";
+
+const RETURNS_HEAD: &str = "\
+| fault | clients | rooms of each | told to come later | until the last is back | script calls | peak memory of the server |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |";
 
 /// Adds a row.
 pub(crate) fn add(fault: &str, outcome: &Outcome) {
@@ -30,24 +35,44 @@ pub(crate) fn add(fault: &str, outcome: &Outcome) {
         report.reordered,
         repairs(&outcome.repairs),
     );
-    rows().push(row);
+    lock(&ROWS).push(row);
+    lock(&RETURNS).extend(outcome.returns.iter().map(row_of_return));
 }
 
-/// Prints the table to stderr, if there is anything in it.
+fn row_of_return(back: &Return) -> String {
+    let Size {
+        clients,
+        rooms_each,
+    } = back.size;
+    format!(
+        "| {} | {clients} | {rooms_each} | {} | {:.1} s | {} | {} MB |",
+        back.fault,
+        back.put_off,
+        back.took.as_secs_f64(),
+        back.calls,
+        back.peak_bytes / 1_000_000,
+    )
+}
+
+/// Prints what there is to stderr.
 pub(crate) fn print() {
-    let rows = rows();
+    print_table(HEAD, &lock(&ROWS));
+    print_table(RETURNS_HEAD, &lock(&RETURNS));
+}
+
+fn print_table(head: &str, rows: &[String]) {
     if rows.is_empty() {
         return;
     }
-    eprintln!("\n{HEAD}");
-    for row in rows.iter() {
+    eprintln!("\n{head}");
+    for row in rows {
         eprintln!("{row}");
     }
 }
 
-fn rows() -> std::sync::MutexGuard<'static, Vec<String>> {
+fn lock(rows: &'static Mutex<Vec<String>>) -> MutexGuard<'static, Vec<String>> {
     // A drill that panicked has added no row, and harmed none.
-    ROWS.lock().unwrap_or_else(PoisonError::into_inner)
+    rows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn repairs(shortest_first: &[Duration]) -> String {

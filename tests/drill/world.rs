@@ -87,6 +87,16 @@ impl World {
         self.redis.appear().await;
     }
 
+    /// The scripts that Redis has run since it started.
+    pub(crate) async fn scripts_run(&self) -> u64 {
+        let info: String = self.redis.run("INFO commandstats").await;
+        let calls = info.lines().filter_map(|line| {
+            let (_, figures) = line.strip_prefix("cmdstat_eval")?.split_once(":calls=")?;
+            figures.split_once(',')?.0.parse::<u64>().ok()
+        });
+        calls.sum()
+    }
+
     /// Waits until both servers are ready again.
     pub(crate) async fn ready(&self) {
         for server in self.servers.iter().flatten() {

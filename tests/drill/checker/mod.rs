@@ -3,15 +3,18 @@
 //! It reads no code and asks no server. What is promised stands under "Order and loss" in `docs/protocol.md`. It is checked
 //! itself: `planted` holds it against planted faults.
 
+mod answers;
 mod counts;
+pub(crate) mod crowd;
 mod deliveries;
 mod history;
+pub(crate) mod mishaps;
 pub(crate) mod planted;
 pub(crate) mod record;
 mod sends;
 
 use self::history::Histories;
-use self::record::Record;
+use self::record::{Record, Rest};
 
 /// What the checker found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,5 +63,16 @@ pub(crate) fn judge(record: &Record) -> Report {
     sends::judge(record, &histories, &mut report);
     deliveries::judge(record, &histories, &mut report);
     counts::judge(record, &histories, &mut report);
+    answers::judge(record, &mut report);
+    judge_rest(&record.rest, &mut report);
     report
+}
+
+fn judge_rest(rest: &Rest, report: &mut Report) {
+    let Rest { calls, allowed } = rest;
+    if calls > allowed {
+        report.problem(format!(
+            "nobody asked for anything, and Redis ran {calls} scripts; {allowed} are allowed"
+        ));
+    }
 }

@@ -58,8 +58,9 @@ const PLANTED: &[Planted] = &[
     Planted {
         name: "a_history_in_another_order_than_sent",
         plant: |record| {
-            bob(record).swap(1, 3);
-            bob(record).swap(2, 4);
+            let steps = bob(record);
+            let two: Vec<Step> = steps.drain(5..9).collect();
+            steps.splice(1..1, two);
         },
         finding: "bob/1: \"one\" was sent after \"two\" and stands before it in room R (1, 2)",
         counted: |report| report.reordered,
@@ -198,6 +199,39 @@ const PLANTED: &[Planted] = &[
         finding: "bob/1: \"one\" in room R was acked as 100-1 and stands there as 200-1",
         counted: NOT_COUNTED,
     },
+    Planted {
+        name: "a_request_without_an_answer",
+        plant: |record| bob(record).push(asked(8)),
+        finding: "bob/1: request 8 (getHistory) was not answered",
+        counted: NOT_COUNTED,
+    },
+    Planted {
+        name: "a_request_that_is_passed_over_by_the_next_one",
+        plant: |record| {
+            let steps = [
+                asked(8),
+                asked(9),
+                answered(9),
+                Step::Disconnected,
+                began(3),
+            ];
+            bob(record).extend(steps);
+        },
+        finding: "bob/1: request 9 was answered, and 8 (getHistory), which was asked before, was not",
+        counted: NOT_COUNTED,
+    },
+    Planted {
+        name: "a_request_that_is_answered_twice",
+        plant: |record| bob(record).extend([asked(8), answered(8), answered(8)]),
+        finding: "bob/1: request 8 was answered again",
+        counted: NOT_COUNTED,
+    },
+    Planted {
+        name: "servers_that_do_not_come_to_rest",
+        plant: |record| record.rest.calls = record.rest.allowed + 1,
+        finding: "nobody asked for anything, and Redis ran 3 scripts; 2 are allowed",
+        counted: NOT_COUNTED,
+    },
 ];
 
 /// What is no fault, and must not be called one.
@@ -216,6 +250,12 @@ const SOUND: &[(&str, Change)] = &[
         everyone_gets(record, 4, "four");
     }),
     ("a_refusal", |record| sent_on(record, refused(9))),
+    ("a_request_that_ended_with_its_connection", |record| {
+        bob(record).extend([asked(8), Step::Disconnected, began(3)]);
+    }),
+    ("comparisons_while_nobody_asks", |record| {
+        record.rest.calls = record.rest.allowed;
+    }),
     ("catching_up", |record| {
         let all = [(1, "one"), (2, "two"), (3, "three")];
         catch_up(record, all.map(|(seq, text)| message(seq, text)).into());
@@ -286,7 +326,8 @@ fn sound() -> Record {
     alice.extend(saw.clone());
     let mut bob = vec![began(0)];
     for (seq, text) in texts {
-        bob.extend([sent(seq, text), acked(seq, seq, false)]);
+        bob.extend([asked(seq), sent(seq, text)]);
+        bob.extend([answered(seq), acked(seq, seq, false)]);
     }
     bob.extend(saw);
     for (user, steps) in [("alice", alice), ("bob", bob)] {
@@ -307,6 +348,7 @@ fn sound() -> Record {
     record.histories.insert("R".into(), history.into());
     record.lists.insert("alice".into(), vec![listed(3, 2)]);
     record.lists.insert("bob".into(), vec![listed(3, 3)]);
+    record.rest.allowed = 2;
     record
 }
 
@@ -364,6 +406,17 @@ fn began(seq: u64) -> Step {
         room: "R".into(),
         seq,
     }
+}
+
+fn asked(request: u64) -> Step {
+    Step::Asked {
+        request,
+        event: "getHistory",
+    }
+}
+
+fn answered(request: u64) -> Step {
+    Step::Answered { request }
 }
 
 fn sent(attempt: u64, content: &str) -> Step {

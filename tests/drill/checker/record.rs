@@ -20,6 +20,17 @@ pub(crate) struct Record {
     pub(crate) histories: BTreeMap<String, Vec<Message>>,
     /// Each user's chat list, read the same way.
     pub(crate) lists: BTreeMap<String, Vec<Entry>>,
+    /// The time after the load, in which nobody asked for anything.
+    pub(crate) rest: Rest,
+}
+
+/// What the servers asked Redis for while no device asked them for anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rest {
+    /// Scripts that Redis ran.
+    pub(crate) calls: u64,
+    /// How many it may be asked for in that time.
+    pub(crate) allowed: u64,
 }
 
 /// One room of a chat list.
@@ -46,6 +57,10 @@ pub(crate) struct DeviceLog {
 pub(crate) enum Step {
     /// It is connected, and was told where a room is: what comes next in it is `seq` + 1.
     Began { room: String, seq: u64 },
+    /// It asked for something, by a number that no other request of the device has.
+    Asked { request: u64, event: &'static str },
+    /// The server answered, by an ack or an error.
+    Answered { request: u64 },
     /// It sent something; `attempt` is a number of its own, also where the content was sent before.
     Sent {
         attempt: u64,
@@ -95,6 +110,8 @@ impl Step {
             Self::Acked { .. }
             | Self::Refused { .. }
             | Self::Unknown { .. }
+            | Self::Asked { .. }
+            | Self::Answered { .. }
             | Self::Disconnected => None,
         }
     }

@@ -43,7 +43,7 @@ pub(super) async fn that_never_read(scale: Scale) -> Outcome {
             ));
         }
     }
-    load.finish().await
+    load.finish(&world).await
 }
 
 /// Devices that go through a tunnel again and again, and catch up each time.
@@ -63,5 +63,5 @@ pub(super) async fn that_drop(scale: Scale) -> Outcome {
     let what = "all devices came back so often";
     load.wait_for(limit, what, |counts| counts.connected >= connections)
         .await;
-    load.finish().await
+    load.finish(&world).await
 }

@@ -1,6 +1,7 @@
 //! The drills, one for each fault.
 
 mod clients;
+mod everybody;
 mod redis;
 mod resets;
 mod rooms;
@@ -195,4 +196,10 @@ pub(crate) const ALL: &[Drill] = &[
         "clients that drop out again and again",
         |scale| Box::pin(clients::that_drop(scale)),
     ),
+    Drill::new(
+        "everybody_comes_back",
+        "everybody comes back at once",
+        |scale| Box::pin(everybody::comes_back(scale)),
+    )
+    .only_on_linux(),
 ];

@@ -21,7 +21,7 @@ pub(super) async fn killed(scale: Scale) -> Outcome {
         load.fault_is_over();
     }
     load.more(scale.sends()).await;
-    load.finish().await
+    load.finish(&world).await
 }
 
 /// Redis answers nothing for longer than a call may take, and then all of it.
@@ -34,7 +34,7 @@ pub(super) async fn stopped(scale: Scale) -> Outcome {
     world.signal_redis("CONT");
     load.fault_is_over();
     load.more(scale.sends()).await;
-    load.finish().await
+    load.finish(&world).await
 }
 
 /// All connections to Redis are cut, every second.
@@ -44,7 +44,7 @@ pub(super) async fn connections_cut(scale: Scale) -> Outcome {
     cut_every_second(&world, &mut load, scale.of(3, 30), scale.of(10, 500)).await;
     load.fault_is_over();
     load.more(scale.sends()).await;
-    load.finish().await
+    load.finish(&world).await
 }
 
 /// Cuts subscriptions and other connections once a second; between the cuts so many sends must get through.
@@ -70,5 +70,5 @@ pub(super) async fn scripts_flushed(scale: Scale) -> Outcome {
     }
     load.fault_is_over();
     load.more(scale.sends()).await;
-    load.finish().await
+    load.finish(&world).await
 }

@@ -25,10 +25,10 @@ async fn begin(scale: Scale, world: &World) -> Load {
 }
 
 /// Load on the new history, once every device was told of it.
-async fn go_on(scale: Scale, mut load: Load) -> Outcome {
+async fn go_on(scale: Scale, world: &World, mut load: Load) -> Outcome {
     load.resume();
     load.more(scale.of(100, 1500)).await;
-    load.finish().await
+    load.finish(world).await
 }
 
 /// Each device is in two rooms, and must be told of both.
@@ -48,7 +48,7 @@ pub(super) async fn emptied(scale: Scale) -> Outcome {
     world.ready().await;
     all_told(&mut load).await;
     load.grow_rooms(world.addresses[0], 1).await;
-    go_on(scale, load).await
+    go_on(scale, &world, load).await
 }
 
 /// All is gone, and when a server looks again its rooms have more messages than before, other ones.
@@ -61,7 +61,7 @@ pub(super) async fn emptied_and_grown(scale: Scale) -> Outcome {
     load.grow_rooms(world.addresses[0], PAST_OLD_NUMBERS).await;
     world.server(1).signal("CONT");
     all_told(&mut load).await;
-    go_on(scale, load).await
+    go_on(scale, &world, load).await
 }
 
 /// What was said last is gone.
@@ -75,5 +75,5 @@ pub(super) async fn rolled_back(scale: Scale) -> Outcome {
     world.restart_redis().await;
     world.ready().await;
     all_told(&mut load).await;
-    go_on(scale, load).await
+    go_on(scale, &world, load).await
 }

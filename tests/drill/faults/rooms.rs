@@ -19,5 +19,5 @@ pub(super) async fn large(scale: Scale) -> Outcome {
     cut_every_second(&world, &mut load, scale.of(1, 10), scale.of(10, 200)).await;
     load.fault_is_over();
     load.more(scale.sends()).await;
-    load.finish().await
+    load.finish(&world).await
 }

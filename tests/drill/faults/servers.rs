@@ -19,7 +19,7 @@ pub(super) async fn killed(scale: Scale) -> Outcome {
         world.start_server(server).await;
     }
     load.more(scale.sends()).await;
-    load.finish().await
+    load.finish(&world).await
 }
 
 /// A server stands still for so long that Redis, which can't get rid of what it publishes, cuts its subscription.
@@ -39,7 +39,7 @@ pub(super) async fn cut_off(scale: Scale) -> Outcome {
     world.server(1).signal("CONT");
     load.fault_is_over();
     load.more(scale.sends()).await;
-    load.finish().await
+    load.finish(&world).await
 }
 
 async fn subscribers(world: &World) -> usize {
@@ -69,5 +69,5 @@ pub(super) async fn rolling_restart(scale: Scale) -> Outcome {
         .await;
     }
     load.more(scale.of(50, 1000)).await;
-    load.finish().await
+    load.finish(&world).await
 }

@@ -45,7 +45,7 @@ pub(super) async fn memory_full(scale: Scale) -> Outcome {
     let () = world.redis.run("CONFIG SET maxmemory 0").await;
     load.fault_is_over();
     load.more(scale.sends()).await;
-    load.finish().await
+    load.finish(&world).await
 }
 
 /// Redis can't append to its file any more, and later can.
@@ -61,7 +61,7 @@ pub(super) async fn disk_full(scale: Scale) -> Outcome {
     limit_files(world.redis.pid(), "unlimited:unlimited");
     load.fault_is_over();
     load.more(scale.sends()).await;
-    load.finish().await
+    load.finish(&world).await
 }
 
 /// Sets how large a file the process may write.

@@ -1,7 +1,9 @@
 //! Load: rooms full of devices over two servers, at both doors, and what is to be known of it afterwards.
 
 pub(crate) mod board;
+pub(crate) mod crowd;
 pub(crate) mod device;
+mod rest;
 pub(crate) mod survey;
 pub(crate) mod wire;
 
@@ -11,6 +13,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use self::{
     board::{Board, Counts, Heads, Orders},
+    crowd::Size,
     device::{Device, Plan},
     survey::Surveyor,
     wire::Door,
@@ -19,6 +22,7 @@ use crate::checker::{
     self, Report,
     record::{DeviceLog, Record},
 };
+use crate::world::World;
 
 /// After this, what has not come counts as never coming.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -81,6 +85,8 @@ pub(crate) struct Load {
     pub(crate) rooms: Vec<(String, Vec<String>)>,
     devices: Vec<JoinHandle<DeviceLog>>,
     addresses: Vec<SocketAddr>,
+    /// Rooms that others have on the same servers.
+    pub(crate) other_rooms: usize,
     /// What others than the devices sent.
     extra: Vec<DeviceLog>,
     findings: Vec<String>,
@@ -92,6 +98,23 @@ pub(crate) struct Outcome {
     pub(crate) report: Report,
     /// How long devices took to have what they missed, shortest first.
     pub(crate) repairs: Vec<Duration>,
+    /// What it took until everybody had come back, in drills with a crowd.
+    pub(crate) returns: Vec<Return>,
+}
+
+/// What it took until a crowd had come back.
+#[derive(Debug)]
+pub(crate) struct Return {
+    pub(crate) fault: &'static str,
+    pub(crate) size: Size,
+    /// Until the last client had what it came for.
+    pub(crate) took: Duration,
+    /// Scripts that Redis ran meanwhile.
+    pub(crate) calls: u64,
+    /// How often clients were told to come later.
+    pub(crate) put_off: u64,
+    /// The most memory that the server had at once until then.
+    pub(crate) peak_bytes: u64,
 }
 
 impl Load {
@@ -102,6 +125,7 @@ impl Load {
             rooms: Vec::new(),
             devices: Vec::new(),
             addresses: addresses.to_vec(),
+            other_rooms: 0,
             extra: Vec::new(),
             findings: Vec::new(),
         };
@@ -210,8 +234,9 @@ impl Load {
     }
 
     /// Ends the load and judges all of it.
-    pub(crate) async fn finish(mut self) -> Outcome {
+    pub(crate) async fn finish(mut self, world: &World) -> Outcome {
         self.settle().await;
+        let rest = rest::watch(world, self.rooms.len() + self.other_rooms).await;
         let address = self.addresses[0];
         let histories = survey::histories(address, &self.rooms).await;
         let head = |(room, history): (&String, &Vec<_>)| (room.clone(), history.len() as u64);
@@ -229,12 +254,14 @@ impl Load {
             devices,
             histories,
             lists,
+            rest,
         };
         let mut report = checker::judge(&record);
         report.problems.extend(self.findings);
         Outcome {
             report,
             repairs: self.board.repairs(),
+            returns: Vec::new(),
         }
     }
 }

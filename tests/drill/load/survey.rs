@@ -64,20 +64,24 @@ impl Surveyor {
         opened["roomId"].as_str().expect("a room id").to_owned()
     }
 
+    /// Says something in a room.
+    pub(crate) async fn tell(&mut self, room: &str, content: &str) -> Value {
+        let data = json!({ "roomId": room, "content": content });
+        self.ask("sendMessage", &data).await
+    }
+
     /// Says so many things in a room, and gives what is to be known of it.
     pub(crate) async fn say(&mut self, room: &str, count: u64) -> DeviceLog {
         let mut steps = Vec::new();
         for number in 1..=count {
             let content = format!("{} grows the room by {number}", self.user);
-            let data = json!({ "roomId": room, "content": content });
             let attempt = self.last_id + 1;
-            let room = room.to_owned();
+            let ack = self.tell(room, &content).await;
             steps.push(Step::Sent {
                 attempt,
-                room,
+                room: room.to_owned(),
                 content,
             });
-            let ack = self.ask("sendMessage", &data).await;
             steps.push(Step::Acked {
                 attempt,
                 id: ack["id"].as_str().expect("an id").to_owned(),

@@ -114,17 +114,19 @@ impl Device {
     }
 
     /// Ids go on over all connections, so that an attempt's id is its own.
-    async fn ask(&mut self, wire: &mut Wire, event: &str, asked: Asked, data: Value) {
+    async fn ask(&mut self, wire: &mut Wire, event: &'static str, asked: Asked, data: Value) {
         self.last_id += 1;
-        self.asked.insert(self.last_id, asked);
-        wire.ask(self.last_id, event, &data).await;
+        let request = self.last_id;
+        self.log.steps.push(Step::Asked { request, event });
+        self.asked.insert(request, asked);
+        wire.ask(request, event, &data).await;
     }
 
     pub(super) fn answered(&mut self, id: u64, answer: Result<Value, Value>) {
-        let asked = self
-            .asked
-            .remove(&id)
-            .expect("answered once, and asked for");
+        self.log.steps.push(Step::Answered { request: id });
+        let Some(asked) = self.asked.remove(&id) else {
+            return;
+        };
         let code = answer.as_ref().err().map(|error| text(&error["code"]));
         if code.is_some_and(|code| PASSING.contains(&code.as_str())) {
             self.not_before = Instant::now() + self.pause;
