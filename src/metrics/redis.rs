@@ -18,7 +18,7 @@ impl ConnectionMetrics {
     pub(super) fn commands() -> Self {
         let seconds = histogram(
             "chat_redis_ping_seconds",
-            "How long Redis took to answer a PING on the connection for commands, asked every half second.",
+            "How long Redis took to answer on the connection for commands, where it is asked every half second whether it is the master.",
             &[],
         );
         Self::new("commands", seconds)
@@ -59,7 +59,7 @@ impl ConnectionMetrics {
         self.reconnects.increment(1);
     }
 
-    /// Redis has answered a PING.
+    /// Redis has answered.
     pub fn answered_after(&self, time: Duration) {
         self.answers.record(time.as_secs_f64());
     }
