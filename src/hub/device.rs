@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::{Notify, oneshot};
 
 use super::due::{Due, Outlet, Priority};
-use super::hold::Section;
+use super::hold::{Overrun, Section};
 use super::lane::{Completed, Kind, Lane, QueueLimits, Taken};
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
@@ -306,13 +306,13 @@ impl Device {
         token: u64,
         sections: Vec<Section>,
         waiting_for: HashMap<RoomId, u64>,
-    ) -> oneshot::Receiver<()> {
+    ) -> oneshot::Receiver<Result<(), Overrun>> {
         let (done, receiver) = oneshot::channel();
         let mut lane = self.lock();
         match lane.complete(token, sections, waiting_for, done) {
             Completed::Queued => self.hold_ended(&lane),
             Completed::Waits => self.awaits_events.store(true, Ordering::Relaxed),
-            Completed::Ended => {}
+            Completed::Ended | Completed::Overrun => {}
         }
         receiver
     }

@@ -3,6 +3,11 @@
 //! A snapshot (a chat list, a page of history) takes a round trip to read, while events go on. From the moment it is
 //! asked for until it is complete the device holds its room events back; then each is put before or after the
 //! snapshot, by whether the snapshot has it already. So a snapshot never hides a later event nor repeats an earlier one.
+//!
+//! How long a snapshot takes to read is not the device's fault, so a hold that has as much as it may does not close the
+//! device. It lets its events go instead: a device that has had its first list gets them now, for a later snapshot may
+//! stand behind them as well; one that has not gets its list later than them, so that the list covers them. In both cases
+//! the snapshot is of use only if it was read after them. One that was not is read again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -31,9 +36,55 @@ pub(super) struct Hold {
     pub token: u64,
     /// The device has nothing yet: what its first list covers is not sent besides.
     pub first: bool,
-    pub events: VecDeque<HeldEvent>,
+    events: VecDeque<HeldEvent>,
+    /// What `events` are.
+    load: Load,
+    /// The rooms of events that were let go while the snapshot was read.
+    let_go: HashMap<RoomId, Newest>,
     pub pending: Option<Pending>,
 }
+
+/// Frames, and bytes of them.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Load {
+    pub frames: usize,
+    pub bytes: usize,
+}
+
+impl Load {
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.frames += 1;
+        self.bytes += bytes;
+    }
+
+    pub(super) fn remove(&mut self, bytes: usize) {
+        self.frames -= 1;
+        self.bytes -= bytes;
+    }
+
+    /// Whether it is more than so much; one frame of any size is not.
+    pub(super) fn exceeds(self, max_frames: usize, max_bytes: usize) -> bool {
+        self.frames > max_frames || (self.bytes > max_bytes && self.frames > 1)
+    }
+}
+
+/// The newest of a room's events that were let go.
+#[derive(Debug, Default, Clone, Copy)]
+struct Newest {
+    message_seq: u64,
+    /// Of what is no message.
+    rev: u64,
+}
+
+impl Newest {
+    fn is_covered_by(self, cut: &Position) -> bool {
+        self.message_seq <= cut.seq && self.rev <= cut.rev
+    }
+}
+
+/// The snapshot was read before events that are let go already: it can stand nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overrun;
 
 pub(super) struct HeldEvent {
     pub room: RoomId,
@@ -47,7 +98,7 @@ pub(super) struct HeldEvent {
 pub(super) struct Pending {
     pub sections: Vec<Section>,
     pub waiting_for: HashMap<RoomId, u64>,
-    pub done: oneshot::Sender<()>,
+    pub done: oneshot::Sender<Result<(), Overrun>>,
 }
 
 impl Pending {
@@ -64,6 +115,62 @@ impl Pending {
 }
 
 impl Hold {
+    /// The hold that goes by `token`. The `first` is that of a device that has nothing yet.
+    pub(super) fn new(token: u64, first: bool) -> Self {
+        Self {
+            token,
+            first,
+            ..Self::default()
+        }
+    }
+
+    /// Holds an event back.
+    pub(super) fn keep(&mut self, event: HeldEvent) {
+        self.load.add(event.frame.len());
+        self.events.push_back(event);
+    }
+
+    /// What is held back.
+    pub(super) fn load(&self) -> Load {
+        self.load
+    }
+
+    /// Holds nothing back any more of what came until now. Gives the events that the device is to get; a snapshot that waits
+    /// is dropped.
+    pub(super) fn let_go(&mut self) -> VecDeque<HeldEvent> {
+        if let Some(pending) = self.pending.take() {
+            // Whoever waited may have gone.
+            let _ = pending.done.send(Err(Overrun));
+        }
+        for event in &self.events {
+            let newest = self.let_go.entry(event.room).or_default();
+            match event.message_seq {
+                Some(seq) => newest.message_seq = newest.message_seq.max(seq),
+                None => newest.rev = newest.rev.max(event.rev),
+            }
+        }
+        self.load = Load::default();
+        let events = std::mem::take(&mut self.events);
+        if self.first { VecDeque::new() } else { events }
+    }
+
+    /// Whether the snapshot was read before something that was let go. The next one will have been read after it.
+    pub(super) fn check(&mut self, sections: &[Section]) -> Result<(), Overrun> {
+        let is_after = |(room, newest): (RoomId, Newest)| {
+            let mut cuts = sections
+                .iter()
+                .filter_map(|section| section.cuts.get(&room));
+            let is_told = !self.first || cuts.clone().next().is_some();
+            is_told && cuts.all(|cut| newest.is_covered_by(cut))
+        };
+        let let_go = std::mem::take(&mut self.let_go);
+        let_go
+            .into_iter()
+            .all(is_after)
+            .then_some(())
+            .ok_or(Overrun)
+    }
+
     /// Gives out events and sections in their order; the pending snapshot's `done` comes back.
     ///
     /// A room that a section covers is no longer unknown.
@@ -71,7 +178,7 @@ impl Hold {
         self,
         unknown: &mut HashSet<RoomId>,
         mut push: impl FnMut(Frame, Kind),
-    ) -> Option<oneshot::Sender<()>> {
+    ) -> Option<oneshot::Sender<Result<(), Overrun>>> {
         let Self {
             first,
             mut events,
@@ -112,5 +219,192 @@ impl HeldEvent {
                 Some(seq) => seq <= cut.seq,
                 None => self.rev <= cut.rev,
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::device::RoomFrame;
+    use super::super::due::Priority;
+    use super::super::lane::{Completed, FIRST_HOLD, Lane, QueueLimits, Taken};
+    use super::*;
+    use crate::protocol::ids::MessageId;
+
+    const LIMITS: QueueLimits = QueueLimits {
+        max_frames: 20,
+        max_bytes: 2_000,
+        answers_max_bytes: 1_000,
+    };
+    /// Events that are more than the queue takes.
+    const MANY: u64 = 3 * LIMITS.max_frames as u64;
+
+    /// A room's message with this number: the change before it had the same.
+    fn message(lane: &mut Lane, room: RoomId, seq: u64) {
+        lane.push_room_event(&RoomFrame {
+            room,
+            rev: seq,
+            message_seq: Some(seq),
+            frame: &Frame::status(&seq.to_string()),
+            priority: Priority::High,
+        });
+    }
+
+    fn read(lane: &mut Lane, room: RoomId, rev: u64) {
+        lane.push_room_event(&RoomFrame {
+            room,
+            rev,
+            message_seq: None,
+            frame: &Frame::status(&format!("r{rev}")),
+            priority: Priority::High,
+        });
+    }
+
+    fn snapshot(room: RoomId, seq: u64) -> Vec<Section> {
+        let position = Position {
+            epoch: "e".into(),
+            rev: seq,
+            seq,
+            last_id: MessageId { ms: 1, seq },
+        };
+        vec![Section {
+            cuts: Arc::new(Cuts::from([(room, position)])),
+            frames: vec![Frame::status("snapshot")],
+            kind: Kind::Answer,
+        }]
+    }
+
+    /// Tells of a snapshot that nothing is waited for.
+    fn complete(lane: &mut Lane, token: u64, sections: Vec<Section>) -> Completed {
+        lane.complete(token, sections, HashMap::new(), oneshot::channel().0)
+    }
+
+    /// The texts of what waits.
+    fn taken(lane: &mut Lane) -> Vec<String> {
+        let mut all = Vec::new();
+        let text = |frame: Frame| {
+            let text = frame.native().unwrap().as_str().into_owned();
+            let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
+            frame["data"].as_str().unwrap().to_owned()
+        };
+        while lane.take(|frame| all.push(text(frame))) == Taken::Frames {}
+        all
+    }
+
+    fn numbers(numbers: impl Iterator<Item = u64>) -> Vec<String> {
+        numbers.map(|number| number.to_string()).collect()
+    }
+
+    #[test]
+    fn a_first_list_that_takes_long_closes_nobody_and_covers_what_was_not_held() {
+        // Given a device whose first list takes so long that more comes than its queue takes
+        let (mut lane, room) = (Lane::holding(LIMITS), RoomId::random());
+        (1..=MANY).for_each(|seq| message(&mut lane, room, seq));
+        assert_eq!(lane.close_reason(), None);
+        // When it was read before some of that, then it is of no use, and nothing is sent
+        let early = snapshot(room, MANY / 2);
+        assert_eq!(complete(&mut lane, FIRST_HOLD, early), Completed::Overrun);
+        assert_eq!(taken(&mut lane), Vec::<String>::new());
+        // When it is read again, then it stands before all that it does not cover
+        message(&mut lane, room, MANY + 1);
+        let late = snapshot(room, MANY);
+        assert_eq!(complete(&mut lane, FIRST_HOLD, late), Completed::Queued);
+        let last = (MANY + 1).to_string();
+        assert_eq!(taken(&mut lane), ["snapshot".to_owned(), last]);
+    }
+
+    #[test]
+    fn a_first_list_without_a_room_of_which_something_was_not_held_is_read_again() {
+        let (mut lane, room, other) = (Lane::holding(LIMITS), RoomId::random(), RoomId::random());
+        (1..=MANY).for_each(|seq| message(&mut lane, room, seq));
+        let without = snapshot(other, MANY);
+        assert_eq!(complete(&mut lane, FIRST_HOLD, without), Completed::Overrun);
+        // The user is no member, if it is not in the next one either
+        let again = snapshot(other, MANY);
+        assert_eq!(complete(&mut lane, FIRST_HOLD, again), Completed::Queued);
+        assert_eq!(taken(&mut lane)[0], "snapshot");
+    }
+
+    #[test]
+    fn a_later_snapshot_that_takes_long_does_not_keep_events_back() {
+        // Given a device that reads, and whose page takes so long that more comes than its queue takes
+        let (mut lane, room) = (Lane::holding(LIMITS), RoomId::random());
+        lane.end_hold(FIRST_HOLD);
+        let token = lane.try_hold().unwrap();
+        let mut got = Vec::new();
+        for seq in 1..=MANY {
+            message(&mut lane, room, seq);
+            got.extend(taken(&mut lane));
+        }
+        read(&mut lane, room, MANY + 1);
+        assert_eq!(lane.close_reason(), None);
+        assert!(got.len() as u64 > MANY / 2, "{got:?}");
+        // When the page was read before some of that, then it is of no use
+        let early = snapshot(room, MANY / 2);
+        assert_eq!(complete(&mut lane, token, early), Completed::Overrun);
+        // When it is read again, then it stands behind what it covers, and each event comes once
+        let late = snapshot(room, MANY + 1);
+        assert_eq!(complete(&mut lane, token, late), Completed::Queued);
+        got.extend(taken(&mut lane));
+        let mut expected = numbers(1..=MANY);
+        expected.extend([format!("r{}", MANY + 1), "snapshot".to_owned()]);
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn what_comes_of_other_rooms_does_not_outdate_a_page() {
+        let (mut lane, room, other) = (Lane::holding(LIMITS), RoomId::random(), RoomId::random());
+        lane.end_hold(FIRST_HOLD);
+        let token = lane.try_hold().unwrap();
+        for seq in 1..=MANY {
+            message(&mut lane, other, seq);
+            taken(&mut lane);
+        }
+        let page = snapshot(room, 1);
+        assert_eq!(complete(&mut lane, token, page), Completed::Queued);
+    }
+
+    #[test]
+    fn a_snapshot_that_waits_for_too_long_is_read_again() {
+        // Given a page that waits for the room's third message
+        let (mut lane, room, other) = (Lane::holding(LIMITS), RoomId::random(), RoomId::random());
+        lane.end_hold(FIRST_HOLD);
+        let token = lane.try_hold().unwrap();
+        let (done, mut told) = oneshot::channel();
+        let waiting_for = HashMap::from([(room, 3)]);
+        let page = snapshot(room, 3);
+        assert_eq!(
+            lane.complete(token, page, waiting_for, done),
+            Completed::Waits
+        );
+        // When more comes of another room meanwhile than may be held back
+        for seq in 1..=MANY {
+            message(&mut lane, other, seq);
+            taken(&mut lane);
+        }
+        // Then its reader is told, and it holds the room's events for the next
+        assert_eq!(told.try_recv(), Ok(Err(Overrun)));
+        message(&mut lane, room, 4);
+        let page = snapshot(room, 3);
+        assert_eq!(complete(&mut lane, token, page), Completed::Queued);
+        let got = taken(&mut lane);
+        assert_eq!(
+            (got[0].as_str(), got[got.len() - 1].as_str()),
+            ("snapshot", "4")
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_hold_closes_nobody() {
+        let (mut lane, room) = (Lane::holding(LIMITS), RoomId::random());
+        lane.end_hold(FIRST_HOLD);
+        let token = lane.try_hold().unwrap();
+        let half = LIMITS.max_frames as u64 / 2;
+        (1..=half).for_each(|seq| message(&mut lane, room, seq));
+        assert_eq!(taken(&mut lane), Vec::<String>::new());
+        lane.end_hold(token);
+        (half + 1..=2 * half).for_each(|seq| message(&mut lane, room, seq));
+        assert_eq!(lane.close_reason(), None);
+        assert_eq!(taken(&mut lane), numbers(1..=2 * half));
     }
 }

@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use tokio::sync::oneshot;
 
 use super::device::{Close, RoomFrame};
-use super::hold::{HeldEvent, Hold, Pending, Section};
+use super::hold::{HeldEvent, Hold, Load, Overrun, Pending, Section};
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::RoomId;
 
 /// How much may wait for a device.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Frames that were pushed. Beyond, the device is too slow.
+    /// Frames that were pushed. Beyond, the device is too slow. Half as many are held back at most.
     pub max_frames: usize,
     /// Bytes of them. One frame of any size may wait.
     pub max_bytes: usize,
@@ -54,7 +54,7 @@ pub(super) const FIRST_HOLD: u64 = 1;
 pub(super) struct Lane {
     limits: QueueLimits,
     queue: VecDeque<Waiting>,
-    /// What was pushed and is in `queue` or in the hold.
+    /// What was pushed and is in `queue`.
     pushed: Load,
     /// Bytes of answers that are in `queue` or being written.
     answers: usize,
@@ -85,24 +85,6 @@ impl Waiting {
     }
 }
 
-#[derive(Debug, Default, Clone, Copy)]
-struct Load {
-    frames: usize,
-    bytes: usize,
-}
-
-impl Load {
-    fn add(&mut self, bytes: usize) {
-        self.frames += 1;
-        self.bytes += bytes;
-    }
-
-    fn remove(&mut self, bytes: usize) {
-        self.frames -= 1;
-        self.bytes -= bytes;
-    }
-}
-
 /// Whether a snapshot that is complete was queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Completed {
@@ -112,23 +94,20 @@ pub(super) enum Completed {
     Waits,
     /// Its hold had ended before: it is dropped.
     Ended,
+    /// It was read before events that the hold has let go: it is dropped, and the hold goes on.
+    Overrun,
 }
 
 impl Lane {
     /// A lane that holds its events back until its first list is complete.
     pub(super) fn holding(limits: QueueLimits) -> Self {
-        let hold = Hold {
-            token: FIRST_HOLD,
-            first: true,
-            ..Hold::default()
-        };
         Self {
             limits,
             queue: VecDeque::new(),
             pushed: Load::default(),
             answers: 0,
             writing: 0,
-            hold: Some(hold),
+            hold: Some(Hold::new(FIRST_HOLD, true)),
             holds_begun: FIRST_HOLD,
             unknown: HashSet::new(),
             outdated: HashSet::new(),
@@ -165,14 +144,28 @@ impl Lane {
             None if unknown => {}
             None => self.push(event.frame.clone(), Kind::Push),
             Some(hold) => {
-                hold.events.push_back(HeldEvent {
+                hold.keep(HeldEvent {
                     room: event.room,
                     rev: event.rev,
                     message_seq: event.message_seq,
                     frame: event.frame.clone(),
                 });
-                self.pushed.add(event.frame.len());
-                self.check();
+                self.bound_hold();
+            }
+        }
+    }
+
+    /// Half of the queue is left for what comes when a hold ends, so that its end closes nobody who reads.
+    fn bound_hold(&mut self) {
+        let (max_frames, max_bytes) = (self.limits.max_frames / 2, self.limits.max_bytes / 2);
+        let is_full = |hold: &&mut Hold| hold.load().exceeds(max_frames, max_bytes);
+        let Some(hold) = self.hold.as_mut().filter(is_full) else {
+            return;
+        };
+        for event in hold.let_go() {
+            // An entry that is read after the event covers it.
+            if !self.unknown.contains(&event.room) {
+                self.push(event.frame, Kind::Push);
             }
         }
     }
@@ -225,10 +218,7 @@ impl Lane {
             return None;
         }
         self.holds_begun += 1;
-        self.hold = Some(Hold {
-            token: self.holds_begun,
-            ..Hold::default()
-        });
+        self.hold = Some(Hold::new(self.holds_begun, false));
         Some(self.holds_begun)
     }
 
@@ -243,11 +233,16 @@ impl Lane {
         token: u64,
         sections: Vec<Section>,
         waiting_for: HashMap<RoomId, u64>,
-        done: oneshot::Sender<()>,
+        done: oneshot::Sender<Result<(), Overrun>>,
     ) -> Completed {
         let Some(hold) = self.hold.as_mut().filter(|hold| hold.token == token) else {
             return Completed::Ended;
         };
+        if let Err(overrun) = hold.check(&sections) {
+            // Whoever reads it waits for this.
+            let _ = done.send(Err(overrun));
+            return Completed::Overrun;
+        }
         let ready = waiting_for.is_empty();
         hold.pending = Some(Pending {
             sections,
@@ -277,15 +272,12 @@ impl Lane {
         let Some(hold) = self.hold.take() else {
             return false;
         };
-        for event in &hold.events {
-            self.pushed.remove(event.frame.len());
-        }
         let mut unknown = std::mem::take(&mut self.unknown);
         let done = hold.queue_into(&mut unknown, |frame, kind| self.push(frame, kind));
         self.unknown = unknown;
         if let Some(done) = done {
             // Whoever waited may have gone: the frames are queued all the same.
-            let _ = done.send(());
+            let _ = done.send(Ok(()));
         }
         true
     }
@@ -331,18 +323,16 @@ impl Lane {
 
     /// If more was pushed than may wait, the device is closed and what waits is dropped.
     fn check(&mut self) {
-        let Load { frames, bytes } = self.pushed;
-        if frames > self.limits.max_frames
-            || (bytes > self.limits.max_bytes && frames > 1)
-            || self.close == Some(Close::TooSlow)
-        {
+        let QueueLimits {
+            max_frames,
+            max_bytes,
+            ..
+        } = self.limits;
+        if self.pushed.exceeds(max_frames, max_bytes) || self.close == Some(Close::TooSlow) {
             self.close = Some(Close::TooSlow);
             self.queue = VecDeque::new();
             self.pushed = Load::default();
             self.answers = self.writing;
-            if let Some(hold) = &mut self.hold {
-                hold.events = VecDeque::new();
-            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::device::Device;
-use super::hold::Section;
+use super::hold::{Overrun, Section};
 use super::lane::FIRST_HOLD;
 use super::{Hub, State};
 use crate::protocol::ids::RoomId;
@@ -37,7 +37,7 @@ pub struct Overtaken(Snapshot);
 
 /// What a snapshot waits for.
 struct Waiting {
-    queued: oneshot::Receiver<()>,
+    queued: oneshot::Receiver<Result<(), Overrun>>,
     /// Rooms whose events up to this `rev` are still to come.
     ahead: Vec<(RoomId, u64)>,
 }
@@ -81,15 +81,15 @@ impl Snapshot {
     pub async fn finish(self, sections: Vec<Section>) -> Result<(), Overtaken> {
         let placed = self.hub.place(&self, sections);
         match placed {
-            Ok(waiting) => {
-                self.wait(waiting).await;
-                Ok(())
-            }
+            Ok(waiting) => match self.wait(waiting).await {
+                Ok(()) => Ok(()),
+                Err(Overrun) => Err(Overtaken(self)),
+            },
             Err(Stale) => Err(Overtaken(self)),
         }
     }
 
-    async fn wait(&self, waiting: Waiting) {
+    async fn wait(&self, waiting: Waiting) -> Result<(), Overrun> {
         let Waiting { queued, ahead } = waiting;
         let lost = async {
             if ahead.is_empty() {
@@ -103,10 +103,11 @@ impl Snapshot {
         tokio::select! {
             biased;
             // An error says that the device holds nothing back any more.
-            _ = queued => {}
-            () = lost => {}
+            told = queued => told.unwrap_or(Ok(())),
+            () = lost => Ok(()),
             () = tokio::time::sleep(PATIENCE) => {
                 log::debug!("a snapshot goes out before events that it covers");
+                Ok(())
             }
         }
     }
