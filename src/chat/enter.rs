@@ -9,7 +9,7 @@ use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::RoomId;
 use crate::room::Position;
-use crate::store::calls::Entered;
+use crate::store::calls::{Entered, PAGE_MAX_BYTES};
 
 /// Sends the latest messages to this device, then its `status` and ack. A former room is left.
 pub async fn handle(
@@ -20,6 +20,7 @@ pub async fn handle(
 ) -> Result<(), ChatError> {
     let mut snapshot = Snapshot::begin(&session.chat.hub, &session.device).await;
     loop {
+        let share = session.chat.answers.take(PAGE_MAX_BYTES).await?;
         let entered = enter(session, room, limit).await?;
         let before = entered.page.position;
         let after = Position {
@@ -27,6 +28,7 @@ pub async fn handle(
             ..before.clone()
         };
         let history = Frame::event("chatHistory", &entered.page.messages);
+        let history = share.cover(history).await?;
         let mut last = vec![Frame::status(&format!("{room} entered"))];
         let result = Ack::Entered {
             room_id: room,

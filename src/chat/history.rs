@@ -8,6 +8,7 @@ use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::RoomId;
 use crate::protocol::request::Cursor;
+use crate::store::calls::PAGE_MAX_BYTES;
 
 /// Sends the page: in the ack where one is asked for, else as `chatHistory`.
 pub async fn handle(
@@ -20,6 +21,7 @@ pub async fn handle(
     let Session { chat, device, .. } = session;
     let mut snapshot = Snapshot::begin(&chat.hub, device).await;
     loop {
+        let share = chat.answers.take(PAGE_MAX_BYTES).await?;
         let page = chat
             .store
             .get_history(room, &device.user, cursor, limit)
@@ -35,6 +37,7 @@ pub async fn handle(
             ),
             None => Frame::event("chatHistory", &page.messages),
         };
+        let frame = share.cover(frame).await?;
         let parts = vec![(page.position, vec![frame])];
         let Err(overtaken) = Session::finish(snapshot, room, parts).await else {
             return Ok(());

@@ -23,6 +23,10 @@ use crate::store::calls::LIST_CHUNK;
 
 /// How long Redis may take to confirm a subscription.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of an entry, about.
+const ENTRY_BYTES: usize = 512;
+/// Rooms that a list is thought to have where none is known.
+const USUAL_ROOMS: usize = 32;
 
 /// A chat list, and where its rooms were when it was read.
 pub struct ChatList {
@@ -128,6 +132,11 @@ pub async fn work_off(chat: &Chat, turn: Turn) {
 
 async fn read(chat: &Chat, user: &UserId, readers: &[DeviceId]) -> Result<ChatList, ChatError> {
     let known = chat.hub.rooms_of(user);
+    // How large the list is shows when it is read: more is taken then.
+    let share = chat
+        .answers
+        .take(known.len().max(USUAL_ROOMS) * ENTRY_BYTES)
+        .await?;
     // Another device of the user may have begun to follow them a moment ago.
     wait_until_heard(chat, &known).await?;
     let (first, rest) = known.split_at(known.len().min(LIST_CHUNK));
@@ -144,7 +153,11 @@ async fn read(chat: &Chat, user: &UserId, readers: &[DeviceId]) -> Result<ChatLi
         let chunk = chat.store.get_chat_list(user, rooms, false).await?;
         take_entries(chat, user, rooms, chunk.entries, &mut read);
     }
-    Ok(ChatList::new(read))
+    let list = ChatList::new(read);
+    Ok(ChatList {
+        frame: share.cover(list.frame).await?,
+        ..list
+    })
 }
 
 /// Adds the entries that there are; rooms without one are followed no more.

@@ -1,6 +1,7 @@
 //! What each client event does: check, one script call, reply. The rules themselves are in `lua/`.
 
 pub mod authenticate;
+pub mod budget;
 pub mod enter;
 pub mod history;
 pub mod initialize;
@@ -16,6 +17,7 @@ pub mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::budget::Budget;
 use self::list_reads::ListReads;
 use self::new_rooms::NewRooms;
 use crate::auth::Verifier;
@@ -32,6 +34,8 @@ pub struct Chat {
     pub lists: ListMetrics,
     /// Chat lists that are to be read.
     pub list_reads: ListReads,
+    /// For pages and lists under way.
+    pub answers: Budget,
     /// How long a device waits for its first list.
     pub list_patience: Duration,
     pub new_rooms: NewRooms,

@@ -125,6 +125,7 @@ fn describe_limits(limits: &Limits) -> Values {
         ),
         (s::QUEUE_MAX_FRAMES, limits.queue_max_frames),
         (s::QUEUE_MAX_BYTES, limits.queue_max_bytes),
+        (s::ANSWERS_MAX_BYTES, limits.answers_max_bytes),
         (
             s::ANSWERS_MAX_BYTES_PER_DEVICE,
             limits.answers_max_bytes_per_device,

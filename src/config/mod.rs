@@ -170,6 +170,8 @@ pub struct Limits {
     pub queue_max_frames: usize,
     /// Bytes of them.
     pub queue_max_bytes: usize,
+    /// Bytes of pages and chat lists on their way to all devices.
+    pub answers_max_bytes: usize,
     /// Bytes of answers on their way to one device, past which its next request waits.
     pub answers_max_bytes_per_device: usize,
     /// Requests of one device in a second, on the long run; 0 for any number.

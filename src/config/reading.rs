@@ -267,6 +267,7 @@ fn read_limits(reader: &mut Reader<'_>) -> Limits {
         max_new_room_members_per_min: reader.count(&s::MAX_NEW_ROOM_MEMBERS_PER_MIN),
         queue_max_frames: reader.count(&s::QUEUE_MAX_FRAMES),
         queue_max_bytes: reader.count(&s::QUEUE_MAX_BYTES),
+        answers_max_bytes: reader.count(&s::ANSWERS_MAX_BYTES),
         answers_max_bytes_per_device: reader.count(&s::ANSWERS_MAX_BYTES_PER_DEVICE),
         max_requests_per_sec: reader.count(&s::MAX_REQUESTS_PER_SEC),
         max_request_burst: reader.count(&s::MAX_REQUEST_BURST),

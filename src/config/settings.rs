@@ -143,6 +143,7 @@ pub const GROUPS: &[Group] = &[
             MAX_NEW_ROOM_MEMBERS_PER_MIN,
             QUEUE_MAX_FRAMES,
             QUEUE_MAX_BYTES,
+            ANSWERS_MAX_BYTES,
             ANSWERS_MAX_BYTES_PER_DEVICE,
             MAX_REQUESTS_PER_SEC,
             MAX_REQUEST_BURST,
@@ -462,6 +463,14 @@ pub(super) const QUEUE_MAX_BYTES: Setting = number(
     (65_536, 1_073_741_824),
     "Bytes of them that may wait for one slow device before it is closed (4408). One of any\n\
      size may wait. Chat lists and answers are not counted.",
+);
+pub(super) const ANSWERS_MAX_BYTES: Setting = number(
+    "ANSWERS_MAX_BYTES",
+    "bytes",
+    268_435_456,
+    (16_777_216, 1_099_511_627_776),
+    "Bytes of pages and chat lists on their way to all devices. While there are more, the\n\
+     next ones wait; who waits for 10 s gets UNAVAILABLE.",
 );
 pub(super) const ANSWERS_MAX_BYTES_PER_DEVICE: Setting = number(
     "ANSWERS_MAX_BYTES_PER_DEVICE",

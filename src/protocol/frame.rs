@@ -33,6 +33,15 @@ enum Encoded {
 
 const CHAT_LIST: &str = "chatList";
 
+impl Encoded {
+    fn owning<S: Send + 'static>(mut self, share: impl FnMut(usize) -> S) -> Self {
+        let (Self::Event { native: text, .. } | Self::Native(text) | Self::SocketIo(text)) =
+            &mut self;
+        *text = text.owning(share);
+        self
+    }
+}
+
 impl Frame {
     /// `{"event": name, "data": data}`, or `2[name,data]`
     pub fn event(name: &'static str, data: &impl Serialize) -> Self {
@@ -96,6 +105,16 @@ impl Frame {
     /// A human-readable `status`.
     pub fn status(text: &str) -> Self {
         Self::event("status", &text)
+    }
+
+    /// Has each part of the text own what `share` gives for so many bytes: it is dropped when the part is.
+    ///
+    /// For a frame that nobody else has yet; another is left as it is.
+    pub fn owning<S: Send + 'static>(self, share: impl FnMut(usize) -> S) -> Self {
+        match Arc::try_unwrap(self.0) {
+            Ok(encoded) => Self(Arc::new(encoded.owning(share))),
+            Err(shared) => Self(shared),
+        }
     }
 
     /// Bytes of the text, near enough the same at both doors.

@@ -93,6 +93,20 @@ impl Text {
         Self { parts, at, len }
     }
 
+    /// The same text; each part owns what `share` gives for so many bytes.
+    pub(super) fn owning<S: Send + 'static>(&self, mut share: impl FnMut(usize) -> S) -> Self {
+        let own = |part: &Bytes| {
+            let part = part.clone();
+            let _share = share(part.len());
+            Bytes::from_owner(Owned { part, _share })
+        };
+        Self::of_parts(
+            self.parts.all().iter().map(own).collect(),
+            self.at,
+            self.len,
+        )
+    }
+
     /// Bytes of the text.
     pub fn len(&self) -> usize {
         self.len
@@ -128,6 +142,18 @@ impl Text {
                 Cow::Owned(String::from_utf8_lossy(&all).into_owned())
             }
         }
+    }
+}
+
+/// Bytes, and what is to be dropped with them.
+struct Owned<S> {
+    part: Bytes,
+    _share: S,
+}
+
+impl<S> AsRef<[u8]> for Owned<S> {
+    fn as_ref(&self) -> &[u8] {
+        &self.part
     }
 }
 

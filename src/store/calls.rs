@@ -14,7 +14,7 @@ use crate::room::{Missed, Page, Position, PositionedEntry, Topic};
 use crate::scripts::Script;
 
 /// Bytes of content in a page of history, at most.
-const PAGE_MAX_BYTES: usize = 256 * 1024;
+pub const PAGE_MAX_BYTES: usize = 256 * 1024;
 /// Messages in one page of a repair.
 const SYNC_PAGE: u32 = 100;
 /// Rooms in one call of `get_chat_list`, at most.

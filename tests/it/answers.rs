@@ -1,9 +1,13 @@
 //! What a device asked for, its first list included, is given whatever its size: a device is too slow only if it does not
 //! read its events.
 
+use std::ops::RangeInclusive;
+
 use crate::figures::Figures;
 use crate::support::raw::{CLOSE, FIN, TEXT};
-use crate::support::{Client, PATIENCE, RawSocket, Redis, Server, Value, entry, eventually, json};
+use crate::support::{
+    Client, PATIENCE, RawSocket, Redis, Server, Value, code, entry, eventually, json,
+};
 
 /// The least that may be set.
 const SHORT_QUEUE: (&str, &str) = ("QUEUE_MAX_BYTES", "65536");
@@ -95,12 +99,8 @@ async fn who_does_not_read_answers_is_answered_no_more_until_they_are_read() {
     large_page(&mut alice, &room, "x").await;
 
     // When Bob asks for it again and again and does not read
-    let mut bob = RawSocket::connect_with_buffer(&server, "bob", Some(4096)).await;
-    for id in 1..=ASKED {
-        let request = json!({ "event": "getHistory", "id": id, "data": { "roomId": room } });
-        bob.send_frame(FIN | TEXT, request.to_string().as_bytes())
-            .await;
-    }
+    let mut bob = RawSocket::connect(&server, "bob").await;
+    ask_for_pages(&mut bob, &room, 1..=ASKED).await;
     // And Alice, who reads, does as much meanwhile
     for _ in 0..ASKED {
         alice.done("getHistory", json!({ "roomId": room })).await;
@@ -114,9 +114,63 @@ async fn who_does_not_read_answers_is_answered_no_more_until_they_are_read() {
 
     // And when he reads, then each is answered, in their order
     for id in 1..=ASKED {
-        assert_eq!(next_ack(&mut bob).await, id);
+        assert_eq!(next_answer(&mut bob).await, id);
     }
     assert_eq!(closed(&server).await, 0.0);
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_bounded_for_the_whole_server() {
+    const DEVICES: usize = 24;
+    const PAGES: u64 = 30;
+    // Given a server that has at most 16 MiB of pages on their way, and a page of a quarter of one
+    let redis = Redis::start().await;
+    let server = Server::on(&redis)
+        .env("MAX_REQUESTS_PER_SEC", "0")
+        .env("REDIS_CALL_TIMEOUT_MS", "30000");
+    let server = server.env("ANSWERS_MAX_BYTES", "16777216").start().await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob", "carol", "dave"]).await;
+    large_page(&mut alice, &room, "x").await;
+
+    // When many devices ask for it again and again, and do not read
+    let mut devices = Vec::new();
+    for user in ["bob", "carol", "dave"] {
+        for _ in 0..DEVICES {
+            let mut device = RawSocket::connect_with_buffer(&server, user, Some(4096)).await;
+            ask_for_pages(&mut device, &room, 1..=PAGES).await;
+            devices.push(device);
+        }
+    }
+
+    // Then there is none left for Alice, who is told so; but what is no page goes on
+    let refused = loop {
+        if let Err(error) = alice.request("getHistory", json!({ "roomId": room })).await {
+            break error;
+        }
+    };
+    assert_eq!(code(&refused), "UNAVAILABLE", "{refused}");
+    alice.say(&room, "Hello").await;
+
+    // And nobody was closed; one that reads is answered, and who has gone leaves what it had to others
+    assert_eq!(closed(&server).await, 0.0);
+    assert_eq!(next_answer(&mut devices[0]).await, 1);
+    drop(devices);
+    eventually("Alice has her page", async || {
+        alice
+            .request("getHistory", json!({ "roomId": room }))
+            .await
+            .is_ok()
+    })
+    .await;
+}
+
+async fn ask_for_pages(socket: &mut RawSocket, room: &str, ids: RangeInclusive<u64>) {
+    for id in ids {
+        let request = json!({ "event": "getHistory", "id": id, "data": { "roomId": room } });
+        let request = request.to_string();
+        socket.send_frame(FIN | TEXT, request.as_bytes()).await;
+    }
 }
 
 #[tokio::test]
@@ -183,7 +237,8 @@ async fn lists_read(server: &Server) -> f64 {
     figures.get("chat_list_refreshes_total", &[])
 }
 
-async fn next_ack(socket: &mut RawSocket) -> u64 {
+/// The id of the next answer, be it an ack or an error.
+async fn next_answer(socket: &mut RawSocket) -> u64 {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         assert!(tokio::time::Instant::now() < deadline, "no ack in time");
@@ -192,8 +247,8 @@ async fn next_ack(socket: &mut RawSocket) -> u64 {
             continue;
         }
         let frame: Value = serde_json::from_slice(&payload).expect("JSON");
-        if frame["event"] == "ack" {
-            return frame["id"].as_u64().expect("an id");
+        if let Some(id) = frame["id"].as_u64() {
+            return id;
         }
     }
 }
