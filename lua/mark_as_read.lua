@@ -12,7 +12,7 @@
 -- KEYS[9] events    channel  chat:{room:R}:events
 -- ARGV[1] user        string  whose marker
 -- ARGV[2] message_id  string  the message read up to, 'ms-seq'
--- Returns   {epoch, rev, seq, read seq, moved 0|1}
+-- Returns   {epoch, rev, seq, last_id, read seq, moved 0|1}
 -- Publishes events {"event":"read","epoch","rev","seq","lastId","user","readSeq","messageId","to":"members"|"user"} if it moved
 -- Errors    NOT_MEMBER | MESSAGE_NOT_FOUND
 -- Time      O(log messages)
@@ -47,7 +47,7 @@ end
 local small = redis.call('HLEN', members) <= SMALL_ROOM
 local marker = tonumber(redis.call('ZSCORE', reads, user) or 0)
 if read_seq <= marker then
-  return {epoch, rev, seq, marker, 0}
+  return {epoch, rev, seq, head[4], marker, 0}
 end
 rev = rev + 1
 redis.call('ZADD', reads, 'GT', read_seq, user)
@@ -56,4 +56,4 @@ redis.call('SPUBLISH', events, cjson.encode({
   event = 'read', epoch = epoch, rev = rev, seq = seq, lastId = head[4],
   user = user, readSeq = read_seq, messageId = message_id, to = small and 'members' or 'user',
 }))
-return {epoch, rev, seq, read_seq, 1}
+return {epoch, rev, seq, head[4], read_seq, 1}

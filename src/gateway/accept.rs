@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use super::admission::query_value;
 use super::connection::{Body, boxed, serve};
 use super::engine::{Engine, PATH};
-use super::reply::json_reply;
+use super::reply::{json_reply, unavailable};
 use super::{Gateway, cors, origin, routes, upgrade};
 use crate::error::{ChatError, ErrorCode};
 
@@ -114,22 +114,12 @@ fn refusal(gateway: &Gateway, request: &Request<Incoming>) -> Option<warp::reply
         return Some(upgrade::no_upgrade(gateway));
     }
     let is_new = query_value(query, "sid").is_none();
-    let unavailable = |text| {
-        json_reply(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &ChatError::new(ErrorCode::Unavailable, text),
-        )
-    };
-    let refusal = match gateway.ready() {
-        _ if !is_new || request.method() == Method::OPTIONS => None,
-        Err(why) => Some(unavailable(why.message())),
-        Ok(()) if gateway.seats.available_permits() == 0 => {
-            Some(unavailable("the server has too many connections"))
-        }
-        Ok(()) => None,
-    };
-    if refusal.is_some() {
-        gateway.metrics.refused(ErrorCode::Unavailable);
+    if !is_new || request.method() == Method::OPTIONS {
+        return None;
     }
-    refusal
+    let denied = gateway.room().err()?;
+    let wait = denied.wait();
+    let error = ChatError::from(denied);
+    gateway.metrics.refused(error.code);
+    Some(unavailable(wait, &error))
 }

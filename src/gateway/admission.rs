@@ -1,6 +1,7 @@
 //! Who may come in, by whatever door: a good token, and a free seat.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
@@ -12,6 +13,9 @@ use crate::error::{ChatError, ErrorCode};
 use crate::hub::Full;
 use crate::hub::device::ListMode;
 use crate::protocol::ids::UserId;
+
+/// Why somebody is to come back later.
+const BUSY: &str = "too many clients come at once: try again later";
 
 /// A device that was let in, and its seat.
 pub struct Admitted {
@@ -25,8 +29,20 @@ pub enum Denied {
     Token(AuthError),
     /// The server is full, not ready or ending.
     Unavailable(&'static str),
+    /// More lists are waited for than can be read in the time that a device waits for its own; so long.
+    Busy(Duration),
     /// The user has too many connections.
     TooManyOfUser,
+}
+
+impl Denied {
+    /// When coming back may help, at the earliest, if that is known.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Busy(wait) => Some(*wait),
+            _ => None,
+        }
+    }
 }
 
 impl From<Denied> for ChatError {
@@ -34,6 +50,7 @@ impl From<Denied> for ChatError {
         match denied {
             Denied::Token(error) => error.into(),
             Denied::Unavailable(text) => Self::new(ErrorCode::Unavailable, text),
+            Denied::Busy(_) => Self::new(ErrorCode::Unavailable, BUSY),
             Denied::TooManyOfUser => {
                 Self::new(ErrorCode::RateLimited, "this user has too many connections")
             }
@@ -42,14 +59,27 @@ impl From<Denied> for ChatError {
 }
 
 impl Gateway {
+    /// Whether one more device can be served.
+    pub fn room(&self) -> Result<(), Denied> {
+        self.ready()
+            .map_err(|why| Denied::Unavailable(why.message()))?;
+        let wait = self.chat.list_reads.expected_wait();
+        if wait > self.chat.list_patience {
+            return Err(Denied::Busy(wait));
+        }
+        if self.seats.available_permits() == 0 {
+            return Err(Denied::Unavailable("the server has too many connections"));
+        }
+        Ok(())
+    }
+
     /// Takes a device in, if its user's token is good and there is a seat.
     pub fn admit(
         self: &Arc<Self>,
         identity: &Identity,
         mode: ListMode,
     ) -> Result<Admitted, Denied> {
-        self.ready()
-            .map_err(|why| Denied::Unavailable(why.message()))?;
+        self.room()?;
         let no_seat = || Denied::Unavailable("the server has too many connections");
         let seat = self
             .seats

@@ -1,8 +1,14 @@
 //! HTTP answers.
 
+use std::time::Duration;
+
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use uuid::Uuid;
 use warp::reply::{Reply, Response};
+
+/// When to come back to a server that takes nobody right now, at the earliest.
+const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// A JSON body with a status.
 pub fn json_reply(status: StatusCode, body: &impl serde::Serialize) -> Response {
@@ -12,4 +18,35 @@ pub fn json_reply(status: StatusCode, body: &impl serde::Serialize) -> Response 
 /// A text of this media type.
 pub fn text_reply(media_type: &'static str, text: &'static str) -> Response {
     warp::reply::with_header(text, CONTENT_TYPE, media_type).into_response()
+}
+
+/// 503, with a time to come back: after about `wait` (from now to twice that), so that not all come back at once.
+pub fn unavailable(wait: Option<Duration>, body: &impl serde::Serialize) -> Response {
+    let wait_ms = wait.map_or(0, |wait| wait.as_millis());
+    let earliest_ms = wait_ms.max(COME_BACK_AFTER.as_millis());
+    let later_ms = Uuid::new_v4().as_u128() % earliest_ms;
+    let after_secs = (earliest_ms + later_ms).div_ceil(1000);
+    let reply = json_reply(StatusCode::SERVICE_UNAVAILABLE, body);
+    warp::reply::with_header(reply, RETRY_AFTER, after_secs.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn who_is_sent_away_comes_back_at_times_that_are_spread_out() {
+        let mut times = HashSet::new();
+        for _ in 0..200 {
+            let response = unavailable(Some(Duration::from_secs(20)), &"");
+            let after = response.headers()[RETRY_AFTER].to_str().unwrap();
+            let after: u64 = after.parse().unwrap();
+            assert!((20..=40).contains(&after), "{after}");
+            times.insert(after);
+        }
+        assert!(times.len() > 10, "{times:?}");
+    }
 }

@@ -3,6 +3,7 @@
 //! warp's own filter is not used: it reads each socket through a 128 KiB buffer and takes messages of 64 MiB.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
@@ -14,7 +15,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::reply::{Reply, Response};
 
 use super::admission::{Denied, identify, list_mode, query_value};
-use super::reply::json_reply;
+use super::reply::{json_reply, unavailable};
 use super::{Gateway, origin, socket};
 use crate::auth;
 use crate::error::{ChatError, ErrorCode};
@@ -23,6 +24,8 @@ use crate::error::{ChatError, ErrorCode};
 struct Refusal {
     status: StatusCode,
     error: ChatError,
+    /// When to come back, at the earliest.
+    wait: Option<Duration>,
 }
 
 impl Refusal {
@@ -31,11 +34,15 @@ impl Refusal {
         Self {
             status: StatusCode::UPGRADE_REQUIRED,
             error: ChatError::invalid_payload(text),
+            wait: None,
         }
     }
 
     fn reply(self, gateway: &Gateway) -> Response {
         gateway.metrics.refused(self.error.code);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            return unavailable(self.wait, &self.error);
+        }
         let mut response = json_reply(self.status, &self.error);
         if self.status == StatusCode::UPGRADE_REQUIRED {
             let headers = response.headers_mut();
@@ -51,11 +58,12 @@ impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         let status = match denied {
             Denied::Token(_) => StatusCode::UNAUTHORIZED,
-            Denied::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Denied::Unavailable(_) | Denied::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             Denied::TooManyOfUser => StatusCode::TOO_MANY_REQUESTS,
         };
         Self {
             status,
+            wait: denied.wait(),
             error: denied.into(),
         }
     }
@@ -100,14 +108,14 @@ fn admit(
         return Err(Refusal {
             status: StatusCode::FORBIDDEN,
             error,
+            wait: None,
         });
     }
-    gateway
-        .ready()
-        .map_err(|why| Denied::Unavailable(why.message()))?;
+    gateway.room()?;
     let mode = list_mode(query_value(query, "chatList")).map_err(|error| Refusal {
         status: StatusCode::BAD_REQUEST,
         error,
+        wait: None,
     })?;
     let identity = identify(gateway, headers, query, None).map_err(Denied::Token)?;
     let admitted = gateway.admit(&identity, mode)?;

@@ -140,7 +140,7 @@ impl Script {
                 &["epoch", "rev", "last_id", "limit", "max_bytes"],
                 &[],
             ),
-            Self::CompareRooms => (&["meta…"], &["epoch…", "rev"], &[]),
+            Self::CompareRooms => (&["meta…"], &["epoch…", "rev", "last_id"], &[]),
             Self::ResetRedisForDevelopment => (&["control"], &["pattern"], &[]),
         };
         Contract { keys, argv, errors }

@@ -300,13 +300,19 @@ impl Store {
             Repeat::Harmless,
             invocation,
             |value, _| {
-                let (epoch, rev, seq, read_seq, _moved): (String, u64, u64, u64, bool) =
-                    FromRedisValue::from_redis_value(value)?;
+                let (epoch, rev, seq, last_id, read_seq, _moved): (
+                    String,
+                    u64,
+                    u64,
+                    String,
+                    u64,
+                    bool,
+                ) = FromRedisValue::from_redis_value(value)?;
                 let position = Position {
                     epoch: epoch.into(),
                     rev,
                     seq,
-                    last_id: MessageId::NONE,
+                    last_id: message_id(&last_id)?,
                 };
                 Ok(Marked { position, read_seq })
             },
@@ -425,7 +431,10 @@ impl Store {
             invocation.key(&self.keys.room(*room, "meta"));
         }
         for (_, at) in rooms {
-            invocation = invocation.arg(&*at.epoch).arg(at.rev);
+            invocation = invocation
+                .arg(&*at.epoch)
+                .arg(at.rev)
+                .arg(at.last_id.to_string());
         }
         self.decoded(
             Script::CompareRooms,

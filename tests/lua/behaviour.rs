@@ -239,7 +239,7 @@ async fn a_marker_that_moves_back_is_refused() {
         script: Script::MarkAsRead,
         from: "if read_seq <= marker then",
         to: "if read_seq == marker then",
-        at: "return {epoch, rev, seq, read_seq, 1}",
+        at: "return {epoch, rev, seq, head[4], read_seq, 1}",
         says: "after an older message was marked",
     })
     .await;
@@ -265,10 +265,10 @@ async fn a_reader_that_tells_something_else_is_refused() {
     .await;
     is_refused(Planted {
         script: Script::CompareRooms,
-        from: "~= rev) then",
-        to: "< rev) then",
+        from: "~= rev or",
+        to: "< rev or",
         at: "return changed",
-        says: "names the rooms [3, 4, 5], not [2, 3, 4, 5]",
+        says: "names the rooms [3, 4, 5, 6], not [2, 3, 4, 5, 6]",
     })
     .await;
     is_refused(Planted {

@@ -19,14 +19,15 @@ async fn rooms(world: &World, others: &[UserId]) -> Vec<(RoomId, Position)> {
 
 #[tokio::test]
 async fn a_server_learns_in_which_rooms_it_missed_something() {
-    // Given a server that is up to date in six rooms
+    // Given a server that is up to date in seven rooms
     let world = World::start().await;
-    let others = users(["bob", "carol", "dave", "erin", "frank", "grace"]);
+    let others = users(["bob", "carol", "dave", "erin", "frank", "heidi", "grace"]);
     let asked = rooms(&world, &others).await;
     let compare = async || world.store.compare_rooms(&asked).await.unwrap();
     assert_eq!(compare().await, []);
 
-    // When there is a message, a marker, a key that is lost, a room that is made anew, one that is rolled back
+    // When there is a message, a marker, a key that is lost, a room that is made anew, one that is rolled back, and one
+    // that was rolled back and went on as far
     let [alice, carol] = users(["alice", "carol"]);
     let (told, marked, lost) = (asked[0].0, asked[1].0, asked[2].0);
     let (anew, back) = (asked[3].0, asked[4].0);
@@ -41,8 +42,12 @@ async fn a_server_learns_in_which_rooms_it_missed_something() {
     let meta = world.key(back, "meta");
     let _: u64 = world.redis.run(&["HSET", &meta, "rev", "0"]).await;
 
+    let on = asked[5].0;
+    let meta = world.key(on, "meta");
+    let _: u64 = world.redis.run(&["HSET", &meta, "last_id", "1-1"]).await;
+
     // Then it learns which they are, in the order in which it asked
-    assert_eq!(compare().await, [told, marked, lost, anew, back]);
+    assert_eq!(compare().await, [told, marked, lost, anew, back, on]);
 
     // And nothing was written
     let before = world.redis.dump().await;

@@ -125,7 +125,7 @@ async fn sync_page(stage: &mut Stage, room: &Room, from: &Position) -> Result<Pa
 
 pub(super) async fn comparing(stage: &mut Stage) -> Outcome {
     let mut asked = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         let room = stage.group(2).await?;
         asked.push((room.id, room.at));
     }
@@ -136,9 +136,10 @@ pub(super) async fn comparing(stage: &mut Stage) -> Outcome {
     asked[1].1.rev = asked[1].1.rev.saturating_sub(1);
     asked[2].1.rev += 1;
     asked[3].1.epoch = "0-other".into();
+    asked[4].1.last_id = MessageId { ms: 1, seq: 1 };
     asked.push((RoomId::random(), there));
-    let who = "is behind in room 2, ahead in 3, in another epoch in 4, and in no room in 5";
-    changed_rooms(stage, who, &asked, &[2, 3, 4, 5]).await?;
+    let who = "is behind in room 2, ahead in 3, in another epoch in 4, behind another message in 5, and in no room in 6";
+    changed_rooms(stage, who, &asked, &[2, 3, 4, 5, 6]).await?;
     stage
         .unchanged(&before, Script::CompareRooms, "comparing rooms")
         .await
