@@ -24,12 +24,12 @@ impl ConnectionMetrics {
         Self::new("commands", seconds)
     }
 
-    /// What Redis sends on a connection comes in one order. So the answer to a PING on the one that listens comes behind all
-    /// that was published to it before, and waits as long as an event that is published now.
+    /// What Redis publishes to a connection comes in one order. So what a server publishes to itself comes behind all that
+    /// was published to it before, and takes as long as an event that is published now.
     pub(super) fn subscriptions() -> Self {
         let seconds = histogram(
             "chat_pubsub_lag_seconds",
-            "How long the answer to a PING took on the connection that listens, behind all events on their way; asked every second.",
+            "How long it took what a server published to itself to arrive over the connection that listens, behind all events on their way; each second.",
             &[],
         );
         Self::new("subscriptions", seconds)

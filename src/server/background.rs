@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::ServeError;
 use super::checks::Checks;
 use super::listener::Listener;
-use super::peers::Heard;
 use crate::config::Config;
 use crate::gateway::outlet::write_due;
 use crate::hub::Hub;
@@ -23,9 +23,8 @@ use crate::scripts::set::InEffect;
 use crate::scripts::watch::FolderWatch;
 use crate::store::confirm::{Confirmations, Wanted, confirm};
 use crate::store::connection::{
-    ConnectError, Connector, Current, Keeping, Progress, Pulse, Question, keep_open,
+    ConnectError, Connector, Current, Echo, Keeping, Progress, Pulse, Question, keep_open,
 };
-use crate::store::flaw_log::FlawLog;
 use crate::store::former::Former;
 use crate::store::keys::Keys;
 use crate::store::policy_watch::{POLICY_CHECK, log_policy, watch_policy};
@@ -40,8 +39,8 @@ const COMMANDS_PULSE: Pulse = Pulse {
     late: Duration::from_secs(1),
     dead: Duration::from_secs(15),
 };
-/// What Redis has published meanwhile still comes when it goes on: making the connection anew would cost repairs.
-/// Asked often, for the answers tell how far behind the events are.
+/// What Redis has published meanwhile still comes when it goes on: making the connection anew would cost comparisons.
+/// Asked often, for the echo tells how far behind the events are.
 const SUBSCRIPTIONS_PULSE: Pulse = Pulse {
     every: Duration::from_secs(1),
     late: Duration::from_secs(15),
@@ -177,26 +176,17 @@ impl Background {
     pub(super) fn keep_subscriber(
         &mut self,
         connector: &Connector,
-        keys: &Keys,
-        hub: &Arc<Hub>,
-        orders: &Orders,
-        peers: mpsc::Sender<Heard>,
-        flaw_log: &Arc<FlawLog>,
+        commands: &Current,
+        listener: Listener,
     ) -> Current {
         let (set, current) = watch::channel(None);
-        let listener = Listener {
-            keys: keys.clone(),
-            hub: hub.clone(),
-            orders: orders.clone(),
-            peers,
-            metrics: self.metrics.published.clone(),
-            flaw_log: flaw_log.clone(),
-        };
+        let (keys, hub) = (listener.keys.clone(), listener.hub.clone());
         let master = self.master.clone();
+        let echo = echo(&hub, commands);
         let keeping = Keeping {
             name: "subscriptions",
             pulse: SUBSCRIPTIONS_PULSE,
-            question: Question::Alive,
+            question: Question::Echo(echo),
             prepare: async move |connection: &mut MultiplexedConnection| {
                 meet(&master, connection).await
             },
@@ -208,12 +198,8 @@ impl Background {
         let cancel = self.cancel.clone();
         self.tasks
             .spawn(keep_open(connector.clone(), keeping, set, cancel));
-        let subscribed = keep_subscribed(
-            keys.clone(),
-            hub.interest.clone(),
-            current.clone(),
-            self.cancel.clone(),
-        );
+        let interest = hub.interest.clone();
+        let subscribed = keep_subscribed(keys, interest, current.clone(), self.cancel.clone());
         self.spawn(subscribed);
         current
     }
@@ -306,6 +292,20 @@ impl Background {
     pub(super) async fn end(mut self) {
         self.cancel.cancel();
         while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// What the server publishes to itself over the connection for commands.
+fn echo(hub: &Arc<Hub>, commands: &Current) -> Echo {
+    let hub = hub.clone();
+    let heard = move || {
+        let hub = hub.clone();
+        let heard = async move { hub.beats.passed(hub.beats.ask()).await };
+        Box::pin(heard) as BoxFuture<'static, ()>
+    };
+    Echo {
+        heard: Box::new(heard),
+        by: commands.clone(),
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::background::Background;
+use self::listener::Listener;
 use self::operations::Observed;
 use self::peers::Peers;
 use crate::auth::{AuthSetupError, Verifier};
@@ -41,6 +42,7 @@ use crate::scripts::{CONTRACT, MissingScript, Script, ScriptSet};
 use crate::store::confirm::Wanted;
 use crate::store::connection::{ConnectError, Connector, Current};
 use crate::store::embedded::{EmbeddedError, EmbeddedOptions, EmbeddedRedis};
+use crate::store::flaw_log::FlawLog;
 use crate::store::keys::Keys;
 use crate::store::server_check::ServerInfo;
 use crate::store::tally::Tallies;
@@ -168,9 +170,17 @@ pub async fn run(
     let (confirmations, confirming) = confirmations.unzip();
     let commands =
         background.keep_commands(&connector, orders.clone(), config, confirmations.clone());
-    let flaw_log = Arc::default();
+    let flaw_log: Arc<FlawLog> = Arc::default();
     let (peers, heard_peers) = peers::inbox();
-    let subscriber = background.keep_subscriber(&connector, &keys, &hub, &orders, peers, &flaw_log);
+    let listener = Listener {
+        keys: keys.clone(),
+        hub: hub.clone(),
+        orders: orders.clone(),
+        peers,
+        metrics: metrics.published.clone(),
+        flaw_log: Arc::clone(&flaw_log),
+    };
+    let subscriber = background.keep_subscriber(&connector, &commands.current, listener);
     let (set_others, others) = watch::channel(Others::default());
     let peers = Peers {
         own: server_facts(local),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
@@ -172,12 +173,22 @@ pub struct Pulse {
 }
 
 /// What is asked to see whether Redis is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
     /// `PING`.
     Alive,
     /// `INFO`: whether it still is a master, and the one that it was.
     Master,
+    /// Whether what is published comes over it. A question of its own would be answered among the replies to
+    /// subscriptions, which Redis may send unasked.
+    Echo(Echo),
+}
+
+/// Something that this server publishes and hears itself.
+pub struct Echo {
+    /// Publishes it; resolves when it has been heard.
+    pub heard: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+    /// The connection over which it is published. Without one nothing is asked.
+    pub by: Current,
 }
 
 /// What a connection is for, and how it is kept.
@@ -343,6 +354,7 @@ async fn feel_pulse<Prepare, Push>(
     let for_others = connection.clone();
     loop {
         tokio::time::sleep(pulse.every).await;
+        keeping.question.possible().await;
         let asked = Instant::now();
         let mut silence = Silence::from(asked, for_others.signs.clone());
         let mut withdrawn = false;
@@ -416,13 +428,30 @@ enum Answer {
 }
 
 impl Question {
-    async fn ask(self, connection: &mut MultiplexedConnection) -> Result<Answer, RedisError> {
+    /// Resolves when it can be asked.
+    async fn possible(&self) {
+        if let Self::Echo(echo) = self {
+            // An error says that the server ends.
+            let _ = echo.by.clone().wait_for(Option::is_some).await;
+        }
+    }
+
+    async fn ask(&self, connection: &mut MultiplexedConnection) -> Result<Answer, RedisError> {
         match self {
             Self::Alive => {
                 redis::cmd("PING").exec_async(connection).await?;
                 Ok(Answer::Alive)
             }
             Self::Master => Ok(Answer::Master(master_run_id(connection).await?)),
+            Self::Echo(echo) => {
+                let mut by = echo.by.clone();
+                tokio::select! {
+                    () = (echo.heard)() => {}
+                    // It may never have been published.
+                    _ = by.wait_for(Option::is_none) => {}
+                }
+                Ok(Answer::Alive)
+            }
         }
     }
 }
