@@ -69,14 +69,13 @@ pub async fn handle(session: &Session, id: Option<&RequestId>) -> Result<(), Cha
 /// With a `deadline` a store that cannot be used right now is tried again until then.
 pub async fn send_whole(
     chat: &Chat,
-    device: &Device,
+    device: &Arc<Device>,
     mut snapshot: Snapshot,
     before: Vec<Frame>,
     after: impl Fn(usize) -> Vec<Frame>,
     deadline: Option<Instant>,
 ) -> Result<(), ChatError> {
     loop {
-        device.clear_list_due();
         let list = read_until(chat, device, deadline).await?;
         let mut frames = before.clone();
         frames.push(list.frame.clone());
@@ -95,12 +94,12 @@ pub async fn send_whole(
 
 async fn read_until(
     chat: &Chat,
-    device: &Device,
+    device: &Arc<Device>,
     deadline: Option<Instant>,
 ) -> Result<Arc<ChatList>, ChatError> {
     let mut times = 0;
     loop {
-        let outcome = chat.list_reads.read(&device.user, device.id).await;
+        let outcome = chat.list_reads.read(device).await;
         let error = match outcome.unwrap_or_else(|| Err(unavailable())) {
             Ok(list) => return Ok(list),
             Err(error) => error,
@@ -126,7 +125,7 @@ pub fn restless() -> ChatError {
 /// Reads a list for all who asked for it; rooms that this server does not follow yet are followed first, and told to the
 /// user's other devices.
 pub async fn work_off(chat: &Chat, turn: Turn) {
-    let outcome = read(chat, &turn.user, &turn.devices()).await;
+    let outcome = read(chat, &turn.user, &turn.begin()).await;
     chat.list_reads.end(turn, &outcome.map(Arc::new));
 }
 
@@ -213,7 +212,7 @@ pub fn unavailable() -> ChatError {
 /// Devices that are busy with a snapshot of their own get theirs after it; what changes meanwhile is due again later.
 pub async fn refresh(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
     let (free, busy) = begin_all(chat, chat.hub.devices_due(user));
-    send_to_all(chat, user, free).await?;
+    send_to_all(chat, free).await?;
     let mut freed = Vec::new();
     for device in busy {
         let snapshot = Snapshot::begin(&chat.hub, &device).await;
@@ -222,7 +221,7 @@ pub async fn refresh(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
             freed.push(snapshot);
         }
     }
-    send_to_all(chat, user, freed).await
+    send_to_all(chat, freed).await
 }
 
 /// Snapshots of those devices that have none open, and the others.
@@ -242,19 +241,12 @@ fn devices_of(snapshots: &[Snapshot]) -> Vec<Arc<Device>> {
     snapshots.iter().map(device).collect()
 }
 
-async fn send_to_all(
-    chat: &Chat,
-    user: &UserId,
-    snapshots: Vec<Snapshot>,
-) -> Result<(), ChatError> {
+async fn send_to_all(chat: &Chat, snapshots: Vec<Snapshot>) -> Result<(), ChatError> {
     if snapshots.is_empty() {
         return Ok(());
     }
     let devices = devices_of(&snapshots);
-    devices.iter().for_each(|device| device.clear_list_due());
-    let reads = devices
-        .iter()
-        .map(|device| chat.list_reads.read(user, device.id));
+    let reads = devices.iter().map(|device| chat.list_reads.read(device));
     let outcome = join_all(reads).await.pop().flatten();
     let list = match outcome.unwrap_or_else(|| Err(unavailable())) {
         Ok(list) => list,

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::list::ChatList;
 use crate::error::ChatError;
+use crate::hub::device::Device;
 use crate::protocol::ids::{DeviceId, UserId};
 
 /// Lists that are read at once.
@@ -37,7 +38,7 @@ struct Queue {
 }
 
 struct Reader {
-    device: DeviceId,
+    device: Arc<Device>,
     answer: oneshot::Sender<Outcome>,
 }
 
@@ -49,10 +50,11 @@ pub struct Turn {
 }
 
 impl ListReads {
-    /// The user's list, read after this moment. Waits its turn. `None` if the server ends before.
-    pub async fn read(&self, user: &UserId, device: DeviceId) -> Option<Outcome> {
+    /// The list of the device's user, read after this moment. Waits its turn. `None` if the server ends before.
+    pub async fn read(&self, device: &Arc<Device>) -> Option<Outcome> {
         let (answer, outcome) = oneshot::channel();
-        self.lock().add(user, Reader { device, answer });
+        let device = device.clone();
+        self.lock().add(Reader { device, answer });
         self.added.notify_one();
         outcome.await.ok()
     }
@@ -91,19 +93,24 @@ impl ListReads {
 }
 
 impl Turn {
-    /// The devices that asked for the list.
-    pub fn devices(&self) -> Vec<DeviceId> {
-        self.readers.iter().map(|reader| reader.device).collect()
+    /// The devices that asked for the list. What changes from now on is news for them.
+    pub fn begin(&self) -> Vec<DeviceId> {
+        let begin = |reader: &Reader| {
+            reader.device.clear_list_due();
+            reader.device.id
+        };
+        self.readers.iter().map(begin).collect()
     }
 }
 
 impl Queue {
-    fn add(&mut self, user: &UserId, reader: Reader) {
+    fn add(&mut self, reader: Reader) {
+        let user = reader.device.user.clone();
         let readers = self.readers.entry(user.clone()).or_default();
         readers.push(reader);
         // While the user's list is read it is too late to join in.
-        if readers.len() == 1 && !self.under_way.contains(user) {
-            self.order.push_back(user.clone());
+        if readers.len() == 1 && !self.under_way.contains(&user) {
+            self.order.push_back(user);
         }
     }
 
@@ -136,44 +143,51 @@ impl Queue {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::hub::device::ListMode;
+    use crate::hub::lane::QueueLimits;
 
-    fn reader() -> (Reader, oneshot::Receiver<Outcome>) {
+    fn reader(name: &str) -> (Reader, oneshot::Receiver<Outcome>) {
         let (answer, outcome) = oneshot::channel();
-        let device = DeviceId::random();
+        let user = UserId::parse(name).unwrap();
+        let limits = QueueLimits {
+            max_frames: 50,
+            max_bytes: 100_000,
+        };
+        let device = Device::connecting(user, ListMode::Full, limits, Arc::default());
+        let device = Arc::new(device);
         (Reader { device, answer }, outcome)
     }
 
     #[test]
     fn all_who_asked_before_a_list_is_read_share_it_and_those_after_share_the_next() {
         let mut queue = Queue::default();
-        let alice = UserId::parse("alice").unwrap();
         let mut waiting = Vec::new();
         for _ in 0..3 {
-            let (reader, outcome) = reader();
-            queue.add(&alice, reader);
+            let (reader, outcome) = reader("alice");
+            queue.add(reader);
             waiting.push(outcome);
         }
         let turn = queue.take().unwrap();
-        assert_eq!(turn.devices().len(), 3);
+        assert_eq!(turn.begin().len(), 3);
         for _ in 0..2 {
-            let (reader, outcome) = reader();
-            queue.add(&alice, reader);
+            let (reader, outcome) = reader("alice");
+            queue.add(reader);
             waiting.push(outcome);
         }
         assert!(queue.take().is_none(), "a user's lists are read one by one");
         queue.end(turn.user, Duration::ZERO);
-        assert_eq!(queue.take().unwrap().devices().len(), 2);
+        assert_eq!(queue.take().unwrap().begin().len(), 2);
     }
 
     #[test]
     fn nothing_is_read_for_those_who_have_gone() {
         let mut queue = Queue::default();
         for name in ["alice", "bob"] {
-            let (reader, _) = reader();
-            queue.add(&UserId::parse(name).unwrap(), reader);
+            let (reader, _) = reader(name);
+            queue.add(reader);
         }
-        let (reader, _outcome) = reader();
-        queue.add(&UserId::parse("carol").unwrap(), reader);
+        let (reader, _outcome) = reader("carol");
+        queue.add(reader);
         assert_eq!(queue.take().unwrap().user.as_str(), "carol");
     }
 }

@@ -148,7 +148,7 @@ pub struct RunArgs {
     /// Messages in the page, at most
     #[arg(long, default_value_t = 50)]
     pub limit: u32,
-    /// A connection's id, 32 hexadecimal digits, as in the room's `viewers`
+    /// A connection's id, 32 hexadecimal digits, as in the room's `viewing`
     #[arg(long, value_parser = parse_device)]
     pub device: Option<DeviceId>,
     /// sync_room, compare_rooms: the epoch of the last event delivered
@@ -157,7 +157,7 @@ pub struct RunArgs {
     /// sync_room, compare_rooms: its rev
     #[arg(long, default_value_t = 0)]
     pub rev: u64,
-    /// sync_room: the last message delivered
+    /// sync_room, compare_rooms: the last message delivered
     #[arg(long, value_parser = parse_message, default_value = "0-0")]
     pub last: MessageId,
 }

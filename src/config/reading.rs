@@ -34,7 +34,7 @@ impl Config {
             redis: read_redis(&mut reader),
             lua_dir: read_lua_dir(&mut reader),
             auth: read_auth(&mut reader, environment),
-            limits: read_limits(&mut reader),
+            limits: read_limits(&mut reader, environment),
             chat: read_chat(&mut reader),
             timing: read_timing(&mut reader),
         };
@@ -46,11 +46,11 @@ impl OperatorConfig {
     /// As [`Config::from_lookup`], without what only a server needs.
     pub(super) fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::new(lookup);
-        read_environment(&mut reader);
+        let environment = read_environment(&mut reader);
         let config = Self {
             redis: read_redis(&mut reader),
             lua_dir: read_lua_dir(&mut reader),
-            limits: read_limits(&mut reader),
+            limits: read_limits(&mut reader, environment),
             chat: read_chat(&mut reader),
         };
         all_good(config, reader)
@@ -255,7 +255,17 @@ fn read_public_key(reader: &mut Reader<'_>, value: &str) -> Vec<u8> {
     })
 }
 
-fn read_limits(reader: &mut Reader<'_>) -> Limits {
+/// No limit in development where nothing is said.
+fn read_new_room_members(reader: &mut Reader<'_>, environment: Option<Environment>) -> usize {
+    let setting = &s::MAX_NEW_ROOM_MEMBERS_PER_MIN;
+    let is_unset = reader.raw(setting.name).is_none();
+    match environment {
+        Some(Environment::Development) if is_unset => 0,
+        _ => reader.count(setting),
+    }
+}
+
+fn read_limits(reader: &mut Reader<'_>, environment: Option<Environment>) -> Limits {
     let limits = Limits {
         max_connections: reader.count(&s::MAX_CONNECTIONS),
         max_connections_per_user: reader.count(&s::MAX_CONNECTIONS_PER_USER),
@@ -264,7 +274,7 @@ fn read_limits(reader: &mut Reader<'_>) -> Limits {
         max_content_bytes: reader.count(&s::MAX_CONTENT_BYTES),
         max_participants: reader.count(&s::MAX_PARTICIPANTS),
         max_rooms_per_user: reader.count(&s::MAX_ROOMS_PER_USER),
-        max_new_room_members_per_min: reader.count(&s::MAX_NEW_ROOM_MEMBERS_PER_MIN),
+        max_new_room_members_per_min: read_new_room_members(reader, environment),
         queue_max_frames: reader.count(&s::QUEUE_MAX_FRAMES),
         queue_max_bytes: reader.count(&s::QUEUE_MAX_BYTES),
         answers_max_bytes: reader.count(&s::ANSWERS_MAX_BYTES),

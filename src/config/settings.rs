@@ -447,7 +447,8 @@ pub(super) const MAX_NEW_ROOM_MEMBERS_PER_MIN: Setting = number(
     2000,
     (0, 10_000_000),
     "Members of the rooms that one user makes in a minute, on each server. Beyond:\n\
-     RATE_LIMITED. After a quiet minute a room of any size is made. 0 sets no limit.",
+     RATE_LIMITED. After a quiet minute a room of any size is made. 0 sets no limit, as\n\
+     development does where this is unset: there chats are filled by scripts.",
 );
 pub(super) const QUEUE_MAX_FRAMES: Setting = number(
     "QUEUE_MAX_FRAMES",

@@ -437,7 +437,8 @@ async fn run_calls_a_script_with_real_keys() {
     let epoch = page["position"]["epoch"].as_str().expect("an epoch");
     let missed = run(&["sync_room", "--room", &room, "--epoch", epoch, "--rev", "1"]).await;
     assert_eq!(missed["messages"][0]["content"], "by hand");
-    for (rev, changed) in [("1", true), ("2", false)] {
+    let last = page["position"]["lastId"].as_str().expect("an id");
+    for (rev, last, changed) in [("1", last, true), ("2", "0-0", true), ("2", last, false)] {
         let asked = [
             "compare_rooms",
             "--room",
@@ -446,6 +447,8 @@ async fn run_calls_a_script_with_real_keys() {
             epoch,
             "--rev",
             rev,
+            "--last",
+            last,
         ];
         assert_eq!(run(&asked).await, json!({ "changed": changed }));
     }

@@ -25,8 +25,8 @@ fn unpacking() {
         ),
         (
             SendMessage,
-            ", content_max_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])",
-            " = tonumber(ARGV[5]), tonumber(ARGV[6])",
+            ", content_max_bytes = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])",
+            " = tonumber(ARGV[5]), ARGV[6]",
             Body,
             "no `local content_max_bytes = ARGV[7]`",
         ),
