@@ -152,6 +152,7 @@ mod tests {
         let limits = QueueLimits {
             max_frames: 50,
             max_bytes: 100_000,
+            answers_max_bytes: 100_000,
         };
         let device = Device::connecting(user, ListMode::Full, limits, Arc::default());
         let device = Arc::new(device);

@@ -259,3 +259,31 @@ async fn a_device_that_leaves_while_it_enters_views_nothing() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn devices_that_connect_together_get_one_list_each() {
+    // Given Alice with rooms, whom no server follows any more
+    let redis = Redis::start().await;
+    let first = Server::start(&redis).await;
+    let mut alice = Client::connect_delta(&first, "alice").await;
+    for number in 0..20 {
+        alice.open_room(&["bob", &format!("friend-{number}")]).await;
+    }
+    alice.disconnect().await;
+
+    // When many of her devices connect at once
+    let server = Server::start(&redis).await;
+    let connecting = (0..8).map(|_| Client::connect(&server, "alice"));
+    let devices = futures_util::future::join_all(connecting).await;
+
+    // Then each has its list, and no second one comes
+    for mut device in devices {
+        assert_eq!(device.first_list.as_array().expect("a list").len(), 20);
+        // Each answer is a chance for another list to come before it.
+        for _ in 0..50 {
+            device.done("leaveChat", Value::Null).await;
+        }
+        let inbox = device.take_inbox();
+        assert!(!inbox.iter().any(|frame| frame.event == "chatList"));
+    }
+}
