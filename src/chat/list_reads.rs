@@ -81,9 +81,7 @@ impl ListReads {
 
     /// How long a list that is asked for now will have to wait, about.
     pub fn expected_wait(&self) -> Duration {
-        let queue = self.lock();
-        let rounds = u32::try_from(queue.order.len() / AT_ONCE).unwrap_or(u32::MAX);
-        queue.usual.saturating_mul(rounds)
+        self.lock().expected_wait()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -128,6 +126,11 @@ impl Queue {
             }
         }
         None
+    }
+
+    fn expected_wait(&self) -> Duration {
+        let rounds = u32::try_from(self.order.len() / AT_ONCE).unwrap_or(u32::MAX);
+        self.usual.saturating_mul(rounds)
     }
 
     fn end(&mut self, user: UserId, took: Duration) {
@@ -178,6 +181,25 @@ mod tests {
         assert!(queue.take().is_none(), "a user's lists are read one by one");
         queue.end(turn.user, Duration::ZERO);
         assert_eq!(queue.take().unwrap().begin().len(), 2);
+    }
+
+    #[test]
+    fn the_longer_lists_take_and_the_more_wait_the_longer_a_new_one_has_to() {
+        let mut queue = Queue::default();
+        let mut waiting = Vec::new();
+        for number in 0..400 {
+            let (reader, outcome) = reader(&format!("user-{number}"));
+            queue.add(reader);
+            waiting.push(outcome);
+        }
+        assert_eq!(queue.expected_wait(), Duration::ZERO, "nobody knows yet");
+        for _ in 0..200 {
+            let turn = queue.take().unwrap();
+            queue.end(turn.user, Duration::from_millis(100));
+        }
+        // 200 wait, four at once
+        let wait = queue.expected_wait().as_millis();
+        assert!((4500..=5000).contains(&wait), "{wait} ms");
     }
 
     #[test]

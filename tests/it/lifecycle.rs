@@ -218,6 +218,8 @@ async fn without_its_redis_it_waits_for_it() {
     let alices = token::of("alice");
     let refused = http::upgrade(server.address, "/ws", &[("token", &alices)]).await;
     assert_eq!(refused.status, 503);
+    let after: u64 = refused.headers["retry-after"].parse().expect("seconds");
+    assert!((1..=2).contains(&after), "{after} s");
     assert!(refused.json()["code"].is_string(), "{refused:?}");
 
     // When it appears, then all is well
