@@ -20,11 +20,11 @@ pub fn text_reply(media_type: &'static str, text: &'static str) -> Response {
     warp::reply::with_header(text, CONTENT_TYPE, media_type).into_response()
 }
 
-/// 503, with a time to come back: after about `wait` (from now to twice that), so that not all come back at once.
+/// 503, with a time to come back: at some moment of the next `wait`, so that they come as fast as others are served.
 pub fn unavailable(wait: Option<Duration>, body: &impl serde::Serialize) -> Response {
-    let wait_ms = wait.map_or(0, |wait| wait.as_millis());
-    let earliest_ms = wait_ms.max(COME_BACK_AFTER.as_millis());
-    let later_ms = Uuid::new_v4().as_u128() % earliest_ms;
+    let earliest_ms = COME_BACK_AFTER.as_millis();
+    let spread_ms = wait.unwrap_or_default().as_millis().max(earliest_ms);
+    let later_ms = Uuid::new_v4().as_u128() % spread_ms;
     let after_secs = (earliest_ms + later_ms).div_ceil(1000);
     let reply = json_reply(StatusCode::SERVICE_UNAVAILABLE, body);
     warp::reply::with_header(reply, RETRY_AFTER, after_secs.to_string()).into_response()
@@ -44,7 +44,7 @@ mod tests {
             let response = unavailable(Some(Duration::from_secs(20)), &"");
             let after = response.headers()[RETRY_AFTER].to_str().unwrap();
             let after: u64 = after.parse().unwrap();
-            assert!((20..=40).contains(&after), "{after}");
+            assert!((1..=21).contains(&after), "{after}");
             times.insert(after);
         }
         assert!(times.len() > 10, "{times:?}");
