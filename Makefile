@@ -26,7 +26,7 @@ ID ?= alice
 # Two installations at once would get into each other's way.
 .NOTPARALLEL:
 
-.PHONY: help run token config dev build test drill bench bench-durability bench-pure check-fmt lint lint-rust lint-lua test-rust test-clients test-web screenshots fmt \
+.PHONY: help run token config dev build test drill planted bench bench-durability bench-pure check-fmt lint lint-rust lint-lua test-rust test-clients test-web screenshots fmt \
 	deps-build deps-redis deps-test deps-peer env clean
 
 help: ## Say what there is (this)
@@ -68,6 +68,9 @@ test: deps-build deps-redis deps-test ## Install what is missing, run every chec
 
 drill: deps-build deps-redis ## Prove the promises under faults at full scale; prints a table (15 minutes and the build)
 	@$(MORE_FILES); DRILL_FULL=1 cargo test --release $(LOCKED) --test drill drill:: -- --nocapture
+
+planted: deps-build ## Prove that the hub's property test finds the faults of tests/planted (2 minutes)
+	@scripts/planted.sh
 
 bench-durability: deps-build deps-redis ## Measure what each DURABILITY costs
 	cargo build --release $(LOCKED)

@@ -97,6 +97,7 @@ async fn crowd(mode: ListMode) -> (Arc<Hub>, Vec<Arc<Device>>) {
             cuts: Arc::new(Cuts::from([(room(), start)])),
             frames: Vec::new(),
             kind: Kind::Answer,
+            tells_rooms: true,
         };
         let snapshot = Snapshot::first(&hub, &device);
         assert!(snapshot.finish(vec![list]).await.is_ok());

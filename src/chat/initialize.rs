@@ -1,10 +1,13 @@
 //! `initializeChat`: a room of the caller and others.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::list;
 use super::session::Session;
 use crate::error::{ChatError, ErrorCode};
+use crate::hub::hold::{Cuts, Section};
+use crate::hub::lane::Kind;
 use crate::hub::published::RoomGained;
 use crate::hub::snapshot::Snapshot;
 use crate::protocol::event::Ack;
@@ -92,10 +95,6 @@ async fn tell_caller(
         let told = list::send_whole(chat, device, snapshot, Vec::new(), after, None).await;
         if told.is_err() {
             // The room is there all the same; the list follows when it can be read.
-            session
-                .chat
-                .hub
-                .refresh_again(std::slice::from_ref(&session.device));
             session.send_all(last);
         }
         return Ok(());
@@ -104,8 +103,13 @@ async fn tell_caller(
         Some(read) => {
             let mut frames = vec![Frame::event("chatEntry", &read.entry)];
             frames.extend(last.clone());
-            let parts = vec![(read.position, frames)];
-            if Session::finish(snapshot, room, parts).await.is_err() {
+            let entry = Section {
+                cuts: Arc::new(Cuts::from([(room, read.position)])),
+                frames,
+                kind: Kind::Answer,
+                tells_rooms: true,
+            };
+            if snapshot.finish(vec![entry]).await.is_err() {
                 session.chat.hub.entry_outdated(&session.device, room);
                 session.send_all(last);
             }

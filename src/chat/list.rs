@@ -76,6 +76,7 @@ pub async fn send_whole(
     deadline: Option<Instant>,
 ) -> Result<(), ChatError> {
     loop {
+        snapshot.reads_list();
         let list = read_until(chat, device, deadline).await?;
         let mut frames = before.clone();
         frames.push(list.frame.clone());
@@ -84,6 +85,7 @@ pub async fn send_whole(
             cuts: list.cuts.clone(),
             frames,
             kind: Kind::Answer,
+            tells_rooms: true,
         };
         let Err(overtaken) = snapshot.finish(vec![section]).await else {
             return Ok(());
@@ -241,23 +243,17 @@ fn devices_of(snapshots: &[Snapshot]) -> Vec<Arc<Device>> {
     snapshots.iter().map(device).collect()
 }
 
-async fn send_to_all(chat: &Chat, snapshots: Vec<Snapshot>) -> Result<(), ChatError> {
+async fn send_to_all(chat: &Chat, mut snapshots: Vec<Snapshot>) -> Result<(), ChatError> {
     if snapshots.is_empty() {
         return Ok(());
     }
+    snapshots.iter_mut().for_each(Snapshot::reads_list);
     let devices = devices_of(&snapshots);
     let reads = devices.iter().map(|device| chat.list_reads.read(device));
     let outcome = join_all(reads).await.pop().flatten();
-    let list = match outcome.unwrap_or_else(|| Err(unavailable())) {
-        Ok(list) => list,
-        Err(error) => {
-            chat.hub.refresh_again(&devices);
-            return Err(error);
-        }
-    };
-    for device in finish_all(snapshots, &list.cuts, &list.frame).await {
-        chat.hub.refresh_again(&[device]);
-    }
+    let list = outcome.unwrap_or_else(|| Err(unavailable()))?;
+    // Where it cannot be placed it is due again.
+    finish_all(snapshots, &list.cuts, &list.frame).await;
     Ok(())
 }
 
@@ -269,6 +265,7 @@ async fn finish_all(snapshots: Vec<Snapshot>, cuts: &Arc<Cuts>, frame: &Frame) -
             cuts: cuts.clone(),
             frames: vec![frame.clone()],
             kind: Kind::Push,
+            tells_rooms: true,
         };
         let outcome = snapshot.finish(vec![section]).await;
         outcome.is_err().then_some(device)

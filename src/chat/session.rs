@@ -200,7 +200,7 @@ impl Session {
             .for_each(|frame| self.device.answer(frame));
     }
 
-    /// Queues what a snapshot of one room gave, each section after the events up to its position.
+    /// Queues what a snapshot of a room's messages gave, each section after the events up to its position.
     pub async fn finish(
         snapshot: Snapshot,
         room: RoomId,
@@ -210,6 +210,7 @@ impl Session {
             cuts: Arc::new(Cuts::from([(room, cut)])),
             frames,
             kind: Kind::Answer,
+            tells_rooms: false,
         };
         snapshot
             .finish(parts.into_iter().map(section).collect())

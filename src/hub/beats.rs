@@ -1,10 +1,11 @@
 //! The numbers that this server publishes to itself; see [`crate::room::Fences`].
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use super::now;
 use crate::room::{Fence, Fences, Publish};
 
 /// Publishes nothing itself: who has a connection does what [`Beats::next`] says.
@@ -46,7 +47,7 @@ impl Beats {
     /// The next number to publish; waits for its time. For a single taker.
     pub async fn next(&self) -> u64 {
         loop {
-            let publish = self.lock().publish(Instant::now());
+            let publish = self.lock().publish(now());
             match publish {
                 Publish::Now(number) => return number,
                 Publish::At(time) => tokio::select! {
@@ -59,7 +60,7 @@ impl Beats {
 
     /// A number has arrived.
     pub fn heard(&self, number: u64) {
-        self.lock().heard(number, Instant::now());
+        self.lock().heard(number, now());
         // The next one may be due now.
         self.asked.notify_one();
         self.heard.send_replace(());
@@ -67,12 +68,14 @@ impl Beats {
 
     /// The channel is heard anew: its silence begins anew.
     pub fn begin_anew(&self) {
-        self.lock().begin_anew(Instant::now());
+        self.lock().begin_anew(now());
     }
 
     /// For how long nothing has arrived. `None` before the channel was heard.
     pub fn silence(&self) -> Option<Duration> {
-        self.lock().silent_since().map(|since| since.elapsed())
+        self.lock()
+            .silent_since()
+            .map(|since| now().saturating_duration_since(since))
     }
 
     fn lock(&self) -> MutexGuard<'_, Fences> {

@@ -72,7 +72,7 @@ impl Hub {
         }
     }
 
-    /// The room is new for the user; what there is to tell of it has to be read, but for the `readers`, who do it.
+    /// The room is new for the user; what there is to tell of it has to be read. The `readers` do that by themselves.
     pub(super) fn tell_unread(
         &self,
         state: &mut State,
@@ -81,15 +81,14 @@ impl Hub {
         readers: &[DeviceId],
     ) {
         for device in devices_of(state, user) {
-            if readers.contains(&device.id) {
-                continue;
+            let reads = readers.contains(&device.id);
+            if device.mode == ListMode::Delta {
+                device.await_entry(room);
             }
             match device.mode {
+                _ if reads => {}
                 ListMode::Full => self.list_changed(state, &device),
-                ListMode::Delta => {
-                    device.await_entry(room);
-                    self.new_entries.add((user.clone(), room));
-                }
+                ListMode::Delta => self.new_entries.add((user.clone(), room)),
             }
         }
     }

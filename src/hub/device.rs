@@ -167,12 +167,16 @@ impl Device {
         }
     }
 
-    /// All that will come of the room has been queued or held: a snapshot that waited for it may be complete.
-    pub(super) fn room_settled(&self, room: RoomId) {
+    /// The room was repaired up to `rev`: a snapshot that waits for more is read again.
+    pub(super) fn room_settled(&self, room: RoomId, rev: u64) {
+        self.lock().room_settled(room, rev);
+    }
+
+    /// The room's history is another one from here on, which `told` says.
+    pub(super) fn room_reset(&self, room: RoomId, told: Frame) {
         let mut lane = self.lock();
-        if lane.room_settled(room) {
-            self.hold_ended(&lane);
-        }
+        lane.room_reset(room, told);
+        self.wake(&lane, Priority::High);
     }
 
     /// There is no such room any more.
@@ -186,6 +190,11 @@ impl Device {
     /// The room's entry is to be read for this device again, which knows the room.
     pub fn renew_entry(&self, room: RoomId) {
         self.lock().renew_entry(room);
+    }
+
+    /// The rooms of which the device was not told yet.
+    pub(super) fn unknown_rooms(&self) -> Vec<RoomId> {
+        self.lock().unknown_rooms()
     }
 
     /// Whether the room's entry is to be read for this device.

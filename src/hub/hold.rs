@@ -28,6 +28,8 @@ pub struct Section {
     pub frames: Vec<Frame>,
     /// Why they are sent.
     pub kind: Kind,
+    /// They tell of the rooms themselves: from then on the device knows them.
+    pub tells_rooms: bool,
 }
 
 #[derive(Default)]
@@ -82,7 +84,7 @@ impl Newest {
     }
 }
 
-/// The snapshot was read before events that are let go already: it can stand nowhere.
+/// The snapshot can stand nowhere: it was read before events that are let go already, or is of a history that is none any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overrun;
 
@@ -104,13 +106,22 @@ pub(super) struct Pending {
 impl Pending {
     /// Everything of the room up to `rev` has come. True if the snapshot waited for that, and now for nothing more.
     pub(super) fn room_advanced(&mut self, room: RoomId, rev: u64) -> bool {
-        let reached = |wanted: &u64| *wanted <= rev;
-        self.waiting_for.get(&room).is_some_and(reached) && self.room_settled(room)
+        if self.awaits_more(room, rev) {
+            return false;
+        }
+        self.waiting_for.remove(&room).is_some() && self.waiting_for.is_empty()
     }
 
-    /// All that will come of the room has come. True if the snapshot waited for that, and now for nothing more.
-    pub(super) fn room_settled(&mut self, room: RoomId) -> bool {
-        self.waiting_for.remove(&room).is_some() && self.waiting_for.is_empty()
+    /// Whether the snapshot waits for something of the room after `rev`.
+    pub(super) fn awaits_more(&self, room: RoomId, rev: u64) -> bool {
+        self.waiting_for
+            .get(&room)
+            .is_some_and(|wanted| *wanted > rev)
+    }
+
+    fn covers(&self, room: RoomId) -> bool {
+        let covers = |section: &Section| section.cuts.contains_key(&room);
+        self.sections.iter().any(covers)
     }
 }
 
@@ -138,10 +149,7 @@ impl Hold {
     /// Holds nothing back any more of what came until now. Gives the events that the device is to get; a snapshot that waits
     /// is dropped.
     pub(super) fn let_go(&mut self) -> VecDeque<HeldEvent> {
-        if let Some(pending) = self.pending.take() {
-            // Whoever waited may have gone.
-            let _ = pending.done.send(Err(Overrun));
-        }
+        self.outdate(|_| true);
         for event in &self.events {
             let newest = self.let_go.entry(event.room).or_default();
             match event.message_seq {
@@ -152,6 +160,40 @@ impl Hold {
         self.load = Load::default();
         let events = std::mem::take(&mut self.events);
         if self.first { VecDeque::new() } else { events }
+    }
+
+    /// A snapshot that waits is dropped if it is outdated, and read again.
+    pub(super) fn outdate(&mut self, is_outdated: impl FnOnce(&Pending) -> bool) {
+        if let Some(pending) = self.pending.take_if(|pending| is_outdated(pending)) {
+            // Whoever waited may have gone.
+            let _ = pending.done.send(Err(Overrun));
+        }
+    }
+
+    /// The room's history is another one from here on: what is held back of the former one is void.
+    pub(super) fn room_reset(&mut self, room: RoomId) {
+        let load = &mut self.load;
+        self.events.retain(|event| {
+            let stays = event.room != room;
+            if !stays {
+                load.remove(event.frame.len());
+            }
+            stays
+        });
+        self.let_go.remove(&room);
+        self.outdate(|pending| pending.covers(room));
+    }
+
+    /// The rooms that are new for the device and whose last messages have still to come, with the number of the last of them.
+    pub(super) fn told_early(&self, unknown: &HashSet<RoomId>) -> HashMap<RoomId, u64> {
+        let Some(pending) = &self.pending else {
+            return HashMap::new();
+        };
+        let cuts = pending.sections.iter().flat_map(|section| &*section.cuts);
+        let is_early = |room| pending.waiting_for.contains_key(room);
+        cuts.filter(|(room, _)| is_early(room) && (self.first || unknown.contains(room)))
+            .map(|(room, cut)| (*room, cut.seq))
+            .collect()
     }
 
     /// Whether the snapshot was read before something that was let go. The next one will have been read after it.
@@ -202,7 +244,9 @@ impl Hold {
             for frame in section.frames {
                 push(frame, section.kind);
             }
-            unknown.retain(|room| !section.cuts.contains_key(room));
+            if section.tells_rooms {
+                unknown.retain(|room| !section.cuts.contains_key(room));
+            }
         }
         events
             .into_iter()
@@ -271,6 +315,7 @@ mod tests {
             cuts: Arc::new(Cuts::from([(room, position)])),
             frames: vec![Frame::status("snapshot")],
             kind: Kind::Answer,
+            tells_rooms: true,
         }]
     }
 

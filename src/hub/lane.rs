@@ -66,6 +66,8 @@ pub(super) struct Lane {
     unknown: HashSet<RoomId>,
     /// Rooms whose entries are to be read for the device again.
     outdated: HashSet<RoomId>,
+    /// Rooms of which the device was told up to this message by a list that did not wait for what was still to come.
+    told_early: HashMap<RoomId, u64>,
     close: Option<Close>,
 }
 
@@ -111,6 +113,7 @@ impl Lane {
             holds_begun: FIRST_HOLD,
             unknown: HashSet::new(),
             outdated: HashSet::new(),
+            told_early: HashMap::new(),
             close: None,
         }
     }
@@ -138,6 +141,10 @@ impl Lane {
 
     /// Queues an event of a room, or holds it back.
     pub(super) fn push_room_event(&mut self, event: &RoomFrame) {
+        let told = self.told_early.get(&event.room);
+        if told.is_some_and(|told| event.message_seq.is_some_and(|seq| seq <= *told)) {
+            return;
+        }
         let unknown = self.unknown.contains(&event.room);
         match &mut self.hold {
             // An entry that is read after the event covers it.
@@ -175,16 +182,29 @@ impl Lane {
         self.tell_pending(|pending| pending.room_advanced(room, rev))
     }
 
-    /// All that will come of the room has been queued or held. True if a snapshot that waited for it has been queued.
-    pub(super) fn room_settled(&mut self, room: RoomId) -> bool {
-        self.tell_pending(|pending| pending.room_settled(room))
+    /// The room was repaired up to `rev`, and all that came of it has been queued or held. A snapshot that waits for more than
+    /// the store had is read again.
+    pub(super) fn room_settled(&mut self, room: RoomId, rev: u64) {
+        if let Some(hold) = &mut self.hold {
+            hold.outdate(|pending| pending.awaits_more(room, rev));
+        }
+    }
+
+    /// The room's history is another one from here on, which `told` says. A snapshot of it that still waits is read again.
+    pub(super) fn room_reset(&mut self, room: RoomId, told: Frame) {
+        self.told_early.remove(&room);
+        if let Some(hold) = &mut self.hold {
+            hold.room_reset(room);
+        }
+        self.push(told, Kind::Push);
     }
 
     /// There is no such room any more: nobody waits for its entry.
     pub(super) fn room_gone(&mut self, room: RoomId) -> bool {
         self.unknown.remove(&room);
         self.outdated.remove(&room);
-        self.room_settled(room)
+        self.told_early.remove(&room);
+        self.room_advanced(room, u64::MAX)
     }
 
     fn tell_pending(&mut self, tell: impl FnOnce(&mut Pending) -> bool) -> bool {
@@ -195,6 +215,11 @@ impl Lane {
     /// The room's entry is to be sent again, though the device knows the room.
     pub(super) fn renew_entry(&mut self, room: RoomId) {
         self.outdated.insert(room);
+    }
+
+    /// The rooms of which the device was not told yet.
+    pub(super) fn unknown_rooms(&self) -> Vec<RoomId> {
+        self.unknown.iter().copied().collect()
     }
 
     /// Whether the room's entry is to be read for the device.
@@ -265,6 +290,7 @@ impl Lane {
     pub(super) fn end_any_hold(&mut self) -> bool {
         self.unknown.clear();
         self.outdated.clear();
+        self.told_early.clear();
         self.release()
     }
 
@@ -272,6 +298,7 @@ impl Lane {
         let Some(hold) = self.hold.take() else {
             return false;
         };
+        self.told_early.extend(hold.told_early(&self.unknown));
         let mut unknown = std::mem::take(&mut self.unknown);
         let done = hold.queue_into(&mut unknown, |frame, kind| self.push(frame, kind));
         self.unknown = unknown;
@@ -342,147 +369,5 @@ fn answer_bytes(frame: &Frame) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: QueueLimits = QueueLimits {
-        max_frames: 10,
-        max_bytes: 10_000,
-        answers_max_bytes: 5_000,
-    };
-
-    /// A lane of a device that has had its first list.
-    fn lane() -> Lane {
-        let mut lane = Lane::holding(LIMITS);
-        lane.end_hold(FIRST_HOLD);
-        lane
-    }
-
-    fn of_bytes(bytes: usize) -> Frame {
-        Frame::status(&"x".repeat(bytes))
-    }
-
-    /// Takes one part, and tells of how many frames.
-    fn part(lane: &mut Lane) -> usize {
-        let mut frames = 0;
-        lane.take(|_| frames += 1);
-        frames
-    }
-
-    #[test]
-    fn answers_of_any_size_and_number_are_no_sign_of_a_slow_device() {
-        let mut lane = lane();
-        for _ in 0..2 * LIMITS.max_frames {
-            lane.push(of_bytes(LIMITS.max_bytes), Kind::Answer);
-        }
-        // Nor does what is pushed between them count for more than it is
-        lane.push(of_bytes(10), Kind::Push);
-        lane.push(of_bytes(10), Kind::Push);
-        assert_eq!(lane.close_reason(), None);
-    }
-
-    #[test]
-    fn more_pushed_than_may_wait_closes_the_device() {
-        // Too many
-        let mut many = lane();
-        for _ in 0..LIMITS.max_frames {
-            many.push(of_bytes(10), Kind::Push);
-        }
-        assert_eq!(many.close_reason(), None);
-        many.push(of_bytes(10), Kind::Push);
-        assert_eq!(many.take(|_| {}), Taken::Nothing(Some(Close::TooSlow)));
-        // Too large, but for one alone
-        let mut large = lane();
-        large.push(of_bytes(2 * LIMITS.max_bytes), Kind::Push);
-        assert_eq!(large.close_reason(), None);
-        large.push(of_bytes(10), Kind::Push);
-        assert_eq!(large.take(|_| {}), Taken::Nothing(Some(Close::TooSlow)));
-        // And what was taken does not count
-        let mut read = lane();
-        for _ in 0..10 * LIMITS.max_frames {
-            read.push(of_bytes(10), Kind::Push);
-            part(&mut read);
-        }
-        assert_eq!(read.close_reason(), None);
-    }
-
-    fn list() -> Frame {
-        Frame::chat_list(&[])
-    }
-
-    /// What waits, in short: `list`, or the text of a status.
-    fn all(lane: &mut Lane) -> Vec<String> {
-        let mut all = Vec::new();
-        let short = |frame: Frame| {
-            let text = frame.native().map(|text| text.as_str().into_owned());
-            let text = text.unwrap_or_default();
-            let status = text.strip_prefix(r#"{"event":"status","data":""#);
-            status.map_or("list".to_owned(), |rest| rest.replace("\"}", ""))
-        };
-        while lane.take(|frame| all.push(short(frame))) == Taken::Frames {}
-        all
-    }
-
-    #[test]
-    fn a_list_that_waits_is_replaced_at_the_newer_one_s_place() {
-        // Given a device that reads slowly, and gets its list again after each event
-        let mut lane = lane();
-        for number in 1..LIMITS.max_frames {
-            lane.push(Frame::status(&format!("event {number}")), Kind::Push);
-            lane.push(list(), Kind::Push);
-        }
-        // Then it gets each event, and the list behind the last that it covers
-        let mut expected: Vec<_> = (1..LIMITS.max_frames)
-            .map(|n| format!("event {n}"))
-            .collect();
-        expected.push("list".to_owned());
-        assert_eq!(all(&mut lane), expected);
-        // And lists do not count for slowness, however many come
-        for _ in 0..10 * LIMITS.max_bytes {
-            lane.push(list(), Kind::Push);
-        }
-        assert_eq!(all(&mut lane), ["list"]);
-    }
-
-    #[test]
-    fn a_list_that_was_asked_for_is_sent_whatever_comes_behind_it() {
-        let mut lane = lane();
-        lane.push(list(), Kind::Push);
-        lane.push(list(), Kind::Answer);
-        lane.push(Frame::status("ack"), Kind::Answer);
-        lane.push(list(), Kind::Push);
-        lane.push(list(), Kind::Push);
-        assert_eq!(all(&mut lane), ["list", "ack", "list"]);
-    }
-
-    #[test]
-    fn the_next_request_waits_until_the_answers_before_are_written() {
-        let mut lane = lane();
-        lane.push(of_bytes(LIMITS.answers_max_bytes / 2), Kind::Answer);
-        assert!(lane.may_ask());
-        lane.push(of_bytes(LIMITS.answers_max_bytes / 2), Kind::Answer);
-        assert!(!lane.may_ask());
-        // Given to the writer, but not written
-        assert_eq!(part(&mut lane), 2);
-        assert!(!lane.may_ask());
-        // The writer comes for more
-        assert_eq!(part(&mut lane), 0);
-        assert!(lane.may_ask());
-    }
-
-    #[test]
-    fn what_waits_is_given_out_in_parts() {
-        let mut lane = Lane::holding(QueueLimits {
-            max_bytes: usize::MAX,
-            ..LIMITS
-        });
-        for _ in 0..10 {
-            lane.push(of_bytes(TAKEN_BYTES / 2), Kind::Push);
-        }
-        for _ in 0..5 {
-            assert_eq!(part(&mut lane), 2);
-        }
-        lane.close(Close::ShuttingDown);
-        assert_eq!(lane.take(|_| {}), Taken::Nothing(Some(Close::ShuttingDown)));
-    }
-}
+#[path = "lane_tests.rs"]
+mod tests;

@@ -1,11 +1,10 @@
 //! Whose chat list changed, and who is to get it again.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::device::{Device, ListMode};
 use super::refresh::Next;
-use super::{Hub, State, User};
+use super::{Hub, State, User, now};
 use crate::protocol::ids::{RoomId, UserId};
 
 impl Hub {
@@ -19,7 +18,7 @@ impl Hub {
     /// Whose chat list is to be sent again; waits for one. For a single taker.
     pub async fn next_refresh(&self) -> UserId {
         loop {
-            let next = self.lock().refresh.next(Instant::now());
+            let next = self.lock().refresh.next(now());
             match next {
                 Next::Refresh(user) => return user,
                 Next::WaitUntil(time) => tokio::select! {
@@ -43,14 +42,21 @@ impl Hub {
         self.lock().users.get(user).map(due).unwrap_or_default()
     }
 
-    /// A list could not be read or told: it is due again, after a rest.
-    pub fn refresh_again(&self, devices: &[Arc<Device>]) {
-        let mut state = self.lock();
-        for device in devices {
-            device.set_list_due();
-            state.refresh.changed(&device.user);
+    /// The whole list could not be read, or not be told. A full device gets it after a rest, another one the entries that it
+    /// still lacks.
+    pub(super) fn list_untold(&self, device: &Device) {
+        match device.mode {
+            ListMode::Full => {
+                device.set_list_due();
+                self.lock().refresh.changed(&device.user);
+                self.refresh_changed.notify_one();
+            }
+            ListMode::Delta => {
+                for room in device.unknown_rooms() {
+                    self.new_entries.add((device.user.clone(), room));
+                }
+            }
         }
-        self.refresh_changed.notify_one();
     }
 
     /// The device is to take the room's entry anew.

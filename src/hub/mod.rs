@@ -8,6 +8,8 @@ pub mod hold;
 pub mod interest;
 pub mod lane;
 mod lists;
+#[cfg(test)]
+mod property;
 pub mod published;
 pub mod refresh;
 pub mod repair;
@@ -18,7 +20,7 @@ pub mod work;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -83,6 +85,8 @@ struct Followed {
 struct User {
     devices: Vec<Arc<Device>>,
     rooms: HashSet<RoomId>,
+    /// The user's channel was heard before: when it is heard again, rooms may have been gained meanwhile.
+    was_heard: bool,
 }
 
 /// Why a device cannot be taken.
@@ -90,6 +94,11 @@ struct User {
 pub enum Full {
     User,
     Closing,
+}
+
+/// The time by tokio's clock, which a test can stop and put forward.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 impl State {
@@ -157,13 +166,17 @@ impl Hub {
         if known.is_some_and(|known| known.devices.len() >= max_per_user) {
             return Err(Full::User);
         }
+        let topic = Topic::User(user.clone());
+        // Also while the channel of a device that has just left is still being unsubscribed.
+        let was_heard = known.map_or_else(|| self.interest.hears(&topic), |known| known.was_heard);
         if known.is_none() {
-            self.interest.want(Topic::User(user.clone()));
+            self.interest.want(topic);
         }
         let device = Device::connecting(user.clone(), mode, self.queue_limits, self.due.clone());
         let device = Arc::new(device);
         let state = &mut *state;
         let known = state.users.entry(user).or_default();
+        known.was_heard = was_heard;
         known.devices.push(device.clone());
         for room in &known.rooms {
             if let Some(followed) = state.rooms.get_mut(room) {

@@ -37,13 +37,10 @@ impl Hub {
                 }
             }
             Topic::User(user) => {
-                // A user whose rooms were never listed is just connecting, and lists them next.
-                if self
-                    .lock()
-                    .users
-                    .get(user)
-                    .is_some_and(|user| !user.rooms.is_empty())
-                {
+                // The first time the user is just connecting, and lists the rooms next.
+                let mut state = self.lock();
+                let known = state.users.get_mut(user);
+                if known.is_some_and(|known| std::mem::replace(&mut known.was_heard, true)) {
                     self.recounts.add(user.clone());
                 }
             }
@@ -145,7 +142,7 @@ impl Hub {
         });
         if missed {
             if page.small {
-                self.deliver_marks(state, room, page.position.rev, from.seq, &page.marks);
+                self.deliver_marks(state, room, page.position.rev, &page.marks);
             } else {
                 // Only the entry tells how far a user has read, of those who read on another device meanwhile.
                 self.tell_anew(state, room);
@@ -155,20 +152,10 @@ impl Hub {
         Repair::Ended
     }
 
-    /// Where the members have read: state, safe to get twice. A message tells of the markers at or after it itself.
-    fn deliver_marks(
-        &self,
-        state: &mut State,
-        room: RoomId,
-        rev: u64,
-        before_seq: u64,
-        marks: &Marks,
-    ) {
-        for (user, read_seq) in marks
-            .0
-            .iter()
-            .filter(|(_, read_seq)| *read_seq <= before_seq)
-        {
+    /// Where the members have read: state, safe to get twice. Messages tell of markers too, but not the devices whose list has
+    /// told of them before the markers moved.
+    fn deliver_marks(&self, state: &mut State, room: RoomId, rev: u64, marks: &Marks) {
+        for (user, read_seq) in &marks.0 {
             let message_id: Option<MessageId> = None;
             let read = MessageRead {
                 room_id: room,
@@ -194,9 +181,7 @@ impl Hub {
         };
         let anew = history == History::Another;
         let repaired = followed.feed.end_repair(head, anew, now);
-        for device in followed.devices.values() {
-            device.room_settled(room);
-        }
+        Self::advanced(state, room, rev);
         if repaired.strays > 0 && times == 1 {
             log::warn!(
                 "room {room}: {} published events are not in its history, which ends at rev {rev}: they are dropped",
@@ -204,8 +189,20 @@ impl Hub {
             );
         }
         self.decide_on(state, room, repaired.kept, repaired.overflowed);
+        Self::settled(state, room);
         if repaired.doubtful {
             self.doubts.add(room);
+        }
+    }
+
+    /// Snapshots that wait for more than there was in the store are read again.
+    fn settled(state: &State, room: RoomId) {
+        let Some(followed) = state.rooms.get(&room) else {
+            return;
+        };
+        if let Some(at) = followed.feed.position() {
+            let devices = followed.devices.values();
+            devices.for_each(|device| device.room_settled(room, at.rev));
         }
     }
 
@@ -216,7 +213,7 @@ impl Hub {
             followed
                 .devices
                 .values()
-                .for_each(|device| device.push(frame.clone()));
+                .for_each(|device| device.room_reset(room, frame.clone()));
         }
         self.tell_anew(state, room);
     }

@@ -30,6 +30,8 @@ pub struct Snapshot {
     /// The moment before it was asked for.
     asked: Tick,
     times: u32,
+    /// It is of the whole list, and was not told yet.
+    owes_list: bool,
 }
 
 /// The snapshot was overtaken by what happened while it was read: it has to be read again.
@@ -70,7 +72,13 @@ impl Snapshot {
             token,
             asked,
             times: 1,
+            owes_list: false,
         }
+    }
+
+    /// The whole list is about to be read. Should this snapshot not be finished, what it would have told is told later.
+    pub fn reads_list(&mut self) {
+        self.owes_list = true;
     }
 
     pub fn device(&self) -> &Arc<Device> {
@@ -78,15 +86,16 @@ impl Snapshot {
     }
 
     /// Queues the sections, each after the events that it covers. Resolves when they are queued.
-    pub async fn finish(self, sections: Vec<Section>) -> Result<(), Overtaken> {
-        let placed = self.hub.place(&self, sections);
-        match placed {
-            Ok(waiting) => match self.wait(waiting).await {
-                Ok(()) => Ok(()),
-                Err(Overrun) => Err(Overtaken(self)),
-            },
-            Err(Stale) => Err(Overtaken(self)),
+    pub async fn finish(mut self, sections: Vec<Section>) -> Result<(), Overtaken> {
+        let outcome = match self.hub.place(&self, sections) {
+            Ok(waiting) => self.wait(waiting).await,
+            Err(Stale) => Err(Overrun),
+        };
+        if outcome.is_err() {
+            return Err(Overtaken(self));
         }
+        self.owes_list = false;
+        Ok(())
     }
 
     async fn wait(&self, waiting: Waiting) -> Result<(), Overrun> {
@@ -136,6 +145,9 @@ impl Overtaken {
 impl Drop for Snapshot {
     fn drop(&mut self) {
         self.device.end_hold(self.token);
+        if self.owes_list {
+            self.hub.list_untold(&self.device);
+        }
     }
 }
 

@@ -104,6 +104,7 @@ fn section(room: RoomId, cut: Position, text: &str) -> Section {
         cuts: Arc::new(Cuts::from([(room, cut)])),
         frames: vec![Frame::status(text)],
         kind: Kind::Answer,
+        tells_rooms: true,
     }
 }
 
@@ -438,6 +439,7 @@ async fn a_room_s_messages_wait_for_its_entry() {
         cuts: Arc::default(),
         frames: Vec::new(),
         kind: Kind::Answer,
+        tells_rooms: true,
     };
     let list = Snapshot::first(&room.hub, &bob);
     assert!(list.finish(vec![first]).await.is_ok());

@@ -2,10 +2,10 @@
 
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::now;
 use crate::room::{Agenda, Next, Turn};
 
 /// Things to do, each once, done again ever more seldom.
@@ -25,14 +25,14 @@ impl<K> Default for Work<K> {
 
 impl<K: Clone + Eq + Hash> Work<K> {
     pub fn add(&self, thing: K) {
-        self.lock().add(thing, Instant::now());
+        self.lock().add(thing, now());
         self.added.notify_one();
     }
 
     /// Takes what is due first; waits for it. For a single taker. [`Self::done`] has to follow.
     pub async fn take(&self) -> Turn<K> {
         loop {
-            let next = self.lock().next(Instant::now());
+            let next = self.lock().next(now());
             match next {
                 Next::Do(turn) => return turn,
                 Next::WaitUntil(time) => tokio::select! {
@@ -49,7 +49,7 @@ impl<K: Clone + Eq + Hash> Work<K> {
         let mut things = vec![self.take().await.thing];
         let mut agenda = self.lock();
         while things.len() < max
-            && let Next::Do(turn) = agenda.next(Instant::now())
+            && let Next::Do(turn) = agenda.next(now())
         {
             things.push(turn.thing);
         }
@@ -58,7 +58,7 @@ impl<K: Clone + Eq + Hash> Work<K> {
 
     /// What was taken is done, or given up until it is added again.
     pub fn done(&self, thing: &K) {
-        self.lock().done(thing, Instant::now());
+        self.lock().done(thing, now());
         // It may have been added meanwhile.
         self.added.notify_one();
     }

@@ -37,6 +37,8 @@ pub struct Feed<E> {
     settled_rev: u64,
     /// When the position last changed.
     moved: Tick,
+    /// When another history took the place of what was delivered.
+    anew: Tick,
     /// When the room's channel was last subscribed.
     heard: Tick,
     /// An event came since [`Feed::take_quiet`] was last called.
@@ -165,6 +167,7 @@ impl<E> Default for Feed<E> {
             began_rev: 0,
             settled_rev: 0,
             moved: Tick::default(),
+            anew: Tick::default(),
             heard: Tick::default(),
             stirred: false,
         }
@@ -185,7 +188,8 @@ impl<E: Positioned> Feed<E> {
                 return Verdict::Deliver(event);
             }
             State::Live { at } if at.epoch == next.epoch && next.rev <= at.rev => {
-                if next.rev <= self.settled_rev {
+                let is_another = next.rev == at.rev && next != at;
+                if next.rev <= self.settled_rev && !is_another {
                     return Verdict::Nothing;
                 }
                 // Had the store gone back, what it stores now would begin after the event before this one.
@@ -269,6 +273,10 @@ impl<E: Positioned> Feed<E> {
         let Some(at) = self.position() else {
             return Standing::Covered;
         };
+        if self.anew > asked {
+            // Nobody knows of which history it is.
+            return Standing::Stale;
+        }
         let foreign = at.epoch != cut.epoch;
         if !foreign && cut.rev >= at.rev {
             return if cut.rev == at.rev {
@@ -348,7 +356,7 @@ impl<E: Positioned> Feed<E> {
             return Repaired::nothing();
         };
         if anew {
-            self.began_rev = rev;
+            (self.began_rev, self.anew) = (rev, now);
         }
         (self.settled_rev, self.moved) = (rev, now);
         let (asked, before) = asked.unwrap_or((now, 0));

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Plants each fault of tests/planted in a copy of the tree, and demands that the hub's property tests find it.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/common.sh
+
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+git ls-files -z | xargs -0 tar -cf - | tar -xf - -C "$copy"
+
+property_holds() {
+    (cd "$copy" && cargo test --lib hub::property) >"$copy/log" 2>&1
+}
+
+say "without a fault"
+property_holds || fail "the property does not hold: cargo test --lib hub::property"
+for fault in tests/planted/*.diff; do
+    say "$(basename "$fault" .diff)"
+    patch --quiet --directory "$copy" --strip 1 <"$fault" || fail "$fault does not fit any more"
+    (cd "$copy" && cargo test --lib --no-run) >"$copy/log" 2>&1 || fail "with $fault nothing can be built"
+    ! property_holds || fail "$fault was not found"
+    sed -n 's/^test \(hub.*\) \.\.\. FAILED$/    found by \1/p' "$copy/log"
+    patch --quiet --directory "$copy" --strip 1 --reverse <"$fault"
+done
