@@ -4,10 +4,11 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/common.sh
 
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+# Of its own: cargo takes the copy for the same package.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/planted"
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-git ls-files -z | xargs -0 tar -cf - | tar -xf - -C "$copy"
+git ls-files -z | tar --null --files-from - -cf - | tar -xf - -C "$copy"
 
 property_holds() {
     (cd "$copy" && cargo test --lib hub::property) >"$copy/log" 2>&1

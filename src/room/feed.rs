@@ -378,10 +378,11 @@ impl<E: Positioned> Feed<E> {
         }
     }
 
+    /// Whether the event may be part of what was delivered. Of the last one all is known.
     fn covers(&self, event: &E) -> bool {
         let next = event.position();
-        self.position()
-            .is_some_and(|at| at.epoch == next.epoch && next.rev <= at.rev)
+        let covers = |at: &Position| next == at || at.epoch == next.epoch && next.rev < at.rev;
+        self.position().is_some_and(covers)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::flaws_after;
 use super::operations::Operation::{self, *};
+use super::operations::Stray as StrayEvent;
 
 fn assert_holds(operations: &[Operation]) {
     assert_eq!(flaws_after(operations), Vec::<String>::new());
@@ -243,4 +244,83 @@ fn another_message_in_the_place_of_one_that_was_told_is_noticed_though_it_is_los
     let mut operations = repaired();
     operations.extend([Lose { events: 1 }, Send { room: 0, user: BOB }]);
     assert_holds(&operations);
+}
+
+/// Which markers were lost shows nowhere: what devices show of them is right again when they move.
+#[test]
+fn markers_that_are_lost_alone_cost_no_message_and_no_storm() {
+    let mut operations = repaired();
+    operations.extend([
+        Add { room: 0, user: BOB },
+        Send {
+            room: 0,
+            user: ALICE,
+        },
+        Mark { room: 0, user: BOB },
+        Wait { ms: 10 },
+        SetBack {
+            room: 0,
+            changes: 1,
+        },
+        Mark {
+            room: 0,
+            user: ALICE,
+        },
+        Mark { room: 0, user: BOB },
+        Wait { ms: 10 },
+        Send { room: 0, user: BOB },
+    ]);
+    assert_holds(&operations);
+}
+
+#[test]
+fn a_stray_at_the_rev_that_the_room_reaches_is_dropped() {
+    assert_holds(&[
+        delta(ALICE),
+        Make {
+            device: 0,
+            room: 0,
+            other: 0,
+        },
+        Wait { ms: 10 },
+        Latency {
+            there_ms: 100,
+            back_ms: 0,
+        },
+        Stray {
+            room: 0,
+            stray: StrayEvent::Ahead(2),
+        },
+        Send { room: 0, user: BOB },
+        Send {
+            room: 0,
+            user: ALICE,
+        },
+    ]);
+}
+
+#[test]
+fn a_room_that_is_gone_takes_no_list_with_it() {
+    let make = |room| Make {
+        device: 0,
+        room,
+        other: 0,
+    };
+    assert_holds(&[
+        delta(ALICE),
+        make(0),
+        make(1),
+        Wait { ms: 10 },
+        Latency {
+            there_ms: 100,
+            back_ms: 100,
+        },
+        Stray {
+            room: 0,
+            stray: StrayEvent::Ahead(2),
+        },
+        Remove { room: 0 },
+        delta(ALICE),
+        Wait { ms: 1000 },
+    ]);
 }
