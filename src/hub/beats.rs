@@ -1,7 +1,6 @@
 //! The numbers that this server publishes to itself; see [`crate::room::Fences`].
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
@@ -60,22 +59,10 @@ impl Beats {
 
     /// A number has arrived.
     pub fn heard(&self, number: u64) {
-        self.lock().heard(number, now());
+        self.lock().heard(number);
         // The next one may be due now.
         self.asked.notify_one();
         self.heard.send_replace(());
-    }
-
-    /// The channel is heard anew: its silence begins anew.
-    pub fn begin_anew(&self) {
-        self.lock().begin_anew(now());
-    }
-
-    /// For how long nothing has arrived. `None` before the channel was heard.
-    pub fn silence(&self) -> Option<Duration> {
-        self.lock()
-            .silent_since()
-            .map(|since| now().saturating_duration_since(since))
     }
 
     fn lock(&self) -> MutexGuard<'_, Fences> {

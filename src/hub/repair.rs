@@ -44,8 +44,7 @@ impl Hub {
                     self.recounts.add(user.clone());
                 }
             }
-            Topic::Server(_) => self.beats.begin_anew(),
-            Topic::Control | Topic::Answers(_) => {}
+            Topic::Control | Topic::Server(_) | Topic::Answers(_) => {}
         }
     }
 

@@ -58,7 +58,7 @@ pub enum Next<K> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Turn<K> {
     pub thing: K,
-    /// The how manieth time in a row it is, from 1.
+    /// How often in a row it has been begun, this time included.
     pub times: u32,
 }
 
@@ -131,16 +131,6 @@ impl<K: Clone + Eq + Hash> Agenda<K> {
         } else {
             self.done.push_back((now + FORGOTTEN_AFTER, thing.clone()));
         }
-    }
-
-    /// How many things wait or are under way.
-    pub fn len(&self) -> usize {
-        let open = |thing: &&Thing| thing.state != State::Done;
-        self.things.values().filter(open).count()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn forget(&mut self, now: Instant) {
@@ -225,14 +215,13 @@ mod tests {
         let (mut agenda, start) = (Agenda::default(), Instant::now());
         agenda.add(1, start);
         assert_eq!(times_begun(&mut agenda, start, Duration::from_secs(3)), 5);
-        assert!(!agenda.is_empty());
         let Next::WaitUntil(time) = agenda.next(start + Duration::from_secs(2)) else {
             panic!("it waits");
         };
         assert!(matches!(agenda.next(time), Next::Do(_)));
         agenda.done(&1, time);
         assert_eq!(agenda.next(time + FORGOTTEN_AFTER), Next::Idle);
-        assert!(agenda.is_empty() && agenda.things.is_empty());
+        assert!(agenda.things.is_empty());
         agenda.add(1, time + FORGOTTEN_AFTER);
         let turn = Turn { thing: 1, times: 1 };
         assert_eq!(agenda.next(time + FORGOTTEN_AFTER), Next::Do(turn));

@@ -17,7 +17,6 @@ pub struct Fences {
     published: u64,
     published_at: Option<Instant>,
     heard: u64,
-    heard_at: Option<Instant>,
     /// Somebody waits for a number above the last one.
     wanted: bool,
 }
@@ -66,21 +65,10 @@ impl Fences {
     }
 
     /// A number has arrived. Those that come from before the server began are none of its own.
-    pub fn heard(&mut self, number: u64, now: Instant) {
+    pub fn heard(&mut self, number: u64) {
         if number <= self.published {
             self.heard = self.heard.max(number);
-            self.heard_at = Some(now);
         }
-    }
-
-    /// The connection that hears was made anew: what is under way on it does not count against it.
-    pub fn begin_anew(&mut self, now: Instant) {
-        self.heard_at = Some(now);
-    }
-
-    /// Since when nothing has arrived. `None` before anything has.
-    pub fn silent_since(&self) -> Option<Instant> {
-        self.heard_at
     }
 }
 
@@ -95,10 +83,10 @@ mod tests {
         assert_eq!(fences.publish(start), Publish::Now(1));
         // Asked for while the first is under way: that one may be older than the question.
         let fence = fences.ask();
-        fences.heard(1, start);
+        fences.heard(1);
         assert!(!fences.is_past(fence));
         assert_eq!(fences.publish(start), Publish::Now(2));
-        fences.heard(2, start);
+        fences.heard(2);
         assert!(fences.is_past(fence));
     }
 
@@ -115,9 +103,9 @@ mod tests {
 
     #[test]
     fn numbers_of_others_do_not_count() {
-        let (mut fences, start) = (Fences::default(), Instant::now());
+        let mut fences = Fences::default();
         let fence = fences.ask();
-        fences.heard(7, start);
+        fences.heard(7);
         assert!(!fences.is_past(fence));
     }
 }
