@@ -66,7 +66,7 @@ test: deps-build deps-redis deps-test ## Install what is missing, run every chec
 	@$(MAKE) --no-print-directory test-web
 	@echo "==> all checks and tests passed"
 
-drill: deps-build deps-redis ## Prove the promises under faults at full scale; prints a table (15 minutes and the build)
+drill: deps-build deps-redis ## Prove the promises under faults at full scale; prints a table
 	@$(MORE_FILES); DRILL_FULL=1 cargo test --release $(LOCKED) --test drill drill:: -- --nocapture
 
 planted: deps-build ## Prove that the hub's property test finds the faults of tests/planted (5 minutes)
