@@ -9,6 +9,7 @@ use std::fmt;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::keys::{Keys, ROOM_KEYS};
 use crate::config::Durability;
@@ -85,7 +86,12 @@ impl Needed {
         for command in ["SCRIPT LOAD", "MULTI", "EXEC", "INFO"] {
             self.add(command, None);
         }
-        for channel in [&names.room_channel, &names.user_channel, &names.control] {
+        for channel in [
+            &names.room_channel,
+            &names.user_channel,
+            &names.control,
+            &names.own_channel,
+        ] {
             self.add("SSUBSCRIBE", Some(channel.clone()));
         }
         self.add("SUNSUBSCRIBE", None);
@@ -93,6 +99,7 @@ impl Needed {
         // Of a list of members, by its place: no local of a script tells whose keys these are.
         self.add("ZADD", Some(names.user_key.clone()));
         self.add("SPUBLISH", Some(names.user_channel.clone()));
+        self.add("SPUBLISH", Some(names.own_channel.clone()));
         let confirms = match durability {
             Durability::Memory => return,
             Durability::Fsync => "CONFIG GET",
@@ -143,6 +150,7 @@ struct Names {
     user_key: (Place, String),
     user_channel: (Place, String),
     control: (Place, String),
+    own_channel: (Place, String),
     scripts: (Place, String),
     confirm: (Place, String),
 }
@@ -163,6 +171,10 @@ impl Names {
             user_key: (Place::UserKeys, user_key),
             user_channel: (Place::UserChannels, user_channel),
             control: (Place::ServerChannels, keys.channel(&Topic::Control)),
+            own_channel: (
+                Place::ServerChannels,
+                keys.channel(&Topic::Server(Uuid::nil())),
+            ),
             scripts: (Place::ServerKeys, keys.scripts()),
             confirm: (Place::ServerKeys, keys.confirm()),
         }

@@ -119,7 +119,7 @@ async fn a_channel_that_redis_refuses_costs_no_other_channel_anything() {
     server.ready().await;
     let mut bob = Client::connect_delta(&server, "bob").await;
     let room = bob.open_room(&["carol"]).await;
-    let channels = "resetchannels &chat:control &chat:{room:* &chat:{user:bob* &chat:{user:nobody*";
+    let channels = "resetchannels &chat:control &chat:{server:* &chat:{room:* &chat:{user:bob* &chat:{user:nobody*";
     let _: String = redis
         .run(&format!("ACL SETUSER chat-server {channels}"))
         .await;

@@ -55,6 +55,8 @@ pub(crate) struct Client {
     inbox: VecDeque<Frame>,
     answers: HashMap<u64, Result<Value, Value>>,
     fences: HashSet<String>,
+    /// The rooms of fences that this device was told of.
+    fence_rooms: HashSet<String>,
     ended: Option<Ended>,
     last_id: u64,
     log: Log,
@@ -107,6 +109,7 @@ impl Device {
             inbox: VecDeque::new(),
             answers: HashMap::new(),
             fences: HashSet::new(),
+            fence_rooms: HashSet::new(),
             ended: None,
             last_id: 0,
             log: server.log.clone(),
@@ -485,7 +488,15 @@ impl Client {
                     .insert(frame.data["content"].as_str()?.to_owned());
                 return None;
             }
-            "chatEntry" if is_fence(&frame.data["friendId"]) => return None,
+            "chatEntry" if is_fence(&frame.data["friendId"]) => {
+                self.fence_rooms
+                    .insert(frame.data["roomId"].as_str()?.to_owned());
+                return None;
+            }
+            // A repair tells markers of its room, too.
+            "messageRead" if self.fence_rooms.contains(frame.data["roomId"].as_str()?) => {
+                return None;
+            }
             "chatList" => {
                 frame
                     .data
