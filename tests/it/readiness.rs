@@ -1,6 +1,6 @@
 //! `/readyz` says yes only where everything that the chat needs is allowed, and otherwise what is missing.
 
-use crate::support::{Client, Redis, Server, Value, eventually, free_port, http, json};
+use crate::support::{Client, Redis, Server, Value, eventually, free_port, http, json, token};
 
 /// A user with these rights.
 async fn permit(redis: &Redis, rights: &str) {
@@ -119,7 +119,7 @@ async fn a_channel_that_redis_refuses_costs_no_other_channel_anything() {
     server.ready().await;
     let mut bob = Client::connect_delta(&server, "bob").await;
     let room = bob.open_room(&["carol"]).await;
-    let channels = "resetchannels &chat:control &chat:{server:* &chat:{room:* &chat:{user:bob* &chat:{user:nobody*";
+    let channels = "resetchannels &chat:control &chat:scripts:* &chat:{server:* &chat:{room:* &chat:{user:bob* &chat:{user:nobody*";
     let _: String = redis
         .run(&format!("ACL SETUSER chat-server {channels}"))
         .await;
@@ -128,8 +128,14 @@ async fn a_channel_that_redis_refuses_costs_no_other_channel_anything() {
     // When a device of that user tries to connect
     let mut monitor = redis.monitor().await;
     let refused = async || server.log.text().contains("Redis refuses subscriptions");
+    let alices = token::of("alice");
+    let connecting = async {
+        loop {
+            http::upgrade(server.address, "/ws", &[("token", &alices)]).await;
+        }
+    };
     tokio::select! {
-        _ = async { loop { Client::connect(&server, "alice").await; } } => {}
+        () = connecting => {}
         () = eventually("it was refused", refused) => {}
     }
 
