@@ -171,7 +171,7 @@ impl Session {
             let page = json!({"roomId": room, "seq": cut.seq});
             let page = Section {
                 cuts: Arc::new(Cuts::from([(room, cut)])),
-                frames: vec![Frame::event("page", &page)],
+                frames: vec![Frame::event("chatHistory", &page)],
                 kind: Kind::Answer,
                 tells_rooms: false,
             };
@@ -264,7 +264,7 @@ impl Seen {
                 let view = self.rooms.entry(room).or_default();
                 view.read_seq = view.read_seq.max(number(data, "seq"));
             }
-            "page" => {
+            "chatHistory" => {
                 let view = self.rooms.entry(room).or_default();
                 if view.last.is_some_and(|last| last > number(data, "seq")) {
                     self.flaws.push(format!("a page comes too late: {data}"));
