@@ -72,7 +72,7 @@ impl ClaimRules {
                 .iter()
                 .find_map(|name| claims.get(*name).and_then(as_user_id)),
         };
-        let user_id = found.ok_or(AuthError::Invalid("it names no user"))?;
+        let user_id = found.ok_or(AuthError::Invalid("it names no user"))??;
         if !is_valid_user_id(&user_id) {
             return Err(AuthError::Invalid(
                 "its user id must have 1 to 128 bytes and no control characters",
@@ -137,11 +137,15 @@ impl ClaimRules {
     }
 }
 
-/// A user id is a non-empty string or an integer; anything else is no user id.
-fn as_user_id(value: &Value) -> Option<String> {
+/// A user id is a non-empty string or an integer; `None` for what is no user id. A number that cannot be told from its
+/// neighbours is refused: passed over, it would leave the choice of the user to another claim.
+fn as_user_id(value: &Value) -> Option<Result<String, AuthError>> {
     match value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        Value::String(text) if !text.is_empty() => Some(Ok(text.clone())),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(Ok(number.to_string())),
+        Value::Number(_) => Some(Err(AuthError::Invalid(
+            "its user id is a number with a fraction or an exponent, or too large a one; a text has no such limits",
+        ))),
         _ => None,
     }
 }

@@ -103,13 +103,7 @@ fn each_claim_layout_names_its_user() {
 fn the_first_usable_claim_counts() {
     assert_eq!(user(json!({"sub": "bob", "id": "alice"})).unwrap(), "alice");
     assert_eq!(user(json!({"id": "", "sub": "bob"})).unwrap(), "bob");
-    for unusable in [
-        json!(null),
-        json!(1.5),
-        json!(true),
-        json!({}),
-        json!(["alice"]),
-    ] {
+    for unusable in [json!(null), json!(true), json!({}), json!(["alice"])] {
         assert_eq!(
             user(json!({"id": unusable, "email": "a@b.c"})).unwrap(),
             "a@b.c"
@@ -128,6 +122,74 @@ fn integers_become_their_decimal_string() {
     ] {
         assert_eq!(user(json!({"id": id})).unwrap(), text);
     }
+}
+
+#[test]
+fn a_number_that_is_no_exact_integer_is_refused_and_not_passed_over() {
+    for number in ["1.5", "42.0", "1e3", "-0", "18446744073709551616", "1e308"] {
+        let number: Value = serde_json::from_str(number).unwrap();
+        for claims in [
+            json!({"id": number, "sub": "alice"}),
+            json!({"_id": number, "email": "a@b.c"}),
+            json!({"sub": number}),
+        ] {
+            let refused = user(claims.clone());
+            let says_why =
+                matches!(refused, Err(AuthError::Invalid(why)) if why.contains("number"));
+            assert!(says_why, "{claims}: {refused:?}");
+        }
+        assert_eq!(
+            user(json!({"id": "alice", "sub": number})).unwrap(),
+            "alice"
+        );
+    }
+}
+
+#[test]
+fn half_a_surrogate_pair_matters_in_the_users_claim_only() {
+    let judge = |config: &AuthConfig, claims: &str| {
+        let message = format!(
+            "{}.{}",
+            base64url(br#"{"alg":"HS256"}"#),
+            base64url(claims.as_bytes())
+        );
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+        Verifier::new(config)
+            .unwrap()
+            .verify(&format!("{message}.{signature}"))
+    };
+    let config = secret_config();
+    for claim in [
+        r#""name": "\ud800""#,
+        r#""name": ["x", {"y": "\udfff\ud800"}]"#,
+        r#""na\udc00me": 1"#,
+        r#""sub": "\ud83e""#,
+        r#""iss": "\ud83e""#,
+        r#""aud": ["\ud83e"]"#,
+    ] {
+        let claims = format!(r#"{{{claim}, "id": "\ud83e\udd80"}}"#);
+        assert_eq!(judge(&config, &claims).unwrap().user_id, "🦀", "{claims}");
+    }
+    for user in [
+        r#"\ud83e"#,
+        r#"\udd80"#,
+        r#"a\udd80\ud83e"#,
+        r#"\ud83e\ud83e\udd80"#,
+    ] {
+        let claims = format!(r#"{{"id": "{user}", "sub": "alice"}}"#);
+        assert!(judge(&config, &claims).is_err(), "{claims}");
+    }
+    let pinned = AuthConfig {
+        user_claim: Some("user.id".to_owned()),
+        issuer: Some("us".to_owned()),
+        ..config
+    };
+    let claims = r#"{"iss": "us", "id": "\ud800", "user": {"name": "\ud800", "id": "alice"}}"#;
+    assert_eq!(judge(&pinned, claims).unwrap().user_id, "alice");
+    let other_issuer = r#"{"iss": "us\ud800", "user": {"id": "alice"}}"#;
+    assert!(judge(&pinned, other_issuer).is_err());
 }
 
 #[test]
