@@ -319,6 +319,68 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
+fn a_password_in_an_odd_place_of_an_address_is_not_shown() {
+    for odd in [
+        // Taken by the driver
+        "redis://hunter2@localhost",
+        "redis://:hunter2@localhost",
+        "redis://bob%3Ahunter2@localhost",
+        "redis://bob%3Ahunter2:x@localhost",
+        "redis://bob:hunter2%40x@localhost",
+        "redis://localhost?password=hunter2",
+        "redis://localhost?%70ass=hunter2",
+        "redis://localhost?auth=hunter2",
+        "redis://localhost/?hunter2",
+        "redis://localhost?user=bob&pass=hunter2&pass=hunter2",
+        "redis+unix:///run/redis.sock?user=bob&pass=hunter2",
+        "unix:///run/redis.sock?password=hunter2",
+        "unix:///run/redis.sock?%70%61ss=hunter2",
+        "unix:///run/redis.sock?token=hunter2",
+        "unix:///run/bob:hunter2@redis.sock",
+        // Refused
+        "redis://localhost/hunter2",
+        "redis://localhost#hunter2",
+        "redis://bob:12/hunter2@localhost",
+        "redis://bob:12?hunter2@localhost",
+        "redis://bob:x@hunter2@localhost",
+        "redis://:x@one,redis://:hunter2@two",
+        "redis://one,two:hunter2@three",
+        "redis://one:6379,bob:hunter2@two:6379",
+        "redis://one redis://:hunter2@two",
+        "unix://bob:hunter2@/run/redis.sock",
+        "redis://hunter2@",
+        "rediss://bob:hunter2",
+        "REDIS_URL=redis://bob:hunter2@localhost",
+    ] {
+        let result = configure_with("REDIS_URL", odd);
+        let shown = match &result {
+            Ok(config) => format!("{config:?} {:?}", config.describe()),
+            Err(errors) => format!("{errors} {errors:?}"),
+        };
+        assert!(!shown.contains("hunter2"), "{odd}: {shown}");
+    }
+    for (plain, shown) in [
+        ("redis://localhost", "redis://localhost"),
+        (
+            "rediss://bob:x@redis-1.example:6380/0",
+            "rediss://bob:***@redis-1.example:6380/0",
+        ),
+        (
+            "redis://[::1]:6379?protocol=resp3",
+            "redis://[::1]:6379?protocol=resp3",
+        ),
+        (
+            "unix:///run/r.sock?db=0&user=bob&pass=x",
+            "unix:///run/r.sock?db=0&user=bob&pass=***",
+        ),
+    ] {
+        let config = configure_with("REDIS_URL", plain).unwrap();
+        let described: BTreeMap<_, _> = config.describe().into_iter().collect();
+        assert_eq!(described["REDIS_URL"], shown);
+    }
+}
+
+#[test]
 fn app_env_picks_the_file_and_the_environment_wins_over_it() {
     let files = [
         (
