@@ -1,11 +1,30 @@
 #!/bin/sh
-# Makes .env.dev from .env.example where there is none.
+# Sees that there is a .env.dev whose secret is nobody else's: with the example's, which everybody knows, any program and
+# any page that reaches the server could sign in as anyone.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/common.sh
 
+example=$(sed -n 's/^JWT_SECRET=//p' .env.example)
+example_line="^[[:space:]]*(export[[:space:]]+)?JWT_SECRET=[\"']?$example[\"']?[[:space:]]*\$"
+
+# with_own_secret FILE: prints it with a random secret in the place of the example's.
+with_own_secret() {
+    secret=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+    [ ${#secret} -eq 64 ] || fail "cannot read 32 random bytes from /dev/urandom"
+    sed -E "s/$example_line/JWT_SECRET=$secret/" "$1"
+}
+
 if [ ! -e .env.dev ]; then
-    say "making .env.dev from .env.example"
-    # Secrets come to stand in it.
-    (umask 077 && cp .env.example .env.dev)
+    say "making .env.dev from .env.example, with a random JWT_SECRET"
+    source=.env.example
+elif grep -Eq "$example_line" .env.dev; then
+    say "replacing the example's JWT_SECRET in .env.dev by a random one: tokens signed with it are not accepted any more"
+    source=.env.dev
+else
+    exit 0
 fi
+# Nobody else may read it, and it is there as a whole or not at all.
+umask 077
+with_own_secret "$source" >.env.dev.new
+mv .env.dev.new .env.dev

@@ -9,8 +9,11 @@ use chat_server::cli::healthcheck::run_healthcheck;
 use chat_server::cli::scripts::ScriptsCommand;
 use chat_server::cli::{self, Cli, Command};
 use chat_server::config::{self, Config};
+use chat_server::logging;
 use chat_server::scripts::commands;
 use clap::Parser;
+use rustix::fs::Mode;
+use rustix::process::umask;
 
 /// Events are made in one thread and freed in another: the C library's allocator spends a tenth of a send on that.
 #[global_allocator]
@@ -34,6 +37,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Config { example: false } => configured(|config| {
+            for warning in config::warnings() {
+                eprintln!("warning: {warning}");
+            }
             print(cli::run_config(&config));
             ExitCode::SUCCESS
         }),
@@ -67,9 +73,12 @@ fn refuse(errors: &config::ConfigErrors) -> ExitCode {
 }
 
 fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    pretty_env_logger::formatted_builder()
-        .parse_filters(&config::log_filter())
-        .init();
+    // What the server and a Redis of its own write is for nobody else.
+    umask(Mode::RWXG | Mode::RWXO);
+    logging::init(&config::log_filter())?;
+    for warning in config::warnings() {
+        log::warn!("{warning}");
+    }
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads_on(cores))

@@ -51,7 +51,7 @@ fn describe_address(address: Option<SocketAddr>) -> String {
 fn describe_origins(origins: &AllowedOrigins) -> String {
     match origins {
         AllowedOrigins::Any => "*".to_owned(),
-        AllowedOrigins::List(list) => list.join(","),
+        AllowedOrigins::List(list) | AllowedOrigins::ThisMachine(list) => list.join(","),
     }
 }
 
@@ -238,12 +238,8 @@ impl ConfigErrors {
             text.push_str(&format!(" ({})", self.origin));
         }
         text.push(':');
-        for Problem {
-            name,
-            text: problem,
-        } in &self.problems
-        {
-            text.push_str(&format!("\n  {name}: {problem}"));
+        for problem in &self.problems {
+            text.push_str(&format!("\n  {problem}"));
         }
         text
     }

@@ -87,6 +87,8 @@ pub enum AllowedOrigins {
     Any,
     /// Pages of these origins, such as `https://app.example`, and the server's own.
     List(Vec<String>),
+    /// Pages of these origins, and those that this machine serves at a loopback address.
+    ThisMachine(Vec<String>),
 }
 
 /// How Redis is reached or run.
@@ -217,7 +219,8 @@ pub struct Timing {
 }
 
 /// One thing that is wrong, with what is accepted instead. Never holds a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {text}")]
 pub struct Problem {
     /// The variable or the file.
     pub name: String,
@@ -291,6 +294,12 @@ pub fn temp_dir() -> PathBuf {
     std::env::temp_dir()
 }
 
+/// What is odd in the file of settings, and no reason not to start.
+#[must_use]
+pub fn warnings() -> Vec<Problem> {
+    open_sources().unknown_names()
+}
+
 fn open_sources() -> Sources {
     Sources::open(Path::new(""), &|name| std::env::var_os(name))
 }
@@ -308,6 +317,8 @@ fn checked<T>(outcome: Result<T, ConfigErrors>, sources: &Sources) -> Result<T, 
         Ok(_) => {}
         Err(errors) => problems.extend(errors.problems),
     }
+    // What is missing may be there under a wrong name.
+    problems.extend(sources.unknown_names());
     Err(ConfigErrors {
         problems,
         origin: origin(sources),

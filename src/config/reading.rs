@@ -22,15 +22,20 @@ impl Config {
         let mut reader = Reader::new(lookup);
         let environment = read_environment(&mut reader);
         let host = reader.parsed(&s::HOST, |text| text.parse().ok());
+        let port = u16::try_from(reader.number(&s::PORT)).unwrap_or_default();
+        let web_client = read_web_client(&mut reader, environment);
+        let metrics_address = reader.parsed(&s::METRICS_ADDR, |text| text.parse().ok());
+        let listed = reader.parsed(&s::CORS_ORIGINS, allowed_origins);
+        let dev_open = reader.flag(&s::DEV_OPEN);
         let config = Self {
             environment: environment.unwrap_or(Environment::Production),
             host: host.unwrap_or(IpAddr::from([127, 0, 0, 1])),
-            port: u16::try_from(reader.number(&s::PORT)).unwrap_or_default(),
-            web_client: read_web_client(&mut reader, environment),
-            metrics_address: reader.parsed(&s::METRICS_ADDR, |text| text.parse().ok()),
-            dev_open: reader.flag(&s::DEV_OPEN),
+            port,
+            web_client,
+            metrics_address,
+            dev_open,
             worker_threads: reader.count(&s::WORKER_THREADS),
-            origins: read_origins(&mut reader, environment),
+            origins: origins(listed, environment, dev_open),
             redis: read_redis(&mut reader),
             lua_dir: read_lua_dir(&mut reader),
             auth: read_auth(&mut reader, environment),
@@ -38,6 +43,7 @@ impl Config {
             chat: read_chat(&mut reader),
             timing: read_timing(&mut reader),
         };
+        check_development(&mut reader, &config);
         all_good(config, reader)
     }
 }
@@ -88,13 +94,23 @@ fn read_web_client(reader: &mut Reader<'_>, environment: Option<Environment>) ->
     given.unwrap_or(environment == Some(Environment::Development))
 }
 
-/// Any page in development, none but the server's own in production, where nothing is said.
-fn read_origins(reader: &mut Reader<'_>, environment: Option<Environment>) -> AllowedOrigins {
-    let given = reader.parsed(&s::CORS_ORIGINS, allowed_origins);
-    given.unwrap_or(match environment {
-        Some(Environment::Development) => AllowedOrigins::Any,
-        _ => AllowedOrigins::List(Vec::new()),
-    })
+/// Where `CORS_ORIGINS` is unset: the server's own pages in production; in development those of this machine, or all where
+/// the server is open.
+fn origins(
+    listed: Option<AllowedOrigins>,
+    environment: Option<Environment>,
+    dev_open: bool,
+) -> AllowedOrigins {
+    let is_development = environment == Some(Environment::Development);
+    match listed {
+        None if is_development && dev_open => AllowedOrigins::Any,
+        None if is_development => AllowedOrigins::ThisMachine(Vec::new()),
+        None => AllowedOrigins::List(Vec::new()),
+        Some(AllowedOrigins::List(list)) if is_development && !dev_open => {
+            AllowedOrigins::ThisMachine(list)
+        }
+        Some(given) => given,
+    }
 }
 
 fn allowed_origins(text: &str) -> Option<AllowedOrigins> {
@@ -214,6 +230,22 @@ fn read_key(reader: &mut Reader<'_>, environment: Option<Environment>) -> KeySou
         }
     }
     KeySource::HmacSecret(String::new())
+}
+
+/// Everybody knows the example's secret: with it a server that others reach lets them in as anyone.
+fn check_development(reader: &mut Reader<'_>, config: &Config) {
+    let is_example =
+        matches!(&config.auth.key, KeySource::HmacSecret(secret) if secret == s::EXAMPLE_SECRET);
+    if is_example && config.environment.is_development() && !config.host.is_loopback() {
+        let host = config.host;
+        reader.report(
+            &s::JWT_SECRET,
+            format!(
+                "is the example's, which everybody knows, and HOST={host} lets others reach the server; give one of your own \
+                 (openssl rand -hex 32; make run writes one into .env.dev), or take HOST=127.0.0.1"
+            ),
+        );
+    }
 }
 
 fn check_secret(reader: &mut Reader<'_>, secret: &str, environment: Option<Environment>) {

@@ -85,6 +85,17 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
     GROUPS.iter().flat_map(|group| group.settings)
 }
 
+/// The setting whose name is most like this one, if at most a third of it differs.
+#[must_use]
+pub fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_uppercase();
+    let distance = |setting: &Setting| strsim::damerau_levenshtein(&name, setting.name);
+    let (distance, nearest) = all()
+        .map(|setting| (distance(setting), setting.name))
+        .min_by_key(|(distance, _)| *distance)?;
+    (3 * distance <= nearest.len()).then_some(nearest)
+}
+
 /// The whole table.
 pub const GROUPS: &[Group] = &[
     Group {
@@ -247,8 +258,9 @@ pub(super) const METRICS_ADDR: Setting = text(
 );
 pub(super) const DEV_OPEN: Setting = flag(
     "DEV_OPEN",
-    "In development: let clients reset all chats, and get a token for any name, also where\n\
-     HOST is not a loopback address. Production never allows it.",
+    "In development: let pages of every origin use the server, and let clients reset all\n\
+     chats, and get a token for any name, also where HOST is not a loopback address.\n\
+     Production never allows it.",
 );
 pub(super) const WORKER_THREADS: Setting = number(
     "WORKER_THREADS",
@@ -262,8 +274,9 @@ pub(super) const CORS_ORIGINS: Setting = text(
     "CORS_ORIGINS",
     "",
     "* or origins such as https://app.example, separated by commas",
-    "Which web pages may use the server from a browser, at both doors. Unset: all in\n\
-     development, none but the server's own in production. Other clients send no origin.",
+    "Which web pages may use the server from a browser, over WebSocket and Socket.IO. Unset:\n\
+     in production the server's own; in development those of this machine (localhost,\n\
+     127.0.0.1), or all with DEV_OPEN=1. Clients other than browsers send no origin.",
 );
 pub const RUST_LOG: Setting = text(
     "RUST_LOG",

@@ -47,6 +47,26 @@ impl Sources {
         of(&self.real).or_else(|| of(&self.file))
     }
 
+    /// The names in the file that are no settings, with the setting that is likely meant.
+    pub(super) fn unknown_names(&self) -> Vec<Problem> {
+        let Some(file) = self.path.as_deref().and_then(Path::to_str) else {
+            return Vec::new();
+        };
+        let is_setting = |name: &str| settings::all().any(|setting| setting.name == name);
+        let unknown = self.file.keys().filter(|name| !is_setting(name));
+        unknown
+            .map(|name| match settings::nearest(name) {
+                Some(meant) => {
+                    Problem::new(file, format!("{name} is no setting; is {meant} meant?"))
+                }
+                None => Problem::new(
+                    file,
+                    format!("{name} is no setting, and does nothing; chat-server config --example prints all there are"),
+                ),
+            })
+            .collect()
+    }
+
     fn read_real(&mut self, env: OsLookup<'_>) {
         let names = settings::all().map(|setting| setting.name);
         for name in names.chain([NODE_ENV]) {

@@ -295,6 +295,56 @@ fn production_wants_a_secret_of_its_own_and_a_long_one() {
 }
 
 #[test]
+fn the_examples_secret_is_for_a_server_that_nobody_else_reaches() {
+    let with = |host, open, secret| {
+        let variables = [("APP_ENV", "dev"), ("HOST", host), ("DEV_OPEN", open)];
+        configure(&[&variables[..], &[("JWT_SECRET", secret)]].concat())
+    };
+    for host in ["127.0.0.1", "127.3.2.1", "::1"] {
+        assert!(with(host, "0", EXAMPLE_SECRET).is_ok());
+    }
+    for host in ["0.0.0.0", "::", "192.168.0.7"] {
+        for open in ["0", "1"] {
+            let text = problem(with(host, open, EXAMPLE_SECRET));
+            assert!(
+                text.starts_with("JWT_SECRET") && text.contains("openssl rand"),
+                "{text}"
+            );
+            assert!(text.contains(&format!("HOST={host}")), "{text}");
+            assert!(!text.contains(EXAMPLE_SECRET), "{text}");
+            assert!(with(host, open, SECRET).is_ok());
+        }
+    }
+}
+
+#[test]
+fn pages_of_this_machine_may_come_in_development_and_others_where_it_is_said() {
+    let origins = |environment, open, given| {
+        let variables = [
+            ("APP_ENV", environment),
+            ("DEV_OPEN", open),
+            ("CORS_ORIGINS", given),
+            ("JWT_SECRET", SECRET),
+        ];
+        configure(&variables).unwrap().origins
+    };
+    let listed = || vec!["https://a.example".to_owned()];
+    let given = "https://A.example";
+    assert_eq!(origins("dev", "0", ""), AllowedOrigins::ThisMachine(vec![]));
+    assert_eq!(
+        origins("dev", "0", given),
+        AllowedOrigins::ThisMachine(listed())
+    );
+    assert_eq!(origins("dev", "1", ""), AllowedOrigins::Any);
+    assert_eq!(origins("dev", "1", given), AllowedOrigins::List(listed()));
+    for open in ["0", "1"] {
+        assert_eq!(origins("dev", open, "*"), AllowedOrigins::Any);
+        assert_eq!(origins("prod", open, ""), AllowedOrigins::List(vec![]));
+        assert_eq!(origins("prod", open, given), AllowedOrigins::List(listed()));
+    }
+}
+
+#[test]
 fn secrets_are_never_shown() {
     for url in [
         "redis://bob:hunter2@localhost",
@@ -465,6 +515,36 @@ fn a_file_cannot_change_the_environment_that_picked_it() {
         let (_, config) = load_in(&[(".env.dev", line)], &env);
         assert!(problem(config).contains("another APP_ENV"), "{line}");
     }
+}
+
+#[test]
+fn names_in_the_file_that_are_no_settings_are_told_with_the_nearest_one() {
+    let file = "JWT_SECERT='hunter2 hunter2'\nCORS_ORIGIN=*\nport=1\nMAX_CONNECTION_PER_USER=1\n\
+                RUST_LOG=info\nAPP_ENV=dev\nNODE_ENV=dev\nHTTP_PROXY=x\n#NOT_A_SETTING=1\n";
+    let (sources, config) = load_in(&[(".env.dev", file)], &[("APP_ENV", "dev")]);
+    let told: Vec<String> = sources
+        .unknown_names()
+        .iter()
+        .map(Problem::to_string)
+        .collect();
+    let expected = [
+        ".env.dev: CORS_ORIGIN is no setting; is CORS_ORIGINS meant?",
+        ".env.dev: HTTP_PROXY is no setting, and does nothing; chat-server config --example prints all there are",
+        ".env.dev: JWT_SECERT is no setting; is JWT_SECRET meant?",
+        ".env.dev: MAX_CONNECTION_PER_USER is no setting; is MAX_CONNECTIONS_PER_USER meant?",
+        ".env.dev: port is no setting; is PORT meant?",
+    ];
+    assert_eq!(told, expected);
+
+    // They are no reason not to start, but explain one
+    let errors = config.unwrap_err().to_string();
+    assert!(errors.contains("JWT_SECRET: is not set"), "{errors}");
+    assert!(
+        errors.contains(expected[2]) && !errors.contains("hunter2"),
+        "{errors}"
+    );
+    let env = [("APP_ENV", "dev"), ("JWT_SECRET", SECRET)];
+    assert!(load_in(&[(".env.dev", file)], &env).1.is_ok());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
+use super::origin;
 use crate::config::AllowedOrigins;
 
 /// What the answer depends on, for caches.
@@ -22,11 +23,9 @@ pub(super) fn headers(allowed: &AllowedOrigins, request: &HeaderMap) -> HeaderMa
         AllowedOrigins::Any => {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         }
-        AllowedOrigins::List(list) => {
+        AllowedOrigins::List(_) | AllowedOrigins::ThisMachine(_) => {
             let origin = request.get(ORIGIN);
-            let listed =
-                origin.filter(|origin| list.iter().any(|listed| *origin == listed.as_str()));
-            if let Some(origin) = listed {
+            if let Some(origin) = origin.filter(|origin| origin::is_named(allowed, origin)) {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             }
             let yes = HeaderValue::from_static("true");

@@ -2,24 +2,33 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
+use http::{HeaderMap, HeaderValue};
 
 use crate::config::AllowedOrigins;
 
 /// Whether the request comes from a page that may use the server, or from no page at all.
 ///
-/// A browser says in `Origin` which page it runs; other clients send none. The server's own pages may always.
+/// A browser says in `Origin` which page it runs; other clients send none.
 pub fn is_allowed(allowed: &AllowedOrigins, headers: &HeaderMap) -> bool {
-    let listed = |list: &[String]| {
-        let origin = headers.get(ORIGIN);
-        list.iter()
-            .any(|listed| origin.is_some_and(|origin| origin == listed.as_str()))
+    let Some(origin) = headers.get(ORIGIN) else {
+        return true;
     };
+    // In development a page of the server's own is one of this machine, or its name was made to lead here.
+    let own_counts = matches!(allowed, AllowedOrigins::List(_));
+    is_named(allowed, origin) || own_counts && is_own(headers)
+}
+
+/// Whether the settings name this origin as one whose pages may use the server.
+pub(super) fn is_named(allowed: &AllowedOrigins, origin: &HeaderValue) -> bool {
+    let is_in = |list: &[String]| list.iter().any(|listed| origin == listed.as_str());
     match allowed {
         AllowedOrigins::Any => true,
-        AllowedOrigins::List(list) => listed(list) || is_own(headers),
+        AllowedOrigins::List(list) => is_in(list),
+        AllowedOrigins::ThisMachine(list) => {
+            is_in(list) || host_of(origin).is_some_and(is_loopback)
+        }
     }
 }
 
@@ -28,18 +37,25 @@ pub fn is_own(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(ORIGIN) else {
         return true;
     };
-    let page_host = origin
-        .to_str()
-        .ok()
-        .and_then(|origin| origin.split_once("://"))
-        .map(|(_, host)| host);
+    let page_host = host_of(origin);
     page_host.is_some() && page_host == host(headers)
+}
+
+/// The host and port of an origin's pages; nothing for `null`.
+fn host_of(origin: &HeaderValue) -> Option<&str> {
+    let (_, host) = origin.to_str().ok()?.split_once("://")?;
+    Some(host)
 }
 
 /// Whether the address that the client used names this machine. A page of a foreign name that was made to lead here (DNS
 /// rebinding) looks like the server's own but for this.
 pub fn is_for_this_machine(headers: &HeaderMap) -> bool {
-    let Some(authority) = host(headers).and_then(|host| host.parse::<Authority>().ok()) else {
+    host(headers).is_some_and(is_loopback)
+}
+
+/// Whether a host, with its port or without, is this machine's and nobody else's.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
         return false;
     };
     let name = authority.host().trim_matches(['[', ']']);
@@ -77,6 +93,47 @@ mod tests {
         assert!(is_own(&headers("http://chat.example:3000")));
         assert!(!is_own(&headers("https://a.example")));
         assert!(!is_own(&headers("null")));
+    }
+
+    #[test]
+    fn in_development_only_pages_of_this_machine_may_come_and_those_listed() {
+        let allowed = AllowedOrigins::ThisMachine(vec!["https://a.example".to_owned()]);
+        let may = |origin: &str, host: &str| {
+            let pairs = [(ORIGIN, origin), (HOST, host)];
+            let headers = pairs.map(|(name, value)| (name, value.parse().unwrap()));
+            is_allowed(&allowed, &HeaderMap::from_iter(headers))
+        };
+        for origin in [
+            "http://localhost",
+            "http://localhost:5173",
+            "https://LOCALHOST:5173",
+            "http://127.0.0.1:3000",
+            "http://127.8.8.8",
+            "http://[::1]:8080",
+            "capacitor://localhost",
+            "https://a.example",
+        ] {
+            assert!(may(origin, "127.0.0.1:3000"), "{origin}");
+        }
+        for origin in [
+            "http://evil.example",
+            "https://evil.example:3000",
+            "http://localhost.evil.example",
+            "http://localhost@evil.example",
+            "http://evil.example/://localhost",
+            "http://127.0.0.1.evil.example",
+            "http://192.168.0.7:3000",
+            "http://[::ffff:192.0.2.1]",
+            "localhost",
+            "file://",
+            "null",
+            "",
+        ] {
+            assert!(!may(origin, "127.0.0.1:3000"), "{origin}");
+        }
+        // A name that was made to lead here looks like the server's own
+        assert!(!may("http://evil.example:3000", "evil.example:3000"));
+        assert!(is_allowed(&allowed, &HeaderMap::new()));
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! Without `REDIS_URL` the server runs a Redis of its own, and keeps what it is
 //! told through restarts and crashes of either.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 
@@ -61,6 +66,82 @@ async fn messages_survive_a_restart_of_the_server() {
     );
     let sent = bob.say(&room, "three").await;
     assert_eq!(sent["seq"], 3);
+    server.stop().await;
+}
+
+/// Every folder and file in a folder, itself included, with its mode.
+fn modes(folder: &Path) -> Vec<(PathBuf, u32)> {
+    let mut found = vec![(folder.to_owned(), 0)];
+    let mut next = 0;
+    while let Some((path, mode)) = found.get_mut(next) {
+        // Redis renames files as it goes.
+        let Ok(meta) = fs::metadata(&path) else {
+            found.remove(next);
+            continue;
+        };
+        *mode = meta.permissions().mode() & 0o777;
+        if meta.is_dir() {
+            let path = path.clone();
+            let entries = fs::read_dir(path).expect("a folder");
+            found.extend(entries.map(|entry| (entry.expect("an entry").path(), 0)));
+        }
+        next += 1;
+    }
+    found
+}
+
+/// Waits until nobody but the owner may read anything in the data folder, or do more with it.
+async fn closed_to_others(folder: &Path, server: &Server) {
+    eventually(
+        &format!("it is closed to others\n{}", server.log),
+        async || {
+            modes(folder)
+                .iter()
+                .all(|(path, mode)| match path.is_dir() {
+                    true => *mode == 0o700,
+                    false => *mode == 0o600,
+                })
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_chats_on_disk_are_for_nobody_else() {
+    // Given a server that made its data folder itself, though with a lax umask
+    let folder = data_folder();
+    let data = folder.path().join("redis");
+    let server = start(&data).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    alice.say(&room, "Hello").await;
+    closed_to_others(&data, &server).await;
+    let warning = "other users of this machine could read chats";
+    assert!(!server.log.text().contains(warning), "{}", server.log);
+    server.stop().await;
+
+    // When it is open to others, as after a copy or an older version
+    let elsewhere = folder.path().join("elsewhere");
+    fs::write(&elsewhere, "no chat").unwrap();
+    fs::set_permissions(&elsewhere, Permissions::from_mode(0o644)).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, data.join("link")).unwrap();
+    for (path, mode) in modes(&data) {
+        let open = Permissions::from_mode(if mode & 0o100 != 0 { 0o755 } else { 0o644 });
+        fs::set_permissions(path, open).unwrap();
+    }
+
+    // Then the next start closes it and says so, and leaves alone what is elsewhere
+    let server = start(&data).await;
+    let log = server.log.text();
+    assert_eq!(log.matches(warning).count(), 1, "{log}");
+    assert!(log.contains("(its mode was 0755)"), "{log}");
+    assert_eq!(
+        fs::metadata(&elsewhere).unwrap().permissions().mode() & 0o777,
+        0o644
+    );
+    fs::remove_file(data.join("link")).unwrap();
+    closed_to_others(&data, &server).await;
+    assert_eq!(said(&server, &room).await, ["Hello"]);
     server.stop().await;
 }
 

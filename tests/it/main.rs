@@ -9,6 +9,7 @@ mod bad_edits;
 mod bounds;
 mod counting;
 mod deploy;
+mod developers;
 mod doors;
 mod edits;
 mod embedded;

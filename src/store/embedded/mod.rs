@@ -6,6 +6,7 @@
 //! that died and shuts it down when the server stops.
 //!
 //! - `folders`: the data folder and its lock, the runtime folder that holds the socket
+//! - `privacy`: who may read the data folder
 //! - `orphan`: the child that an earlier, killed server left behind
 //! - `child`: one `redis-server` process and its log
 //! - `control`: the few commands spoken over the socket
@@ -15,6 +16,7 @@ mod control;
 mod error;
 mod folders;
 mod orphan;
+mod privacy;
 #[cfg(test)]
 mod tests;
 
@@ -79,6 +81,7 @@ impl EmbeddedRedis {
     ) -> Result<Self, EmbeddedError> {
         let program = child::find_program(path).ok_or(EmbeddedError::NoProgram)?;
         let data_dir = folders::open_data_dir(&options.data_dir)?;
+        privacy::close_to_others(&data_dir);
         let mut lock = DataLock::take(&data_dir)?;
         let runtime = RuntimeDir::open(&data_dir, options.runtime_dir.as_deref())?;
 

@@ -33,7 +33,10 @@ pub(crate) async fn try_get(
     headers: &[(&str, &str)],
 ) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let mut request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n");
+    let mut request = format!("GET {path} HTTP/1.1\r\n");
+    if headers.iter().all(|(name, _)| *name != "Host") {
+        request.push_str(&format!("Host: {address}\r\n"));
+    }
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -44,6 +44,7 @@ pub(crate) struct Server {
 #[derive(Clone)]
 pub(crate) struct Builder {
     env: BTreeMap<String, String>,
+    files: BTreeMap<String, String>,
     args: Vec<String>,
 }
 
@@ -75,6 +76,7 @@ impl Server {
     pub(crate) fn builder() -> Builder {
         Builder {
             env: BTreeMap::new(),
+            files: BTreeMap::new(),
             args: vec!["serve".into()],
         }
         .env("APP_ENV", "dev")
@@ -186,6 +188,16 @@ impl Builder {
         self
     }
 
+    /// A file in the folder in which it starts.
+    #[allow(
+        dead_code,
+        reason = "of the binaries that share this only one has files"
+    )]
+    pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.insert(name.into(), text.into());
+        self
+    }
+
     /// The arguments, in place of `serve`.
     pub(crate) fn args(mut self, args: &[&str]) -> Self {
         self.args = args.iter().map(|arg| (*arg).into()).collect();
@@ -247,9 +259,12 @@ impl Builder {
         }
     }
 
-    /// Spawns it in an empty folder, with no environment but its own and PATH.
+    /// Spawns it in a folder with its files alone, with no environment but its own and PATH.
     fn spawn(&self, stdout: Stdio) -> (Child, TempDir) {
         let cwd = TempDir::with_prefix("chat-it-").expect("a temporary folder");
+        for (name, text) in &self.files {
+            std::fs::write(cwd.path().join(name), text).expect("a file");
+        }
         let mut command = Command::new(BINARY);
         command.args(&self.args).current_dir(cwd.path()).env_clear();
         for name in ["PATH", "TMPDIR", "LLVM_PROFILE_FILE"] {

@@ -33,16 +33,31 @@ function maySend(answer, origin) {
   for (const name of ["token", "authorization", "content-type"]) assert.ok(headers.includes(name), headers);
 }
 
-story("in development every page may talk to the server", async (stage) => {
+/** Sees that a page of `origin` gets in over each protocol, and may read what it asks for. */
+async function welcome(server, origin) {
+  const answer = await get(server, origin);
+  assert.equal(answer.status, 200);
+  assert.ok(mayRead(answer, origin), JSON.stringify(answer.headers));
+  maySend(await preflight(server, origin), origin);
+  assert.equal((await upgrade(server, "/ws", { Origin: origin, token })).status, 101);
+  assert.equal((await upgrade(server, WEBSOCKET, { Origin: origin, token })).status, 101);
+}
+
+story("in development pages of this machine may talk to the server", async (stage) => {
   const server = await stage.server();
-  for (const origin of [ALLOWED, FOREIGN, "http://localhost:5173"]) {
-    const answer = await get(server, origin);
-    assert.equal(answer.status, 200);
-    assert.ok(mayRead(answer, origin), JSON.stringify(answer.headers));
-    maySend(await preflight(server, origin), origin);
-    assert.equal((await upgrade(server, "/ws", { Origin: origin, token })).status, 101);
-    assert.equal((await upgrade(server, WEBSOCKET, { Origin: origin, token })).status, 101);
-  }
+  for (const origin of ["http://localhost:5173", "http://127.0.0.1:8080"]) await welcome(server, origin);
+
+  // A page of the internet in the same browser may not
+  const answer = await get(server, FOREIGN);
+  assert.equal(answer.status, 403);
+  assert.ok(!mayRead(answer, FOREIGN));
+  assert.equal((await upgrade(server, "/ws", { Origin: FOREIGN, token })).status, 403);
+  assert.equal((await upgrade(server, WEBSOCKET, { Origin: FOREIGN, token })).status, 403);
+});
+
+story("an open development server takes every page", async (stage) => {
+  const server = await stage.server({ DEV_OPEN: "1" });
+  for (const origin of [ALLOWED, FOREIGN, "http://localhost:5173"]) await welcome(server, origin);
 });
 
 story("in production only the pages that are named", async (stage) => {
