@@ -10,13 +10,18 @@
 --   ext       hash    chat:{room:R}:ext
 -- ARGV[1] user        string   whose list
 -- ARGV[2] want_index  integer  1: the ids of all the user's rooms are returned too, 0: they are not
--- Returns   {{room id…}, {entry…}}: an entry for each room asked for, {} where the user is no member, {why} where the
---           room cannot be read, else
+-- ARGV[3…] for each further user who waits for one of these rooms, at most 1,024:
+--   place   integer  which of the rooms asked for, from 1
+--   reader  string   the user's id
+-- Returns   {{room id…}, {entry…}, {read seq…}}: an entry for each room asked for, {} where the user is no member, {why}
+--           where the room cannot be read, else
 --           {type, name, epoch, rev, seq, last_id, active_at, read seq, available 0|1, member count, {member…}, last}
---           with last {} or {id, sender, content, truncated 0|1, client_id, read_count, {reader…}}
+--           with last {} or {id, sender, content, truncated 0|1, client_id, read_count, {reader…}};
+--           a read seq for each further user, whose entry is the same but for it; -1 where there is no entry, or the
+--           user is no member
 -- Publishes nothing
 -- Errors    none
--- Time      O(rooms asked for); members and readers are listed in rooms of at most SMALL_ROOM members only
+-- Time      O(rooms asked for + further users); members and readers are listed in rooms of at most SMALL_ROOM members only
 -- Try       redis-cli --eval lua/get_chat_list.lua 'chat:{user:alice}:rooms' 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:ext' , alice 1
 
 -- Up to this many members, members and readers are listed by name.
@@ -104,4 +109,13 @@ for i = 2, #KEYS, 5 do
   end)
   entries[#entries + 1] = read and result or {type(result) == 'table' and result.err or tostring(result)}
 end
-return {index, entries}
+
+-- What is read of a room serves all who wait for it: only how far each has read is asked for each of them.
+local read_seqs = {}
+for i = 3, #ARGV, 2 do
+  local place, reader = tonumber(ARGV[i]), ARGV[i + 1]
+  local first_key = 2 + (place - 1) * 5
+  local shown = #entries[place] > 1 and redis.call('HEXISTS', KEYS[first_key + 1], reader) == 1
+  read_seqs[#read_seqs + 1] = shown and tonumber(redis.call('ZSCORE', KEYS[first_key + 2], reader) or 0) or -1
+end
+return {index, entries, read_seqs}

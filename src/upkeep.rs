@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::chat::{Chat, list, list_reads};
+use crate::chat::{Chat, entry_reads, list, list_reads};
 use crate::hub::repair::Repair;
 use crate::protocol::ids::RoomId;
 use crate::room::{Position, Topic, Turn};
@@ -76,6 +76,11 @@ pub async fn run(chat: Arc<Chat>, quiet_room_check: Duration, cancel: Cancellati
         || chat.list_reads.take(),
         |turn| Box::pin(list::work_off(chat, turn)),
     );
+    let entry_reads = take_turns(
+        entry_reads::AT_ONCE,
+        || chat.entry_reads.take(),
+        |turn| Box::pin(list::make_call(chat, turn)),
+    );
     let refreshes = work_off(
         chat,
         REFRESHES_AT_ONCE,
@@ -96,6 +101,7 @@ pub async fn run(chat: Arc<Chat>, quiet_room_check: Duration, cancel: Cancellati
         () = recounts => {}
         () = entries => {}
         () = list_reads => {}
+        () = entry_reads => {}
         () = refreshes => {}
         () = beat(chat) => {}
         () = renew_viewers(chat) => {}
@@ -113,14 +119,25 @@ async fn work_off<'a, T, Take>(
 ) where
     Take: Future<Output = T>,
 {
+    let take = || async {
+        chat.store.up().await;
+        take().await
+    };
+    take_turns(at_once, take, work).await;
+}
+
+/// Takes things to do, and does them, a bounded number at once. Never ends.
+async fn take_turns<'a, T, Take>(
+    at_once: usize,
+    take: impl Fn() -> Take,
+    work: impl Fn(T) -> BoxFuture<'a, ()>,
+) where
+    Take: Future<Output = T>,
+{
     let mut under_way = FuturesUnordered::new();
     loop {
-        let next = async {
-            chat.store.up().await;
-            take().await
-        };
         tokio::select! {
-            item = next, if under_way.len() < at_once => under_way.push(work(item)),
+            item = take(), if under_way.len() < at_once => under_way.push(work(item)),
             Some(()) = under_way.next() => {}
         }
     }

@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use super::Chat;
-use super::list_reads::Turn;
 use super::session::Session;
+use super::{entry_reads, list_reads};
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::device::{Device, ListMode};
 use crate::hub::hold::{Cuts, Section};
@@ -19,7 +19,7 @@ use crate::protocol::event::{Ack, ChatEntry};
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::room::{PositionedEntry, Topic, pause_after};
-use crate::store::calls::LIST_CHUNK;
+use crate::store::lists::{LIST_CHUNK, ListChunk};
 
 /// How long Redis may take to confirm a subscription.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -126,7 +126,7 @@ pub fn restless() -> ChatError {
 
 /// Reads a list for all who asked for it; rooms that this server does not follow yet are followed first, and told to the
 /// user's other devices.
-pub async fn work_off(chat: &Chat, turn: Turn) {
+pub async fn work_off(chat: &Chat, turn: list_reads::Turn) {
     let outcome = read(chat, &turn.user, &turn.begin()).await;
     chat.list_reads.end(turn, &outcome.map(Arc::new));
 }
@@ -141,7 +141,7 @@ async fn read(chat: &Chat, user: &UserId, readers: &[DeviceId]) -> Result<ChatLi
     // Another device of the user may have begun to follow them a moment ago.
     wait_until_heard(chat, &known).await?;
     let (first, rest) = known.split_at(known.len().min(LIST_CHUNK));
-    let chunk = chat.store.get_chat_list(user, first, true).await?;
+    let chunk = read_chunk(chat, user, first, true).await?;
     let mut read = Vec::new();
     take_entries(chat, user, first, chunk.entries, &mut read);
     chat.hub.follow(user, &chunk.index, readers);
@@ -151,7 +151,7 @@ async fn read(chat: &Chat, user: &UserId, readers: &[DeviceId]) -> Result<ChatLi
     wait_until_heard(chat, &new).await?;
     let others: Vec<RoomId> = rest.iter().chain(&new).copied().collect();
     for rooms in others.chunks(LIST_CHUNK) {
-        let chunk = chat.store.get_chat_list(user, rooms, false).await?;
+        let chunk = read_chunk(chat, user, rooms, false).await?;
         take_entries(chat, user, rooms, chunk.entries, &mut read);
     }
     let list = ChatList::new(read);
@@ -159,6 +159,23 @@ async fn read(chat: &Chat, user: &UserId, readers: &[DeviceId]) -> Result<ChatLi
         frame: share.cover(list.frame).await?,
         ..list
     })
+}
+
+/// Reads a part of a list, in turn with all others.
+async fn read_chunk(
+    chat: &Chat,
+    user: &UserId,
+    rooms: &[RoomId],
+    want_index: bool,
+) -> Result<ListChunk, ChatError> {
+    let outcome = chat.entry_reads.read(user, rooms, want_index).await;
+    outcome.unwrap_or_else(|| Err(unavailable()))
+}
+
+/// Makes a call that reads parts of lists, and hands out what it brings.
+pub async fn make_call(chat: &Chat, turn: entry_reads::Turn) {
+    let outcome = chat.store.get_chat_lists(&turn.call).await;
+    chat.entry_reads.end(turn, outcome);
 }
 
 /// Adds the entries that there are; rooms without one are followed no more.
@@ -300,7 +317,7 @@ async fn send_entry_to_all(
     }
     let devices = devices_of(&snapshots);
     devices.iter().for_each(|device| device.entry_asked(room));
-    let chunk = match chat.store.get_chat_list(user, &[room], false).await {
+    let chunk = match read_chunk(chat, user, &[room], false).await {
         Ok(chunk) => chunk,
         Err(error) => {
             devices.iter().for_each(|device| device.renew_entry(room));
@@ -322,7 +339,7 @@ async fn send_entry_to_all(
 
 /// Compares the rooms that this server follows for a user with the store's: some may have been gained unheard.
 pub async fn recount(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
-    let index = chat.store.get_chat_list(user, &[], true).await?.index;
+    let index = read_chunk(chat, user, &[], true).await?.index;
     chat.hub.follow(user, &index, &[]);
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! Chat lists that are to be read: in turn, a few at once, one for all devices of a user that ask for it.
+//! Chat lists that are to be read: in turn, some at once, one for all devices of a user that ask for it.
 //!
 //! A list takes the store as long as dozens of messages do. When a server was restarted everybody's is asked for at once;
-//! they wait here then, and not in the store in front of those who chat.
+//! they wait here then, and not in the store in front of those who chat. Lists that are read at the same time share what
+//! is read of their rooms (see [`entry_reads`](super::entry_reads)).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +15,10 @@ use crate::error::ChatError;
 use crate::hub::device::Device;
 use crate::protocol::ids::{DeviceId, UserId};
 
-/// Lists that are read at once.
-pub const AT_ONCE: usize = 4;
+/// Lists that are read at once. The more there are, the more share a room; each is held in memory meanwhile.
+pub const AT_ONCE: usize = 16;
+/// The pace of reading is measured over about so many lists.
+const PACE_OVER: u32 = 32;
 
 /// What a reading of a list brought. Shared by all who asked for it.
 pub type Outcome = Result<Arc<ChatList>, ChatError>;
@@ -33,8 +36,10 @@ struct Queue {
     order: VecDeque<UserId>,
     readers: HashMap<UserId, Vec<Reader>>,
     under_way: HashSet<UserId>,
-    /// How long a list took lately.
-    usual: Duration,
+    /// How often a list was finished lately while others waited: the time from one to the next.
+    pace: Duration,
+    /// When the last one was finished; `None` if nobody waited then.
+    ended_at: Option<Instant>,
 }
 
 struct Reader {
@@ -46,7 +51,6 @@ struct Reader {
 pub struct Turn {
     pub user: UserId,
     readers: Vec<Reader>,
-    begun: Instant,
 }
 
 impl ListReads {
@@ -75,7 +79,7 @@ impl ListReads {
             // Whoever has gone meanwhile does not listen.
             let _ = reader.answer.send(outcome.clone());
         }
-        self.lock().end(turn.user, turn.begun.elapsed());
+        self.lock().end(turn.user, Instant::now());
         self.added.notify_one();
     }
 
@@ -118,23 +122,23 @@ impl Queue {
             readers.retain(|reader| !reader.answer.is_closed());
             if !readers.is_empty() {
                 self.under_way.insert(user.clone());
-                return Some(Turn {
-                    user,
-                    readers,
-                    begun: Instant::now(),
-                });
+                return Some(Turn { user, readers });
             }
         }
         None
     }
 
     fn expected_wait(&self) -> Duration {
-        let rounds = u32::try_from(self.order.len() / AT_ONCE).unwrap_or(u32::MAX);
-        self.usual.saturating_mul(rounds)
+        let waiting = u32::try_from(self.order.len()).unwrap_or(u32::MAX);
+        self.pace.saturating_mul(waiting)
     }
 
-    fn end(&mut self, user: UserId, took: Duration) {
-        self.usual = (self.usual * 7 + took) / 8;
+    fn end(&mut self, user: UserId, now: Instant) {
+        if let Some(before) = self.ended_at {
+            let took = now.saturating_duration_since(before);
+            self.pace = (self.pace * (PACE_OVER - 1) + took) / PACE_OVER;
+        }
+        self.ended_at = Some(now).filter(|_| !self.order.is_empty());
         self.under_way.remove(&user);
         if self.readers.contains_key(&user) {
             self.order.push_back(user);
@@ -179,12 +183,12 @@ mod tests {
             waiting.push(outcome);
         }
         assert!(queue.take().is_none(), "a user's lists are read one by one");
-        queue.end(turn.user, Duration::ZERO);
+        queue.end(turn.user, Instant::now());
         assert_eq!(queue.take().unwrap().begin().len(), 2);
     }
 
     #[test]
-    fn the_longer_lists_take_and_the_more_wait_the_longer_a_new_one_has_to() {
+    fn the_slower_lists_are_finished_and_the_more_wait_the_longer_a_new_one_has_to() {
         let mut queue = Queue::default();
         let mut waiting = Vec::new();
         for number in 0..400 {
@@ -193,13 +197,31 @@ mod tests {
             waiting.push(outcome);
         }
         assert_eq!(queue.expected_wait(), Duration::ZERO, "nobody knows yet");
+        let mut now = Instant::now();
         for _ in 0..200 {
             let turn = queue.take().unwrap();
-            queue.end(turn.user, Duration::from_millis(100));
+            now += Duration::from_millis(25);
+            queue.end(turn.user, now);
         }
-        // 200 wait, four at once
+        // 200 wait, 40 are finished in a second
         let wait = queue.expected_wait().as_millis();
-        assert!((4500..=5000).contains(&wait), "{wait} ms");
+        assert!((4900..=5000).contains(&wait), "{wait} ms");
+    }
+
+    #[test]
+    fn time_in_which_nobody_waits_says_nothing_about_the_pace() {
+        let mut queue = Queue::default();
+        let mut now = Instant::now();
+        for _ in 0..100 {
+            let (reader, _outcome) = reader("alice");
+            queue.add(reader);
+            let turn = queue.take().unwrap();
+            now += Duration::from_secs(60);
+            queue.end(turn.user, now);
+        }
+        let (reader, _outcome) = reader("bob");
+        queue.add(reader);
+        assert_eq!(queue.expected_wait(), Duration::ZERO);
     }
 
     #[test]

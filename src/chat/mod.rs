@@ -3,6 +3,7 @@
 pub mod authenticate;
 pub mod budget;
 pub mod enter;
+pub mod entry_reads;
 pub mod history;
 pub mod initialize;
 pub mod leave;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::budget::Budget;
+use self::entry_reads::EntryReads;
 use self::list_reads::ListReads;
 use self::new_rooms::NewRooms;
 use crate::auth::Verifier;
@@ -34,6 +36,8 @@ pub struct Chat {
     pub lists: ListMetrics,
     /// Chat lists that are to be read.
     pub list_reads: ListReads,
+    /// The parts of chat lists that are to be read from the store.
+    pub entry_reads: EntryReads,
     /// For pages and lists under way.
     pub answers: Budget,
     /// How long a device waits for its first list.

@@ -41,7 +41,7 @@ impl Hub {
                 .and_then(|followed| followed.feed.position())
                 .is_some_and(|at| *at == gained.position);
         let entry = || {
-            gained.facts.entry_for(
+            gained.facts.clone().entry_for(
                 user.as_str(),
                 gained.room,
                 &gained.position,

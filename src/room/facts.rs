@@ -1,7 +1,7 @@
 //! What a room is, and how one of its members sees it.
 
 use super::Position;
-use crate::protocol::event::{ChatEntry, Group};
+use crate::protocol::event::{ChatEntry, Group, Message};
 use crate::protocol::ids::RoomId;
 
 /// A chat list entry with the position at which it was read.
@@ -24,28 +24,28 @@ pub struct RoomFacts {
 impl RoomFacts {
     /// How `user` sees the room at a position, with nothing said about its messages yet.
     pub fn entry_for(
-        &self,
+        self,
         user: &str,
         room: RoomId,
         position: &Position,
         created_at_ms: u64,
     ) -> ChatEntry {
-        let others: Vec<String> = self
-            .members
-            .iter()
-            .filter(|member| *member != user)
-            .cloned()
-            .collect();
-        let group_name = || match self.name.as_str() {
-            "" => format!("Group ({})", self.member_count),
-            name => name.to_owned(),
+        let mut others = self.members;
+        others.retain(|member| member != user);
+        let (friend_id, group) = if self.is_group {
+            let group_name = match self.name.as_str() {
+                "" => format!("Group ({})", self.member_count),
+                _ => self.name,
+            };
+            let group = Group {
+                group_name,
+                member_count: self.member_count,
+                members: others,
+            };
+            (None, Some(group))
+        } else {
+            (others.into_iter().next(), None)
         };
-        let friend_id = (!self.is_group).then(|| others.first().cloned()).flatten();
-        let group = self.is_group.then(|| Group {
-            group_name: group_name(),
-            member_count: self.member_count,
-            members: others,
-        });
         ChatEntry {
             room_id: room,
             is_group_chat: self.is_group,
@@ -58,5 +58,37 @@ impl RoomFacts {
             group,
             active_at_ms: position.last_id.ms.max(created_at_ms),
         }
+    }
+}
+
+/// A room as chat lists show it: the same for all its members, but for how far each has read.
+#[derive(Debug, Clone)]
+pub struct ListedRoom {
+    pub id: RoomId,
+    pub facts: RoomFacts,
+    pub position: Position,
+    /// There is someone left to talk to.
+    pub available: bool,
+    pub last_message: Option<Message>,
+    /// Latest activity, Unix time in milliseconds.
+    pub active_at_ms: u64,
+}
+
+impl ListedRoom {
+    /// The entry of a member who has read up to `read_seq`.
+    pub fn entry_for(self, user: &str, read_seq: u64) -> PositionedEntry {
+        let position = self.position;
+        let base = self
+            .facts
+            .entry_for(user, self.id, &position, self.active_at_ms);
+        let entry = ChatEntry {
+            available: self.available,
+            last_message: self.last_message,
+            unread_cnt: position.seq.saturating_sub(read_seq),
+            read_seq,
+            active_at_ms: self.active_at_ms,
+            ..base
+        };
+        PositionedEntry { entry, position }
     }
 }

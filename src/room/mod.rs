@@ -11,7 +11,7 @@ mod position;
 mod topic;
 
 pub use self::agenda::{Agenda, Next, Turn, pause_after};
-pub use self::facts::{PositionedEntry, RoomFacts};
+pub use self::facts::{ListedRoom, PositionedEntry, RoomFacts};
 pub use self::feed::{Feed, Positioned, Reason, Standing, Tick, Verdict};
 pub use self::fence::{Fence, Fences, Publish};
 pub use self::page::{Marks, Missed, Page};

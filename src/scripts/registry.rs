@@ -100,7 +100,7 @@ impl Script {
             ),
             Self::GetChatList => (
                 &["rooms", "meta…", "members", "reads", "messages", "ext"],
-                &["user", "want_index"],
+                &["user", "want_index", "place…", "reader"],
                 &[],
             ),
             Self::EnterChat => (

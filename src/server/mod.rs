@@ -24,6 +24,7 @@ use self::peers::Peers;
 use crate::auth::{AuthSetupError, Verifier};
 use crate::chat::Chat;
 use crate::chat::budget::Budget;
+use crate::chat::entry_reads::EntryReads;
 use crate::chat::list_reads::ListReads;
 use crate::chat::new_rooms::NewRooms;
 use crate::config::{Config, Durability};
@@ -322,6 +323,7 @@ fn new_chat(
         requests: metrics.requests.clone(),
         lists: metrics.lists.clone(),
         list_reads: ListReads::default(),
+        entry_reads: EntryReads::default(),
         answers: Budget::new(config.limits.answers_max_bytes),
         list_patience: config.chat.list_patience,
         new_rooms: NewRooms::new(config.limits.max_new_room_members_per_min),

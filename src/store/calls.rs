@@ -3,8 +3,8 @@
 use redis::{FromRedisValue, ParsingError, Value};
 
 use super::exchange::Repeat;
-use super::keys::{LIST_KEYS, ROOM_KEYS};
-use super::reply::{RawPage, chat_entry, message_id};
+use super::keys::ROOM_KEYS;
+use super::reply::{RawPage, listed_room, message_id};
 use super::{CallError, Invocation, Store};
 use crate::error::ChatError;
 use crate::protocol::ids::{DeviceId, MessageId, RoomId, UserId, sent_digest};
@@ -17,9 +17,6 @@ use crate::scripts::Script;
 pub const PAGE_MAX_BYTES: usize = 256 * 1024;
 /// Messages in one page of a repair.
 const SYNC_PAGE: u32 = 100;
-/// Rooms in one call of `get_chat_list`, at most.
-pub const LIST_CHUNK: usize = 128;
-
 /// Rooms in one call of `compare_rooms`, at most.
 pub const COMPARE_CHUNK: usize = 128;
 
@@ -42,14 +39,6 @@ pub struct NewRoom<'a> {
     pub name: &'a str,
     /// Everyone, each once, the one who asks first.
     pub members: &'a [UserId],
-}
-
-/// Part of a chat list.
-pub struct ListChunk {
-    /// All rooms of the user, if they were asked for.
-    pub index: Vec<RoomId>,
-    /// For each room asked for; `None` where the user is no member.
-    pub entries: Vec<Option<PositionedEntry>>,
 }
 
 /// A message to store.
@@ -111,7 +100,8 @@ impl Store {
                 let (created, event, entry): (bool, String, Value) =
                     FromRedisValue::from_redis_value(value)?;
                 let event = Some(event).filter(|event| !event.is_empty());
-                let entry = chat_entry(caller, new.room, entry, flaws)?;
+                let listed = listed_room(new.room, entry, flaws)?;
+                let entry = listed.map(|(room, read)| room.entry_for(caller.as_str(), read));
                 // A call that was made again finds the room that it has made itself.
                 let is_own = |read: &PositionedEntry| read.position.epoch.ends_with(&nonce);
                 Ok(Initialized {
@@ -122,41 +112,6 @@ impl Store {
             },
         )
         .await
-    }
-
-    /// Entries of at most [`LIST_CHUNK`] rooms, and with `want_index` the ids of all rooms of the user.
-    pub async fn get_chat_list(
-        &self,
-        user: &UserId,
-        rooms: &[RoomId],
-        want_index: bool,
-    ) -> Result<ListChunk, ChatError> {
-        let mut invocation = Invocation::new();
-        invocation.key(&self.keys.user(user, "rooms"));
-        for room in rooms {
-            self.keys
-                .room_parts(*room, &LIST_KEYS, |key| invocation.key(key));
-        }
-        let invocation = invocation.arg(user.as_str()).arg(u8::from(want_index));
-        let decode = |value: Value, flaws: &mut Flaws| {
-            let (index, entries): (Vec<String>, Vec<Value>) =
-                FromRedisValue::from_redis_value(value)?;
-            let entries = rooms.iter().zip(entries).map(|(room, value)| {
-                chat_entry(user, *room, value, flaws).unwrap_or_else(|error| {
-                    flaws.add(*room, None, format!("it cannot be listed: {error}"));
-                    None
-                })
-            });
-            Ok(ListChunk {
-                entries: entries.collect(),
-                index: index
-                    .iter()
-                    .filter_map(|room| RoomId::parse(room))
-                    .collect(),
-            })
-        };
-        self.decoded(Script::GetChatList, Repeat::Harmless, invocation, decode)
-            .await
     }
 
     /// The device begins to view the room; all of it is read.
@@ -468,7 +423,7 @@ impl Store {
         .await
     }
 
-    async fn decoded<T>(
+    pub(super) async fn decoded<T>(
         &self,
         script: Script,
         repeat: Repeat,

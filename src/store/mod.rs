@@ -10,6 +10,7 @@ pub mod flaw_log;
 pub mod former;
 pub mod keys;
 mod lenient;
+pub mod lists;
 pub mod policy_watch;
 pub mod reply;
 pub mod rights;

@@ -3,10 +3,10 @@
 use redis::{FromRedisValue, ParsingError, Value};
 
 use super::lenient::{Lenient, number};
-use crate::protocol::event::{ChatEntry, Message};
+use crate::protocol::event::Message;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
 use crate::room::flaws::Flaws;
-use crate::room::{Marks, Page, Position, PositionedEntry, RoomFacts};
+use crate::room::{ListedRoom, Marks, Page, Position, RoomFacts};
 
 /// The fields that `enter_chat`, `get_history` and `sync_room` share.
 pub(super) struct RawPage {
@@ -161,18 +161,18 @@ fn fields_of(value: Value) -> Vec<Value> {
     }
 }
 
-/// One entry as `get_chat_list` and `initialize_chat` return it; `None` where the user is no member.
+/// One entry as `get_chat_list` and `initialize_chat` return it: the room, and how far who asked has read it. `None` where
+/// the user is no member.
 ///
 /// So it is where the script could not read the room; then it says why.
 ///
 /// # Errors
 /// The room's position cannot be read.
-pub(super) fn chat_entry(
-    user: &UserId,
+pub(super) fn listed_room(
     room: RoomId,
     value: Value,
     flaws: &mut Flaws,
-) -> Result<Option<PositionedEntry>, ParsingError> {
+) -> Result<Option<(ListedRoom, u64)>, ParsingError> {
     let Value::Array(fields) = value else {
         return Err("a chat list entry is not an array".into());
     };
@@ -220,14 +220,13 @@ pub(super) fn chat_entry(
     let read_seq = reading.number("read marker", &read_seq);
     let active_at_ms = reading.number("time of activity", &active_at);
     let available = reading.number("availability", &available) == 1;
-    let base = facts.entry_for(user.as_str(), room, &position, active_at_ms);
-    let entry = ChatEntry {
+    let listed = ListedRoom {
+        id: room,
+        facts,
+        position,
         available,
         last_message: last_message(room, last, flaws),
-        unread_cnt: position.seq.saturating_sub(read_seq),
-        read_seq,
         active_at_ms,
-        ..base
     };
-    Ok(Some(PositionedEntry { entry, position }))
+    Ok(Some((listed, read_seq)))
 }

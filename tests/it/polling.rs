@@ -47,16 +47,21 @@ async fn open_room(client: &mut Client, participants: &[&str]) -> String {
     opened["roomId"].as_str().expect("a room id").to_owned()
 }
 
-/// Says something of this length so many times, at once.
+/// Says something of this length so many times; a few at once, so that the sender reads what it is sent.
 async fn say(client: &mut Client, room: &str, len: usize, times: usize) {
-    let mut asked = Vec::new();
-    for number in 0..times {
-        let data = json!({ "roomId": room, "content": format!("{number} {}", "x".repeat(len)) });
-        asked.push(client.ask("sendMessage", data).await);
-    }
-    for id in asked {
-        client.answer(id).await.expect("it is said");
-        client.take_inbox();
+    const AT_ONCE: usize = 8;
+    let numbers: Vec<usize> = (0..times).collect();
+    for numbers in numbers.chunks(AT_ONCE) {
+        let mut asked = Vec::new();
+        for number in numbers {
+            let content = format!("{number} {}", "x".repeat(len));
+            let data = json!({ "roomId": room, "content": content });
+            asked.push(client.ask("sendMessage", data).await);
+        }
+        for id in asked {
+            client.answer(id).await.expect("it is said");
+            client.take_inbox();
+        }
     }
 }
 

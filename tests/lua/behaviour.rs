@@ -251,8 +251,24 @@ async fn a_reader_that_tells_something_else_is_refused() {
         script: Script::GetChatList,
         from: "tonumber(redis.call('ZSCORE', reads, user) or 0)",
         to: "0",
-        at: "return {index, entries}",
+        at: "return {index, entries, read_seqs}",
         says: "unread count",
+    })
+    .await;
+    is_refused(Planted {
+        script: Script::GetChatList,
+        from: "tonumber(redis.call('ZSCORE', KEYS[first_key + 2], reader) or 0)",
+        to: "0",
+        at: "return {index, entries, read_seqs}",
+        says: "the entry of a further user",
+    })
+    .await;
+    is_refused(Planted {
+        script: Script::GetChatList,
+        from: "redis.call('HEXISTS', KEYS[first_key + 1], reader) == 1",
+        to: "true",
+        at: "return {index, entries, read_seqs}",
+        says: "a further user who is no member has an entry",
     })
     .await;
     is_refused(Planted {

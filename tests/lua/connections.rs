@@ -73,7 +73,7 @@ local start = redis.call('TIME')
 repeat
   local now = redis.call('TIME')
 until (now[1] - start[1]) * 1000000 + now[2] - start[2] > 1000
-return {{}, {}}
+return {{}, {}, {}}
 ";
 
 #[tokio::test]

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use chat_server::error::ErrorCode;
-use chat_server::protocol::ids::RoomId;
+use chat_server::protocol::event::ChatEntry;
+use chat_server::protocol::ids::{RoomId, UserId};
+use chat_server::room::PositionedEntry;
 use chat_server::store::calls::NewRoom;
+use chat_server::store::lists::{ListCall, Reader};
 use serde_json::json;
 
 use crate::support::{PARTICIPANTS_MAX, World, crowd, user, users};
@@ -224,6 +227,101 @@ async fn a_list_has_an_entry_for_each_room_asked_for() {
         .await
         .unwrap();
     assert!(list.index.is_empty() && list.entries.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_read_of_a_room_serves_all_who_wait_for_it() {
+    // Given Alice in a room with Bob and Carol, one with Bob alone, one that is broken, and one that she is not in
+    let world = World::start().await;
+    let [alice, bob, carol, mallory] = users(["alice", "bob", "carol", "mallory"]);
+    let group = world
+        .group(&[alice.clone(), bob.clone(), carol.clone()])
+        .await;
+    let direct = world.direct(&alice, &bob).await;
+    let broken = world.direct(&alice, &carol).await;
+    let key = world.key(broken, "reads");
+    let _: u64 = world.redis.run(&["DEL", &key]).await;
+    let _: String = world.redis.run(&["SET", &key, "x"]).await;
+    let others = world.direct(&bob, &carol).await;
+    world.say(group, &bob, "Lunch?").await;
+    world.say(direct, &alice, "Hello").await;
+
+    // When her list is read, and others wait for some of these rooms
+    let rooms = [group, direct, broken, others];
+    let waiting = [
+        (0, &bob, true),
+        (0, &carol, true),
+        (0, &mallory, false),
+        (1, &bob, true),
+        (1, &carol, false),
+        // What cannot be read for her is read for nobody, and each finds out by a call of their own.
+        (2, &carol, false),
+        (3, &bob, false),
+    ];
+    let reader = |(place, user, _): &(usize, &UserId, bool)| Reader {
+        place: *place,
+        user: (*user).clone(),
+    };
+    let call = ListCall {
+        user: alice.clone(),
+        rooms: rooms.to_vec(),
+        want_index: true,
+        readers: waiting.iter().map(reader).collect(),
+    };
+    let answer = world.store.get_chat_lists(&call).await.unwrap();
+
+    // Then she has hers, as ever
+    let own = world
+        .store
+        .get_chat_list(&alice, &rooms, true)
+        .await
+        .unwrap();
+    assert_eq!(
+        json!(entries(&answer.chunk.entries)),
+        json!(entries(&own.entries))
+    );
+    assert_eq!(answer.chunk.index, own.index);
+    assert_eq!(answer.chunk.index.len(), 3);
+
+    // And each member who waits has the very entry that a call of their own brings
+    assert_eq!(answer.for_readers.len(), waiting.len());
+    for ((place, user, has_entry), shared) in waiting.into_iter().zip(&answer.for_readers) {
+        assert_eq!(shared.is_some(), has_entry, "{user} in room {place}");
+        if let Some(shared) = shared {
+            let own = world
+                .store
+                .get_chat_list(user, &[rooms[place]], false)
+                .await;
+            let own = own.unwrap().entries.remove(0).unwrap();
+            assert_eq!(json!(shared.entry), json!(own.entry));
+            assert_eq!(shared.position, own.position);
+        }
+    }
+}
+
+fn entries(read: &[Option<PositionedEntry>]) -> Vec<Option<&ChatEntry>> {
+    read.iter()
+        .map(|read| read.as_ref().map(|read| &read.entry))
+        .collect()
+}
+
+#[tokio::test]
+async fn an_index_with_what_is_no_room_lists_the_rest() {
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    for id in [&b"no room"[..], b"\xff\xfe"] {
+        let mut add = redis::cmd("ZADD");
+        add.arg(world.keys.user(&alice, "rooms")).arg(7).arg(id);
+        add.exec_async(&mut world.redis.admin()).await.unwrap();
+    }
+    let list = world
+        .store
+        .get_chat_list(&alice, &[room], true)
+        .await
+        .unwrap();
+    assert_eq!(list.index, [room]);
+    assert!(list.entries[0].is_some());
 }
 
 #[tokio::test]

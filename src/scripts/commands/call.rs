@@ -13,8 +13,9 @@ use crate::protocol::request::Cursor;
 use crate::room::{Missed, Page, Position, PositionedEntry};
 use crate::scripts::registry::Script;
 use crate::scripts::set::fixed;
-use crate::store::calls::{LIST_CHUNK, NewRoom};
+use crate::store::calls::NewRoom;
 use crate::store::connection::Connection;
+use crate::store::lists::LIST_CHUNK;
 use crate::store::{Bounds, Rules, Store};
 
 /// Calls a script, after a question if it writes, and prints what it returned.

@@ -1,5 +1,7 @@
 //! Rooms: made, found, told of, large ones, and all of them deleted.
 
+use serde_json::json;
+
 use super::super::compare::{must, same, same_position, same_text};
 use super::super::fault::{Ended, Fault};
 use super::super::stage::Stage;
@@ -8,6 +10,7 @@ use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::room::Topic;
 use crate::scripts::Script;
 use crate::store::calls::NewRoom;
+use crate::store::lists::{ListCall, Reader};
 
 pub(super) async fn direct_room(stage: &mut Stage) -> Outcome {
     let script = Script::InitializeChat;
@@ -37,6 +40,7 @@ pub(super) async fn direct_room(stage: &mut Stage) -> Outcome {
         in_index(stage, room, user).await?;
     }
 
+    shared_reading(stage, room, [&members[0], &members[1]]).await?;
     let at = stage.listed(room, &members[0], script).await?.position;
     let other_way = [members[1].clone(), members[0].clone()];
     let again = stage.call(script, store.initialize_chat(new(&other_way)));
@@ -138,6 +142,41 @@ async fn told_once(stage: &mut Stage, room: RoomId, members: &[UserId]) -> Outco
     Ok(())
 }
 
+/// What is read of a room for one member serves another who waits for it, and nobody else.
+async fn shared_reading(stage: &mut Stage, room: RoomId, members: [&UserId; 2]) -> Outcome {
+    let script = Script::GetChatList;
+    let reader = |user: &UserId| Reader {
+        place: 0,
+        user: user.clone(),
+    };
+    let call = ListCall {
+        user: members[0].clone(),
+        rooms: vec![room],
+        want_index: false,
+        readers: vec![reader(members[1]), reader(&UserId::random())],
+    };
+    let store = stage.store.clone();
+    let answer = stage.call(script, store.get_chat_lists(&call)).await?;
+    let shared = match answer.for_readers.as_slice() {
+        [Some(entry), None] => entry,
+        [_, Some(_)] => {
+            return Err(
+                Fault::wrong(script, "a further user who is no member has an entry").into(),
+            );
+        }
+        _ => return Err(Fault::wrong(script, "a further member has no entry").into()),
+    };
+    let own = stage.listed(room, members[1], script).await?;
+    same_position(
+        script,
+        "for a further user",
+        &shared.position,
+        &own.position,
+    )?;
+    let (shared, own) = (json!(shared.entry), json!(own.entry));
+    same(script, "the entry of a further user", &shared, &own)
+}
+
 async fn in_index(stage: &mut Stage, room: RoomId, user: &UserId) -> Outcome {
     let store = stage.store.clone();
     let list = stage.call(Script::GetChatList, store.get_chat_list(user, &[], true));
@@ -171,6 +210,7 @@ pub(super) async fn large_room(stage: &mut Stage) -> Outcome {
         &entry.unread_cnt,
         &0,
     )?;
+    shared_reading(stage, room.id, [&room.members[0], &viewer]).await?;
 
     stage.say(&mut room, 1, None).await?;
     let script = Script::LeaveChat;
