@@ -104,7 +104,7 @@ lint-rust:
 
 lint-lua:
 	@echo "==> luacheck"
-	luacheck lua
+	luacheck lua src
 
 test-rust:
 	@echo "==> cargo test"

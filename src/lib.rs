@@ -11,6 +11,7 @@ pub mod config;
 pub mod error;
 pub mod gateway;
 pub mod hub;
+pub mod import;
 pub mod logging;
 pub mod metrics;
 pub mod protocol;

@@ -6,9 +6,11 @@ use std::num::NonZero;
 use std::process::ExitCode;
 
 use chat_server::cli::healthcheck::run_healthcheck;
+use chat_server::cli::import::ImportArgs;
 use chat_server::cli::scripts::ScriptsCommand;
 use chat_server::cli::{self, Cli, Command};
-use chat_server::config::{self, Config};
+use chat_server::config::{self, Config, OperatorConfig};
+use chat_server::import;
 use chat_server::logging;
 use chat_server::scripts::commands;
 use clap::Parser;
@@ -21,6 +23,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The exit code for a configuration that cannot be used (EX_USAGE of sysexits.h).
 const BAD_CONFIGURATION: u8 = 64;
+/// The exit code of an import that could not be done.
+const NOT_IMPORTED: u8 = 2;
 
 fn main() -> ExitCode {
     match Cli::parse().command.unwrap_or(Command::Serve) {
@@ -29,6 +33,7 @@ fn main() -> ExitCode {
             configured(|config| finish(cli::run_token(&config, &args).map(print)))
         }
         Command::Scripts(command) => run_scripts(command),
+        Command::Import(args) => run_import(&args),
         Command::Healthcheck(args) => {
             configured(|config| finish(run_healthcheck(&config, &args).map(print)))
         }
@@ -54,6 +59,22 @@ fn configured(run: impl FnOnce(Config) -> ExitCode) -> ExitCode {
 }
 
 fn run_scripts(command: ScriptsCommand) -> ExitCode {
+    operated(async |config| finish(commands::run(command, config).await))
+}
+
+fn run_import(args: &ImportArgs) -> ExitCode {
+    operated(async |config| match import::run(args, config).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(NOT_IMPORTED)
+        }
+    })
+}
+
+/// Runs what an operator needs no token settings for.
+fn operated(run: impl AsyncFnOnce(OperatorConfig) -> ExitCode) -> ExitCode {
     let config = match config::load_for_operator() {
         Ok(config) => config,
         Err(errors) => return refuse(&errors),
@@ -62,7 +83,7 @@ fn run_scripts(command: ScriptsCommand) -> ExitCode {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => finish(runtime.block_on(commands::run(command, config))),
+        Ok(runtime) => runtime.block_on(run(config)),
         Err(error) => finish(Err(error)),
     }
 }

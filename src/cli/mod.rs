@@ -2,6 +2,7 @@
 //! What `scripts` does is in [`crate::scripts::commands`].
 
 pub mod healthcheck;
+pub mod import;
 pub mod scripts;
 
 use std::time::Duration;
@@ -27,9 +28,10 @@ Examples:
   APP_ENV=dev chat-server token alice     print a token to connect as alice
   chat-server config                      show the settings in effect
   chat-server scripts list                show which scripts run, and how long they take
+  chat-server import --from redis://old   take over the chats of the replaced server
 
 Exit codes: 0 after a clean shutdown, 1 after a failure, 2 if the command line is wrong,
-64 if a setting is."
+64 if a setting is. `chat-server import --help` tells those of an import."
 )]
 pub struct Cli {
     /// What to do; `serve` where nothing is said.
@@ -55,6 +57,20 @@ Examples:
     /// Look at, check, exchange and try the Lua scripts that hold the chat rules
     #[command(subcommand)]
     Scripts(scripts::ScriptsCommand),
+    /// Take over the chats of the NestJS server that this one replaces; may be repeated
+    #[command(after_help = "\
+The chats go to the Redis of REDIS_URL, under KEY_PREFIX; without REDIS_URL to that of the server that
+runs on REDIS_DATA_DIR. MAX_CONTENT_BYTES, MAX_PARTICIPANTS and MAX_ROOMS_PER_USER hold.
+Each thing that is not taken is a line on standard output, with its reason; a summary ends it.
+docs/moving.md tells the whole way.
+
+Exit codes: 0 everything is there, 1 something was not taken, 2 it could not be done or go on,
+64 a setting is wrong.
+
+Examples:
+  chat-server import --from redis://old:6379 --dry-run
+  chat-server import --from redis://:password@old:6379/2")]
+    Import(import::ImportArgs),
     /// Ask the server that runs with the same settings whether it is well; exit code 0 if it is, else 1
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the settings in effect; secrets are not shown

@@ -49,13 +49,19 @@ pub struct Connector {
 impl Connector {
     /// `url` as in `REDIS_URL`. Errors if it is not understood.
     pub fn new(url: &str) -> Result<Self, RedisError> {
+        Self::speaking(url, ProtocolVersion::RESP3)
+    }
+
+    /// For a Redis of any age, which pushes nothing. Errors as [`new`](Self::new).
+    pub fn for_any_version(url: &str) -> Result<Self, RedisError> {
+        Self::speaking(url, ProtocolVersion::RESP2)
+    }
+
+    fn speaking(url: &str, protocol: ProtocolVersion) -> Result<Self, RedisError> {
         // rustls takes no provider by itself; an error only says that this process has chosen one before.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let info = url.into_connection_info()?;
-        let settings = info
-            .redis_settings()
-            .clone()
-            .set_protocol(ProtocolVersion::RESP3);
+        let settings = info.redis_settings().clone().set_protocol(protocol);
         let info = info
             .set_redis_settings(settings)
             .set_tcp_settings(TcpSettings::default().set_nodelay(true));
@@ -69,6 +75,25 @@ impl Connector {
     /// Where Redis is, without user and password.
     pub fn address(&self) -> &str {
         &self.display
+    }
+
+    /// The number of the database.
+    pub fn database(&self) -> i64 {
+        self.client.get_connection_info().redis_settings().db()
+    }
+
+    /// A new connection, for a single caller: each answer comes within so long, or is an error.
+    pub async fn open_bounded(
+        &self,
+        within: Duration,
+    ) -> Result<MultiplexedConnection, ConnectError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(within));
+        let client = &self.client;
+        Ok(client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?)
     }
 
     /// A new connection. `on_push` gets what Redis sends unasked; `broken` is told when the connection ends.

@@ -131,6 +131,64 @@ impl Keys {
     }
 }
 
+/// The keys of the NestJS server that this one replaces. An import reads them; nothing writes them.
+pub mod replaced {
+    /// What every key of its rooms looks like, as a pattern for SCAN.
+    pub const ROOMS_PATTERN: &str = "chat:*";
+    /// What every key of its users looks like, as a pattern for SCAN.
+    pub const USERS_PATTERN: &str = "user:*:chats";
+
+    /// What the server keeps of a room.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Part {
+        /// A set of user ids.
+        Users,
+        /// A list of messages.
+        Messages,
+        /// A text.
+        Name,
+    }
+
+    impl Part {
+        const ALL: [Self; 3] = [Self::Users, Self::Messages, Self::Name];
+
+        fn text(self) -> &'static str {
+            match self {
+                Self::Users => "users",
+                Self::Messages => "messages",
+                Self::Name => "name",
+            }
+        }
+    }
+
+    /// `chat:<roomId>:users`, `…:messages` or `…:name`
+    pub fn room(id: &str, part: Part) -> String {
+        format!("chat:{id}:{}", part.text())
+    }
+
+    /// Whose key it is, and which; `None` where it is no key of a room.
+    pub fn of_room(key: &str) -> Option<(&str, Part)> {
+        let rest = key.strip_prefix("chat:")?;
+        let found = Part::ALL.into_iter().find_map(|part| {
+            let id = rest.strip_suffix(part.text())?.strip_suffix(':')?;
+            Some((id, part))
+        });
+        // Keys of an installation of this server have braces there.
+        found.filter(|(id, _)| !id.is_empty() && !id.starts_with('{'))
+    }
+
+    /// The user of `user:<userId>:chats`.
+    pub fn of_user(key: &str) -> Option<&str> {
+        let id = key.strip_prefix("user:")?.strip_suffix(":chats")?;
+        Some(id).filter(|id| !id.is_empty() && !id.starts_with('{'))
+    }
+
+    /// Whether keys under this prefix would lie among those of the replaced server.
+    pub fn shares_prefix(key_prefix: &str) -> bool {
+        ["chat", "user"].contains(&key_prefix)
+    }
+}
+
 /// What the key of a room ends with that scripts call by this name.
 fn part(name: &str) -> &str {
     match name {
@@ -153,6 +211,26 @@ mod tests {
             keys.user(&user, "rooms"),
             "chat:{user:a%7D%3A%7Bb%2A%3F%7C%C3%BC@x.y}:rooms"
         );
+    }
+
+    #[test]
+    fn a_key_of_the_replaced_server_tells_whose_it_is() {
+        use replaced::{Part, of_room, of_user, room};
+        for part in [Part::Users, Part::Messages, Part::Name] {
+            assert_eq!(of_room(&room("r:1", part)), Some(("r:1", part)));
+        }
+        assert_eq!(of_user("user:u:1:chats"), Some("u:1"));
+        let ours = Keys::new("chat");
+        for key in [
+            ours.room(RoomId::random(), "messages"),
+            ours.scripts(),
+            "chat::users".to_owned(),
+            "chat:r:other".to_owned(),
+        ] {
+            assert_eq!(of_room(&key), None, "{key}");
+        }
+        let alice = UserId::parse("alice").unwrap();
+        assert_eq!(of_user(&Keys::new("user").user(&alice, "chats")), None);
     }
 
     #[test]

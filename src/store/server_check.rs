@@ -30,9 +30,16 @@ pub struct ServerInfo {
     loading: bool,
     replica: bool,
     replicas: u64,
+    replication_id: String,
 }
 
 impl ServerInfo {
+    /// Whether both are of one Redis, or of a master and its replica. What says nothing of itself counts as the same.
+    pub fn may_share_data(&self, other: &Self) -> bool {
+        let same = |one: &str, other: &str| one.is_empty() || other.is_empty() || one == other;
+        same(&self.run_id, &other.run_id) || same(&self.replication_id, &other.replication_id)
+    }
+
     /// Reads the text of `INFO`.
     fn parse(info: &str) -> Self {
         let field = |name: &str| {
@@ -59,6 +66,7 @@ impl ServerInfo {
             loading: field("loading") == "1",
             replica: field("role") == "slave",
             replicas: field("connected_slaves").parse().unwrap_or_default(),
+            replication_id: field("master_replid"),
         }
     }
 
@@ -125,6 +133,13 @@ pub async fn check_server(
     let info = in_time(ask(connection, &[])).await?;
     info.check(production)?;
     Ok(info)
+}
+
+/// What a server says of itself, whatever it is.
+pub async fn describe_server(
+    connection: &mut MultiplexedConnection,
+) -> Result<ServerInfo, ConnectError> {
+    in_time(ask(connection, &[])).await
 }
 
 /// Asks the server whether it is a master. Nothing else of it is known afterwards but its `run_id`.
@@ -235,6 +250,18 @@ mod tests {
             let outcome = ServerInfo::parse(&text).check(true);
             assert!(matches!(outcome, Err(ConnectError::NotYet(_))), "{line}");
         }
+    }
+
+    #[test]
+    fn a_replica_has_the_data_of_its_master() {
+        let server = |run: &str, replication: &str| {
+            ServerInfo::parse(&format!("run_id:{run}\r\nmaster_replid:{replication}\r\n"))
+        };
+        let one = server("a", "x");
+        assert!(one.may_share_data(&server("a", "x")));
+        assert!(one.may_share_data(&server("b", "x")));
+        assert!(one.may_share_data(&server("", "")));
+        assert!(!one.may_share_data(&server("b", "y")));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod failover;
 mod faults;
 mod figures;
 mod heads;
+mod import;
 mod lifecycle;
 mod metrics;
 mod model;

@@ -11,6 +11,8 @@ pub(crate) mod polling;
 pub(crate) mod raw;
 pub(crate) mod redis;
 pub(crate) mod relay;
+#[allow(dead_code, reason = "of the binaries that share this only one imports")]
+pub(crate) mod replaced;
 pub(crate) mod rules;
 pub(crate) mod server;
 pub(crate) mod token;

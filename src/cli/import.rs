@@ -1,0 +1,14 @@
+//! The arguments of `chat-server import`.
+
+use clap::Args;
+
+/// What is imported, and how.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The Redis of the replaced server, such as redis://old:6379/0; it is only read from
+    #[arg(long, value_name = "URL")]
+    pub from: String,
+    /// Check and count everything, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}

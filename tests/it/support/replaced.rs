@@ -1,0 +1,114 @@
+//! What the replaced server leaves in its Redis, and the command that takes it over.
+
+use redis::{cmd, pipe};
+
+use super::server::{Builder, Exit};
+use super::{Redis, Server, Value, json};
+
+/// A message of the first versions. Its time is so many seconds after noon.
+pub(crate) fn text(id: &str, sender: &str, content: &str, secs: u64, read_by: &[&str]) -> Value {
+    json!({
+        "id": id, "senderId": sender, "content": content, "timestamp": time(secs), "readBy": read_by,
+    })
+}
+
+/// A message of later versions: with a type, and a list of contents.
+pub(crate) fn typed(kind: &str, content: &[&str], mut message: Value) -> Value {
+    message["type"] = json!(kind);
+    message["content"] = json!(content);
+    message
+}
+
+/// So many seconds after noon of some day, as the replaced server writes times.
+pub(crate) fn time(secs: u64) -> String {
+    let (hours, minutes, secs) = (12 + secs / 3600, secs / 60 % 60, secs % 60);
+    format!("2024-08-20T{hours:02}:{minutes:02}:{secs:02}.000Z")
+}
+
+/// The Redis of a replaced server.
+pub(crate) struct Replaced<'a> {
+    pub(crate) redis: &'a Redis,
+}
+
+impl Replaced<'_> {
+    /// A room, in the sets of its users too, with its messages as the list has them, from head to tail.
+    pub(crate) async fn room(&self, id: &str, users: &[&str], list: &[Value]) {
+        self.set(&format!("chat:{id}:users"), users).await;
+        for user in users {
+            self.set(&format!("user:{user}:chats"), &[id]).await;
+        }
+        self.push(id, list).await;
+    }
+
+    /// Adds members to a set.
+    pub(crate) async fn set(&self, key: &str, members: &[&str]) {
+        let mut add = cmd("SADD");
+        add.arg(key).arg(members);
+        add.exec_async(&mut self.redis.admin()).await.unwrap();
+    }
+
+    /// Adds messages at the tail of a room's list.
+    pub(crate) async fn push(&self, id: &str, list: &[Value]) {
+        let texts: Vec<String> = list.iter().map(Value::to_string).collect();
+        self.push_raw(id, &texts).await;
+    }
+
+    /// Adds anything at the tail of a room's list.
+    pub(crate) async fn push_raw(&self, id: &str, list: &[impl AsRef<[u8]>]) {
+        if list.is_empty() {
+            return;
+        }
+        let mut pipe = pipe();
+        for entry in list {
+            let key = format!("chat:{id}:messages");
+            pipe.cmd("RPUSH").arg(key).arg(entry.as_ref()).ignore();
+        }
+        pipe.exec_async(&mut self.redis.admin()).await.unwrap();
+    }
+
+    pub(crate) async fn name(&self, id: &str, name: &str) {
+        let mut set = cmd("SET");
+        set.arg(format!("chat:{id}:name")).arg(name);
+        set.exec_async(&mut self.redis.admin()).await.unwrap();
+    }
+}
+
+/// `chat-server import` from the one into the other, as an operator types it: no token settings.
+pub(crate) fn importing(from: &str, into: &Redis, arguments: &[&str]) -> Builder {
+    let mut all = vec!["import", "--from", from];
+    all.extend(arguments);
+    Server::on(into).without("JWT_SECRET").args(&all)
+}
+
+/// Runs the import, and sees that it leaves the old Redis as it is.
+pub(crate) async fn import(from: &Redis, into: &Redis, arguments: &[&str]) -> Exit {
+    leaving_alone(from, importing(&from.url(), into, arguments)).await
+}
+
+/// Runs a command to its end, and sees that it leaves this Redis as it is.
+pub(crate) async fn leaving_alone(from: &Redis, command: Builder) -> Exit {
+    let (before, changes) = (from.dump().await, from.changes().await);
+    let exit = command.run().await;
+    assert_eq!(
+        from.changes().await,
+        changes,
+        "an import wrote to the old Redis"
+    );
+    before.assert_same(&from.dump().await, "an import");
+    exit
+}
+
+/// The same, which must take everything.
+#[track_caller]
+pub(crate) fn import_all<'a>(
+    from: &'a Redis,
+    into: &'a Redis,
+) -> impl Future<Output = String> + 'a {
+    let at = std::panic::Location::caller();
+    async move {
+        let exit = import(from, into, &[]).await;
+        let outcome = format!("{}{}", exit.stdout, exit.stderr);
+        assert_eq!(exit.code, Some(0), "{at}: {outcome}");
+        exit.stdout
+    }
+}
