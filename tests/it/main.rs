@@ -10,6 +10,7 @@ mod bounds;
 mod counting;
 mod deploy;
 mod developers;
+mod documents;
 mod doors;
 mod edits;
 mod embedded;

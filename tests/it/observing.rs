@@ -1,4 +1,4 @@
-//! What the README, the dashboard and the alerts say of figures, against the figures.
+//! What docs/metrics.md, the dashboard and the alerts say of figures, against the figures.
 
 use std::{collections::BTreeSet, fs};
 
@@ -33,7 +33,7 @@ async fn all_figures() -> Figures {
     Figures::of(&server).await
 }
 
-/// The README's table of figures, from the figures.
+/// The table of docs/metrics.md, from the figures.
 fn table(figures: &Figures) -> String {
     let mut table = "| name | type | labels | meaning |\n| --- | --- | --- | --- |\n".to_owned();
     for (name, about) in &figures.told {
@@ -69,13 +69,13 @@ fn described(label: &str, values: &BTreeSet<&str>) -> String {
 }
 
 #[tokio::test]
-async fn the_readme_lists_every_figure_as_it_is_told() {
+async fn the_page_of_metrics_lists_every_figure_as_it_is_told() {
     let expected = table(&all_figures().await);
-    let readme = read("README.md");
-    let section = readme
+    let page = read("docs/metrics.md");
+    let section = page
         .split("\n## ")
-        .find(|part| part.starts_with("Metrics\n"));
-    let rows = section.expect("a section on metrics").lines();
+        .find(|part| part.starts_with("The figures\n"));
+    let rows = section.expect("a section of figures").lines();
     let rows: Vec<&str> = rows.filter(|line| line.starts_with('|')).collect();
     assert_eq!(
         rows,
