@@ -85,7 +85,9 @@ async fn crowd(mode: ListMode) -> (Arc<Hub>, Vec<Arc<Device>>) {
     let mut devices = Vec::new();
     for number in 0..DEVICES {
         let user = UserId::parse(&format!("user-{number}")).unwrap();
-        let device = hub.register(user.clone(), mode, 10).unwrap();
+        let device = hub
+            .register(user.clone(), mode, Frame::event("hello", &()), 10)
+            .unwrap();
         hub.follow(&user, &[room()], &[device.id]);
         let start = Position {
             epoch: EPOCH.into(),

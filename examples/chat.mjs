@@ -28,6 +28,7 @@ const showMessage = ({ seq, senderId, content }) => console.log(`${seq} ${sender
 const showEntry = ({ groupName, friendId, unreadCnt }) =>
   console.log(`* chat with ${groupName ?? friendId}, ${unreadCnt} unread`);
 const show = {
+  hello: ({ userId, version }) => console.log(`* chat-server ${version} knows you as ${userId}`),
   status: (text) => console.log(`* ${text}`),
   chatList: (rooms) => rooms.forEach(showEntry),
   chatEntry: showEntry,

@@ -4,6 +4,7 @@ pub mod authenticate;
 pub mod budget;
 pub mod enter;
 pub mod entry_reads;
+pub mod hello;
 pub mod history;
 pub mod initialize;
 pub mod leave;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use self::budget::Budget;
 use self::entry_reads::EntryReads;
+use self::hello::Greeter;
 use self::list_reads::ListReads;
 use self::new_rooms::NewRooms;
 use crate::auth::Verifier;
@@ -32,6 +34,7 @@ pub struct Chat {
     pub store: Store,
     pub hub: Arc<Hub>,
     pub verifier: Verifier,
+    pub greeter: Greeter,
     pub requests: RequestMetrics,
     pub lists: ListMetrics,
     /// Chat lists that are to be read.

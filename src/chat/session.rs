@@ -33,7 +33,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Takes a device in. Nothing is sent before [`Self::start`].
+    /// Takes a device in. Nothing but `hello` is sent before [`Self::start`].
     pub fn open(
         chat: Arc<Chat>,
         user: UserId,
@@ -41,7 +41,8 @@ impl Session {
         mode: ListMode,
         max_per_user: usize,
     ) -> Result<Self, Full> {
-        let device = chat.hub.register(user, mode, max_per_user)?;
+        let hello = chat.greeter.hello(&user);
+        let device = chat.hub.register(user, mode, hello, max_per_user)?;
         Ok(Self {
             chat,
             device,

@@ -151,11 +151,13 @@ impl Hub {
         (state.users.len(), state.rooms.len())
     }
 
-    /// Takes a connection of a user. It holds its events back until its first snapshot is complete.
+    /// Takes a connection of a user, which is told `hello` before all else. It holds its events back until its first snapshot is
+    /// complete.
     pub fn register(
         &self,
         user: UserId,
         mode: ListMode,
+        hello: Frame,
         max_per_user: usize,
     ) -> Result<Arc<Device>, Full> {
         let mut state = self.lock();
@@ -173,6 +175,7 @@ impl Hub {
             self.interest.want(topic);
         }
         let device = Device::connecting(user.clone(), mode, self.queue_limits, self.due.clone());
+        device.answer(hello);
         let device = Arc::new(device);
         let state = &mut *state;
         let known = state.users.entry(user).or_default();

@@ -121,8 +121,17 @@ impl Room {
         }
     }
 
+    /// A device that has been greeted, before all else.
+    fn registered(&self, name: &str) -> Arc<Device> {
+        let hello = Frame::event("hello", &());
+        let device = self.hub.register(user(name), ListMode::Delta, hello, 10);
+        let device = device.unwrap();
+        assert_eq!(got(&device), ["hello"]);
+        device
+    }
+
     fn connecting(&self, name: &str) -> Arc<Device> {
-        let device = self.hub.register(user(name), ListMode::Delta, 10).unwrap();
+        let device = self.registered(name);
         self.hub.follow(&user(name), &[self.id], &[device.id]);
         device
     }
@@ -434,7 +443,7 @@ async fn who_watches_for_an_overflow_does_not_miss_what_is_queued_meanwhile() {
 async fn a_room_s_messages_wait_for_its_entry() {
     // Given Bob, to whom a room is told in which there is a message already
     let room = Room::new();
-    let bob = room.hub.register(user("bob"), ListMode::Delta, 10).unwrap();
+    let bob = room.registered("bob");
     let first = Section {
         cuts: Arc::default(),
         frames: Vec::new(),

@@ -1,8 +1,36 @@
 //! What the server tells a client: the payloads of its events and acks.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::ids::{MessageId, RoomId, UserId};
+
+/// What a device is told first.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hello<'a> {
+    pub user_id: &'a UserId,
+    pub server_time: String,
+    pub version: &'static str,
+    /// [`ClientLimits`].
+    pub limits: &'a RawValue,
+    /// The names of the events that it may send.
+    pub events: &'a RawValue,
+}
+
+/// What a client has to keep to.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientLimits {
+    pub frame_bytes: usize,
+    pub content_bytes: usize,
+    pub participants: usize,
+    pub rooms_per_user: usize,
+    /// 0 for any number.
+    pub requests_per_sec: usize,
+    pub request_burst: usize,
+    pub page_items: u32,
+}
 
 /// One message, as in `newMessage`, `chatHistory` and a chat list entry.
 #[derive(Debug, Clone, Serialize)]

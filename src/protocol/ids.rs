@@ -172,13 +172,18 @@ impl MessageId {
         })
     }
 
-    /// When it was sent: ISO 8601, UTC, milliseconds.
+    /// When it was sent.
     pub fn timestamp(self) -> String {
-        // Past the year 9999 the text has no such form; an id that far is no id of ours.
-        const YEAR_9999_MS: u64 = 253_402_300_799_999;
-        let since_epoch = std::time::Duration::from_millis(self.ms.min(YEAR_9999_MS));
-        humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since_epoch).to_string()
+        timestamp(self.ms)
     }
+}
+
+/// Unix time in milliseconds as it stands on the wire: ISO 8601, UTC, milliseconds.
+pub fn timestamp(ms: u64) -> String {
+    // Past the year 9999 the text has no such form; an id that far is no id of ours.
+    const YEAR_9999_MS: u64 = 253_402_300_799_999;
+    let since_epoch = std::time::Duration::from_millis(ms.min(YEAR_9999_MS));
+    humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since_epoch).to_string()
 }
 
 impl fmt::Display for MessageId {

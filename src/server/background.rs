@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::scripts::keeper::{Keeper, Order, Orders};
 use crate::scripts::set::InEffect;
 use crate::scripts::watch::FolderWatch;
+use crate::store::clock::RedisClock;
 use crate::store::confirm::{Confirmations, Wanted, confirm};
 use crate::store::connection::{
     ConnectError, Connector, Current, Echo, Keeping, Progress, Pulse, Question, keep_open,
@@ -60,6 +61,7 @@ pub(super) struct Background {
     pub(super) cancel: CancellationToken,
     /// Whom the connections lead to.
     pub(super) master: Master,
+    pub(super) clock: RedisClock,
     metrics: Metrics,
 }
 
@@ -78,6 +80,7 @@ impl Background {
             tasks: JoinSet::new(),
             cancel: CancellationToken::new(),
             master: Master::default(),
+            clock: RedisClock::default(),
             metrics,
         }
     }
@@ -104,9 +107,10 @@ impl Background {
         let on_the_way = progress.clone();
         let production = !config.environment.is_development();
         let durability = config.redis.durability;
-        let master = self.master.clone();
+        let (master, clock) = (self.master.clone(), self.clock.clone());
         let prepare = async move |connection: &mut MultiplexedConnection| {
             let info = check_server(connection, production).await?;
+            info.set(&clock);
             let needed = check_durability(connection, &info, durability).await?;
             if let Some(confirmations) = &confirmations {
                 confirmations.set_needed(needed);
@@ -121,7 +125,7 @@ impl Background {
         let keeping = Keeping {
             name: "commands",
             pulse: COMMANDS_PULSE,
-            question: Question::Master,
+            question: Question::Master(self.clock.clone()),
             prepare,
             on_push: |_, _| (),
             master: self.master.clone(),

@@ -25,6 +25,7 @@ use crate::auth::{AuthSetupError, Verifier};
 use crate::chat::Chat;
 use crate::chat::budget::Budget;
 use crate::chat::entry_reads::EntryReads;
+use crate::chat::hello::Greeter;
 use crate::chat::list_reads::ListReads;
 use crate::chat::new_rooms::NewRooms;
 use crate::config::{Config, Durability};
@@ -228,7 +229,13 @@ pub async fn run(
     };
     let keeper = Keeper::new(parts, first.note);
     background.keep_scripts(keeper, inbox, &orders, config)?;
-    let chat = Arc::new(new_chat(config, store, hub.clone(), verifier, &metrics));
+    let greeter = Greeter::new(
+        &config.limits,
+        config.serves_developers(),
+        background.clock.clone(),
+    );
+    let chat = new_chat(config, store, hub.clone(), (verifier, greeter), &metrics);
+    let chat = Arc::new(chat);
     let cancel = background.cancel.clone();
     let quiet_room_check = config.chat.quiet_room_check;
     background.spawn(upkeep::run(chat.clone(), quiet_room_check, cancel));
@@ -313,13 +320,14 @@ fn new_chat(
     config: &Config,
     store: Store,
     hub: Arc<Hub>,
-    verifier: Verifier,
+    (verifier, greeter): (Verifier, Greeter),
     metrics: &Metrics,
 ) -> Chat {
     Chat {
         store,
         hub,
         verifier,
+        greeter,
         requests: metrics.requests.clone(),
         lists: metrics.lists.clone(),
         list_reads: ListReads::default(),

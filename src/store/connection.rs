@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::RedisClock;
 use super::server_check::master_run_id;
 use super::term::{Master, Term};
 use crate::metrics::ConnectionMetrics;
@@ -201,8 +202,8 @@ pub struct Pulse {
 pub enum Question {
     /// `PING`.
     Alive,
-    /// `INFO`: whether it still is a master, and the one that it was.
-    Master,
+    /// `INFO`: whether it still is a master, and the one that it was; its clock, too.
+    Master(RedisClock),
     /// Whether what is published comes over it. A question of its own would be answered among the replies to
     /// subscriptions, which Redis may send unasked.
     Echo(Echo),
@@ -467,7 +468,7 @@ impl Question {
                 redis::cmd("PING").exec_async(connection).await?;
                 Ok(Answer::Alive)
             }
-            Self::Master => Ok(Answer::Master(master_run_id(connection).await?)),
+            Self::Master(clock) => Ok(Answer::Master(master_run_id(connection, clock).await?)),
             Self::Echo(echo) => {
                 let mut by = echo.by.clone();
                 tokio::select! {

@@ -2,6 +2,7 @@
 
 mod call_error;
 pub mod calls;
+pub mod clock;
 pub mod confirm;
 pub mod connection;
 pub mod embedded;

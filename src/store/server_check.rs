@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 
+use super::clock::RedisClock;
 use super::connection::ConnectError;
 use crate::config::Durability;
 
@@ -27,6 +28,8 @@ pub struct ServerInfo {
     pub run_id: String,
     major_minor: (u64, u64),
     eviction_policy: String,
+    /// By its clock, as it was asked: Unix time in milliseconds. None where it does not tell.
+    now_ms: Option<u64>,
     loading: bool,
     replica: bool,
     replicas: u64,
@@ -63,6 +66,10 @@ impl ServerInfo {
             run_id: field("run_id"),
             major_minor,
             eviction_policy: field("maxmemory_policy"),
+            now_ms: field("server_time_usec")
+                .parse()
+                .ok()
+                .map(|us: u64| us / 1000),
             loading: field("loading") == "1",
             replica: field("role") == "slave",
             replicas: field("connected_slaves").parse().unwrap_or_default(),
@@ -85,6 +92,13 @@ impl ServerInfo {
              (from 7.2 on appendonly yes is enough)"
                 .to_owned(),
         ))
+    }
+
+    /// Sets the clock by it, just after it has told this.
+    pub fn set(&self, clock: &RedisClock) {
+        if let Some(ms) = self.now_ms {
+            clock.told(ms);
+        }
     }
 
     /// Whether it takes writes.
@@ -151,9 +165,13 @@ pub async fn check_master(
     Ok(info)
 }
 
-/// The `run_id` of a server that is a master; none of one that is not.
-pub async fn master_run_id(connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
+/// The `run_id` of a server that is a master; none of one that is not. Sets the clock by it.
+pub async fn master_run_id(
+    connection: &mut MultiplexedConnection,
+    clock: &RedisClock,
+) -> RedisResult<Option<String>> {
     let info = ask(connection, &ROLE_SECTIONS).await?;
+    info.set(clock);
     Ok(info.check_master().is_ok().then_some(info.run_id))
 }
 
@@ -162,7 +180,7 @@ pub(super) async fn eviction_policy(connection: &mut MultiplexedConnection) -> R
     Ok(ask(connection, &["memory"]).await?.eviction_policy)
 }
 
-/// Where `INFO` tells run, role, and whether it is loading.
+/// Where `INFO` tells run, time, role, and whether it is loading.
 const ROLE_SECTIONS: [&str; 3] = ["server", "replication", "persistence"];
 
 async fn ask(connection: &mut MultiplexedConnection, sections: &[&str]) -> RedisResult<ServerInfo> {
@@ -262,6 +280,17 @@ mod tests {
         assert!(one.may_share_data(&server("b", "x")));
         assert!(one.may_share_data(&server("", "")));
         assert!(!one.may_share_data(&server("b", "y")));
+    }
+
+    #[test]
+    fn a_server_tells_its_time_in_microseconds() {
+        let told = |line: &str| ServerInfo::parse(line).now_ms;
+        assert_eq!(
+            told("server_time_usec:1795377558378123\r\n"),
+            Some(1_795_377_558_378)
+        );
+        assert_eq!(told("server_time_usec:soon\r\n"), None);
+        assert_eq!(told(""), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod failover;
 mod faults;
 mod figures;
 mod heads;
+mod hello;
 mod import;
 mod lifecycle;
 mod metrics;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chat_server::metrics::ConnectionMetrics;
 use chat_server::scripts::set::{Source, fixed};
 use chat_server::scripts::{Script, ScriptSet, ScriptText};
+use chat_server::store::clock::RedisClock;
 use chat_server::store::connection::{
     Connection, Connector, Current, Keeping, Progress, Pulse, Question, keep_open,
 };
@@ -46,14 +47,14 @@ async fn open(world: &World) -> MultiplexedConnection {
 }
 
 /// A connection for commands as the server keeps one.
-fn kept(world: &World, cancel: &CancellationToken) -> Current {
+fn kept(world: &World, cancel: &CancellationToken, clock: RedisClock) -> Current {
     let (set, current) = watch::channel(None);
     let master = Master::default();
     let of_prepare = master.clone();
     let keeping = Keeping {
         name: "commands",
         pulse: PULSE,
-        question: Question::Master,
+        question: Question::Master(clock),
         prepare: async move |connection: &mut MultiplexedConnection| {
             let info = check_server(connection, false).await?;
             Ok(of_prepare.met(&info.run_id))
@@ -81,7 +82,7 @@ async fn a_redis_that_works_off_our_own_calls_is_not_taken_for_one_that_is_gone(
     // Given a queue of calls before Redis that lasts much longer than it may be silent
     let world = World::start().await;
     let cancel = CancellationToken::new();
-    let mut current = kept(&world, &cancel);
+    let mut current = kept(&world, &cancel, RedisClock::default());
     current.wait_for(Option::is_some).await.unwrap();
     let set = ScriptSet::embedded().unwrap();
     let slow = ScriptText::new(SLOW.to_owned(), Source::Embedded);
@@ -109,6 +110,28 @@ async fn a_redis_that_works_off_our_own_calls_is_not_taken_for_one_that_is_gone(
     let back = timeout(PATIENCE, current.wait_for(Option::is_some));
     let number = back.await.unwrap().unwrap().as_ref().unwrap().number;
     assert_eq!(number, 0, "it was made anew");
+    cancel.cancel();
+}
+
+#[tokio::test]
+async fn whether_redis_is_there_also_tells_its_time() {
+    // Given a clock that is half a century late
+    let world = World::start().await;
+    let (cancel, clock) = (CancellationToken::new(), RedisClock::default());
+    clock.told(0);
+    let _connection = kept(&world, &cancel, clock.clone());
+
+    // Then it is set by that of Redis
+    let set = async {
+        loop {
+            let (secs, _): (u64, u64) = world.redis.run(&["TIME"]).await;
+            if clock.now_ms().abs_diff(secs * 1000) < 60_000 {
+                break;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, set).await.is_ok(), "it was never set");
     cancel.cancel();
 }
 
@@ -173,7 +196,8 @@ async fn a_policy_that_drops_chats_is_noticed_while_the_server_runs() {
     let cancel = CancellationToken::new();
     let (told, mut changes) = mpsc::unbounded_channel();
     let tell = move |policy: &str| told.send(policy.to_owned()).unwrap();
-    let watching = watch_policy(kept(&world, &cancel), Duration::from_millis(10), tell);
+    let connection = kept(&world, &cancel, RedisClock::default());
+    let watching = watch_policy(connection, Duration::from_millis(10), tell);
 
     // When its policy is changed, and back, then each change is told, once
     let changing = async {

@@ -53,7 +53,10 @@ impl Drop for Client {
 
 impl Client {
     pub(super) fn connect(server: &Rc<Server>, user: &UserId, mode: ListMode) -> Option<Self> {
-        let device = server.hub.register(user.clone(), mode, 10).ok()?;
+        let device = server
+            .hub
+            .register(user.clone(), mode, Frame::event("hello", &()), 10)
+            .ok()?;
         let (requests, mut asked) = mpsc::unbounded_channel();
         let (open, refused) = (Rc::new(Cell::new(1)), Rc::<Cell<bool>>::default());
         let session = Session {
@@ -213,6 +216,8 @@ impl Session {
 /// What a device has got.
 #[derive(Default)]
 struct Seen {
+    /// It has been told `hello`, which comes first and once.
+    greeted: bool,
     rooms: BTreeMap<String, View>,
     /// After a reset the entry follows, whatever list has told it meanwhile.
     renewals: BTreeMap<String, usize>,
@@ -247,7 +252,11 @@ impl Seen {
         let frame: Json = serde_json::from_str(text_of_frame).unwrap_or_default();
         let (event, data) = (text(&frame, "event"), &frame["data"]);
         let room = text(data, "roomId").to_owned();
+        if (event == "hello") == self.greeted {
+            self.flaws.push(format!("{event} out of its turn"));
+        }
         match event {
+            "hello" => self.greeted = true,
             "chatList" => self.list(data),
             "chatEntry" => {
                 let view = self.rooms.entry(room.clone()).or_default();

@@ -245,6 +245,8 @@ class Device:
 
     async def greeted(self):
         """Sees that the server greets as it should: the list."""
+        first, hello = await self.next()
+        assert (first, hello["userId"]) == ("hello", self.user)
         assert await self.next() == ("status", f"user:{self.user} connected")
         assert await self.next() == ("status", "chat list updated")
         event, chats = await self.next()

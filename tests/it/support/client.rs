@@ -46,6 +46,8 @@ struct Ended(Option<u16>);
 /// requests (`ack`, and `error` with an id) are kept apart.
 pub(crate) struct Client {
     pub(crate) user: String,
+    /// What came first of all.
+    pub(crate) hello: Value,
     /// The list that came with the connection.
     pub(crate) first_list: Value,
     full: bool,
@@ -101,6 +103,7 @@ impl Device {
         let (sink, stream) = socket.split();
         let (sender, incoming) = mpsc::unbounded_channel();
         let mut client = Client {
+            hello: Value::Null,
             first_list: Value::Null,
             full: self.full,
             sink,
@@ -115,6 +118,9 @@ impl Device {
             log: server.log.clone(),
             user: self.user,
         };
+        let hello = client.next().await;
+        assert_eq!(hello.event, "hello");
+        client.hello = hello.data;
         let greeting = format!("user:{} connected", client.user);
         assert_eq!(client.next().await, Frame::new("status", json!(greeting)));
         assert_eq!(

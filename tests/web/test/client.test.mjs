@@ -343,7 +343,7 @@ story("frames can be watched, without tokens in them", async (stage) => {
   await told(alice, "state", ({ state }) => state === "ready");
   await alice.request("authenticate", { token: tokenOf("alice") });
   assert.deepEqual(frames.map(({ direction, text }) => [direction, JSON.parse(text).event]), [
-    ["in", "status"], ["in", "status"], ["in", "chatList"], ["out", "authenticate"], ["in", "ack"],
+    ["in", "hello"], ["in", "status"], ["in", "status"], ["in", "chatList"], ["out", "authenticate"], ["in", "ack"],
   ]);
   assert.ok(frames.every(({ text }) => !text.includes(tokenOf("alice"))));
 });

@@ -80,7 +80,7 @@ story("the frames in and out, as they pass", async (stage) => {
   await alice.page.locator("#frames .in", { hasText: "newMessage" }).waitFor();
   await alice.page.locator("#frames .in", { hasText: "ack" }).last().waitFor();
   assert.deepEqual(await events("out"), ["initializeChat", "enterChat", "sendMessage"]);
-  assert.deepEqual((await events("in")).slice(0, 3), ["status", "status", "chatList"]);
+  assert.deepEqual((await events("in")).slice(0, 4), ["hello", "status", "status", "chatList"]);
   await alice.page.getByRole("button", { name: "Clear the frames" }).click();
   assert.deepEqual(await events("in"), []);
 });

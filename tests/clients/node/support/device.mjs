@@ -63,8 +63,10 @@ export class Device {
     return this.takeAll().filter(([event]) => event !== "chatList");
   }
 
-  /** Sees that the server greets as the replaced one did; the list. */
+  /** Sees that the server greets as the replaced one did, but for `hello` before all else; the list. */
   async greeted() {
+    const [first, { userId }] = await this.next();
+    assert.deepEqual([first, userId], ["hello", this.user]);
     assert.deepEqual(await this.next(), ["status", `user:${this.user} connected`]);
     assert.deepEqual(await this.next(), ["status", "chat list updated"]);
     const [event, list] = await this.next();
