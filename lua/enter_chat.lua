@@ -55,6 +55,8 @@ redis.call('XLEN', messages)
 local ended = redis.call('ZCOUNT', viewing, '-inf', string.format('%.0f', now_ms))
 local too_far = redis.call('ZCOUNT', viewing, string.format('(%.0f', now_ms + LEASE_MAX_MS), '+inf')
 
+-- Rules of your own: here. They refuse with REJECTED, and nothing is written yet.
+
 redis.call('UNLINK', viewers)
 if ended > 0 then
   redis.call('ZREMRANGEBYRANK', viewing, 0, math.min(ended, CLEARED_AT_ONCE) - 1)

@@ -58,6 +58,8 @@ if cursor ~= '' and #redis.call('XRANGE', messages, cursor, cursor, 'COUNT', 1) 
   end
 end
 
+-- Rules of your own: here. They refuse with REJECTED, and nothing is written yet.
+
 -- A message by its fields' names, whatever else its entry holds; what is missing is false.
 local function message(entry)
   local fields = {}

@@ -59,6 +59,8 @@ for key = FIRST_KEY, #KEYS, 2 do
   end
 end
 
+-- Rules of your own: here. They refuse with REJECTED, and nothing is written yet.
+
 local seq, last_id = 0, '0-0'
 if created then
   -- Of a room that lost its meta the rest is kept: the newest message's id tells its number, and its stamp goes on.

@@ -44,6 +44,8 @@ if #redis.call('XRANGE', messages, message_id, message_id, 'COUNT', 1) == 0 then
   end
 end
 
+-- Rules of your own: here. They refuse with REJECTED, and nothing is written yet.
+
 local small = redis.call('HLEN', members) <= SMALL_ROOM
 local marker = tonumber(redis.call('ZSCORE', reads, user) or 0)
 if read_seq <= marker then

@@ -63,11 +63,13 @@ end
 if not head[1] or redis.call('HEXISTS', members, user) == 0 then
   return redis.error_reply('NOT_MEMBER You do not have permission to join this chat.')
 end
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Rules of your own: here. They refuse with REJECTED, and nothing is written yet.
 
 -- Reading every key that is written below, but for the first, finds one of a wrong type before anything is stored.
 redis.call('ZCARD', reads)
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local small = redis.call('HLEN', members) <= SMALL_ROOM
 
 local epoch, seq, rev = head[1], head[2] + 1, head[3] + 1
