@@ -65,6 +65,19 @@ impl Script {
         }
     }
 
+    /// Whether a rule of the operator's may refuse it: a client asks for it, and is told why not. The others are called by
+    /// servers, which have nobody to tell.
+    pub fn may_reject(self) -> bool {
+        matches!(
+            self,
+            Self::InitializeChat
+                | Self::EnterChat
+                | Self::SendMessage
+                | Self::MarkAsRead
+                | Self::GetHistory
+        )
+    }
+
     /// The script of that name.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|script| script.name() == name)

@@ -24,7 +24,7 @@ fn rules_with(title: &str) -> TempDir {
             fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
         }
     }
-    for (file, text) in edited(title) {
+    for (file, text) in edited(&[title]) {
         fs::write(folder.path().join(file), text).unwrap();
     }
     folder

@@ -84,3 +84,17 @@ async fn each_script_loads_under_the_sha1_that_the_server_calls() {
         assert_eq!(scripts.get(script).sha1, sha1, "{}", script.name());
     }
 }
+
+#[test]
+fn rules_have_a_marked_place_in_each_script_that_may_refuse() {
+    for script in Script::ALL {
+        let text = read(&format!("{}.lua", script.name()));
+        let marked = text.matches("\n-- Rules of your own: here. ").count();
+        assert_eq!(
+            marked,
+            usize::from(script.may_reject()),
+            "{}",
+            script.name()
+        );
+    }
+}

@@ -15,14 +15,14 @@ use serde_json::json;
 use crate::contract::MAX_LINES;
 use crate::files::{read, root};
 use crate::support::{World, contents, crowd, users};
-use crate::worked_edits::{ARCHIVES, NO_READ_MARKERS, SLOW_MODE, WELCOME, WORD_FILTER, edited};
+use crate::worked_edits::{
+    ALL, ARCHIVES, NO_READ_MARKERS, SLOW_MODE, WELCOME, WORD_FILTER, edited,
+};
 
-const ALL: [&str; 5] = [WORD_FILTER, SLOW_MODE, WELCOME, NO_READ_MARKERS, ARCHIVES];
-
-/// The delivered scripts with one edit.
-fn set_with(title: &str) -> ScriptSet {
+/// The delivered scripts with these edits.
+fn set_with(titles: &[&str]) -> ScriptSet {
     let delivered = ScriptSet::embedded().unwrap();
-    edited(title)
+    edited(titles)
         .into_iter()
         .fold(delivered, |set, (file, text)| {
             let script = Script::of_name(file.strip_suffix(".lua").unwrap()).unwrap();
@@ -30,8 +30,61 @@ fn set_with(title: &str) -> ScriptSet {
         })
 }
 
-async fn world_with(title: &str) -> World {
-    World::with(set_with(title), 0).await
+/// A world with one edit, and one with all of them: each does the same in both.
+async fn worlds_with(title: &str) -> [World; 2] {
+    let all: Vec<&str> = [title].into_iter().chain(ALL).collect();
+    let with = async |titles| World::with(set_with(titles), 0).await;
+    [with(&[title]).await, with(&distinct(&all)).await]
+}
+
+/// Each title once, at its first place.
+fn distinct<'a>(titles: &[&'a str]) -> Vec<&'a str> {
+    let mut distinct = Vec::new();
+    for title in titles {
+        if !distinct.contains(title) {
+            distinct.push(*title);
+        }
+    }
+    distinct
+}
+
+/// One by one, each two in both orders, and all of them.
+fn combinations() -> Vec<Vec<&'static str>> {
+    let singles = ALL.iter().map(|title| vec![*title]);
+    let pairs = ALL
+        .iter()
+        .flat_map(|one| ALL.iter().map(move |other| vec![*one, *other]))
+        .filter(|pair| pair[0] != pair[1]);
+    singles.chain(pairs).chain([ALL.to_vec()]).collect()
+}
+
+/// Every order of these.
+fn orders(titles: &[&'static str]) -> Vec<Vec<&'static str>> {
+    let [first, rest @ ..] = titles else {
+        return vec![Vec::new()];
+    };
+    let places = 0..titles.len();
+    orders(rest)
+        .into_iter()
+        .flat_map(|order| places.clone().map(move |place| (order.clone(), place)))
+        .map(|(mut order, place)| {
+            order.insert(place, *first);
+            order
+        })
+        .collect()
+}
+
+#[test]
+fn the_edits_can_be_applied_in_any_order() {
+    let all_orders = orders(&ALL);
+    assert_eq!(all_orders.len(), 120);
+    let expected = edited(&ALL);
+    for order in all_orders {
+        assert_eq!(edited(&order), expected, "{order:?}");
+    }
+    for pair in combinations().into_iter().filter(|pair| pair.len() == 2) {
+        assert_eq!(edited(&pair), edited(&[pair[1], pair[0]]), "{pair:?}");
+    }
 }
 
 /// What the user is told: the code, and the sentence after it.
@@ -57,12 +110,15 @@ fn the_readme_has_no_other_edits() {
 
 #[test]
 fn each_edit_leaves_good_lua() {
-    for title in ALL {
-        // Given an edit, when luacheck reads what it makes of the scripts, then it has nothing to say
+    for titles in combinations() {
+        // Given edits, when luacheck reads what they make of the scripts, then it has nothing to say
         let folder = tempfile::tempdir().unwrap();
-        for (file, text) in edited(title) {
+        for (file, text) in edited(&titles) {
             let lines = text.lines().count();
-            assert!(lines < MAX_LINES, "{title}: {file} has {lines} lines");
+            assert!(
+                titles.len() > 1 || lines < MAX_LINES,
+                "{titles:?}: {file} has {lines} lines"
+            );
             std::fs::write(folder.path().join(file), text).unwrap();
         }
         let luacheck = Command::new("luacheck")
@@ -72,169 +128,175 @@ fn each_edit_leaves_good_lua() {
             .output()
             .expect("luacheck must be in PATH");
         let said = String::from_utf8_lossy(&luacheck.stdout);
-        assert!(luacheck.status.success(), "{title}:\n{said}");
+        assert!(luacheck.status.success(), "{titles:?}:\n{said}");
     }
 }
 
 #[test]
 fn the_checks_find_nothing_wrong_with_an_edit() {
-    for title in ALL {
-        let problems = check_set(&set_with(title));
+    for titles in combinations() {
+        let problems = check_set(&set_with(&titles));
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert!(lines.is_empty(), "{title}:\n{}", lines.join("\n"));
+        assert!(lines.is_empty(), "{titles:?}:\n{}", lines.join("\n"));
     }
 }
 
 #[tokio::test]
 async fn each_edit_keeps_what_the_server_relies_on() {
     let program = behaviour::scratch_program().expect("redis-server must be in PATH");
-    for title in ALL {
-        let outcome = behaviour::run(&set_with(title), &program).await;
-        let report = outcome.unwrap_or_else(|error| panic!("{title}: {error}"));
+    for titles in combinations() {
+        let outcome = behaviour::run(&set_with(&titles), &program).await;
+        let report = outcome.unwrap_or_else(|error| panic!("{titles:?}: {error}"));
         // The cases do nothing that an edit has a rule against.
-        assert_eq!(report.rejected, [], "{title}");
+        assert_eq!(report.rejected, [], "{titles:?}");
     }
 }
 
 #[tokio::test]
 async fn the_word_filter_refuses_whole_words() {
-    // Given a room with a message from before the filter's time
-    let mut world = world_with(WORD_FILTER).await;
-    let [alice, bob] = users(["alice", "bob"]);
-    let room = world.direct(&alice, &bob).await;
-    world.follow_room(room).await;
-    let store = &world.store;
-    let first = store.send_message(room, &alice, "Hello", Some("m-1")).await;
-    world.published().await;
-    let before = world.redis.dump().await;
+    for mut world in worlds_with(WORD_FILTER).await {
+        // Given a room with a message from before the filter's time
+        let [alice, bob] = users(["alice", "bob"]);
+        let room = world.direct(&alice, &bob).await;
+        world.follow_room(room).await;
+        let store = &world.store;
+        let first = store.send_message(room, &alice, "Hello", Some("m-1")).await;
+        world.published().await;
+        let before = world.redis.dump().await;
 
-    // When a message has an unwanted word, then it is refused with the rule's own sentence, and nothing is written
-    let store = &world.store;
-    for content in ["Casino", "the CASINO!", "a lottery-ticket"] {
-        assert_eq!(
-            refused(store.send_message(room, &alice, content, None).await),
-            (
-                ErrorCode::Rejected,
-                "No advertising in this chat, please.".into()
-            ),
-            "{content}"
-        );
+        // When a message has an unwanted word, then it is refused with the rule's own sentence, and nothing is written
+        let store = &world.store;
+        for content in ["Casino", "the CASINO!", "a lottery-ticket"] {
+            assert_eq!(
+                refused(store.send_message(room, &alice, content, None).await),
+                (
+                    ErrorCode::Rejected,
+                    "No advertising in this chat, please.".into()
+                ),
+                "{content}"
+            );
+        }
+        assert_eq!(world.redis.dump().await, before);
+
+        // And what was stored is still found, whatever the word list says now
+        let again = store.send_message(room, &alice, "Casino", Some("m-1"));
+        let again = again.await.unwrap();
+        assert_eq!((again.id, again.duplicate), (first.unwrap().id, true));
+        assert_eq!(world.published().await, []);
+
+        // And parts of other words are no matter
+        world.say(room, &alice, "casinos, élotteryé").await;
     }
-    assert_eq!(world.redis.dump().await, before);
-
-    // And what was stored is still found, whatever the word list says now
-    let again = store.send_message(room, &alice, "Casino", Some("m-1"));
-    let again = again.await.unwrap();
-    assert_eq!((again.id, again.duplicate), (first.unwrap().id, true));
-    assert_eq!(world.published().await, []);
-
-    // And parts of other words are no matter
-    world.say(room, &alice, "casinos, élotteryé").await;
 }
 
 #[tokio::test]
 async fn slow_mode_lets_each_user_send_one_message_in_five_seconds() {
-    // Given Alice and Bob's room in slow mode, and Alice has sent a message
-    let world = world_with(SLOW_MODE).await;
-    let [alice, bob] = users(["alice", "bob"]);
-    let room = world.direct(&alice, &bob).await;
-    set_ext(&world, room, "slow_secs", "5").await;
-    let store = &world.store;
-    let first = store.send_message(room, &alice, "One", Some("m-1")).await;
-    let before = world.redis.dump().await;
+    for world in worlds_with(SLOW_MODE).await {
+        // Given Alice and Bob's room in slow mode, and Alice has sent a message
+        let [alice, bob] = users(["alice", "bob"]);
+        let room = world.direct(&alice, &bob).await;
+        set_ext(&world, room, "slow_secs", "5").await;
+        let store = &world.store;
+        let first = store.send_message(room, &alice, "One", Some("m-1")).await;
+        let before = world.redis.dump().await;
 
-    // Then her next one is refused, and nothing is written
-    let (code, text) = refused(store.send_message(room, &alice, "Two", Some("m-2")).await);
-    assert_eq!(code, ErrorCode::Rejected);
-    assert!(text.starts_with("This chat is in slow mode"), "{text}");
-    assert_eq!(world.redis.dump().await, before);
+        // Then her next one is refused, and nothing is written
+        let (code, text) = refused(store.send_message(room, &alice, "Two", Some("m-2")).await);
+        assert_eq!(code, ErrorCode::Rejected);
+        assert!(text.starts_with("This chat is in slow mode"), "{text}");
+        assert_eq!(world.redis.dump().await, before);
 
-    // But the first one again is a duplicate, and Bob has a turn of his own
-    let again = store.send_message(room, &alice, "One", Some("m-1")).await;
-    assert_eq!(again.unwrap().id, first.unwrap().id);
-    world.say(room, &bob, "Hello").await;
+        // But the first one again is a duplicate, and Bob has a turn of his own
+        let again = store.send_message(room, &alice, "One", Some("m-1")).await;
+        assert_eq!(again.unwrap().id, first.unwrap().id);
+        world.say(room, &bob, "Hello").await;
 
-    // When five seconds have passed, then she can send
-    let ext = world.key(room, "ext");
-    let sent_ms: u64 = world.redis.run(&["HGET", &ext, "slow:alice"]).await;
-    set_ext(&world, room, "slow:alice", &(sent_ms - 5000).to_string()).await;
-    world.say(room, &alice, "Two").await;
+        // When five seconds have passed, then she can send
+        let ext = world.key(room, "ext");
+        let sent_ms: u64 = world.redis.run(&["HGET", &ext, "slow:alice"]).await;
+        set_ext(&world, room, "slow:alice", &(sent_ms - 5000).to_string()).await;
+        world.say(room, &alice, "Two").await;
 
-    // And rooms that it is not on in know nothing of it
-    let _: u64 = world.redis.run(&["HDEL", &ext, "slow_secs"]).await;
-    world.say(room, &alice, "Three").await;
-    world.say(room, &alice, "Four").await;
+        // And rooms that it is not on in know nothing of it
+        let _: u64 = world.redis.run(&["HDEL", &ext, "slow_secs"]).await;
+        world.say(room, &alice, "Three").await;
+        world.say(room, &alice, "Four").await;
+    }
 }
 
 #[tokio::test]
 async fn a_group_begins_with_a_welcome() {
-    // Given Alice, Bob and Carol
-    let mut world = world_with(WELCOME).await;
-    let members = users(["alice", "bob", "carol"]);
-    let [alice, bob, _] = &members;
-    world.follow_user(bob).await;
+    for mut world in worlds_with(WELCOME).await {
+        // Given Alice, Bob and Carol
+        let members = users(["alice", "bob", "carol"]);
+        let [alice, bob, _] = &members;
+        world.follow_user(bob).await;
 
-    // When Alice makes a group
-    let room = RoomId::random();
-    let new = || NewRoom {
-        room,
-        is_group: true,
-        name: "Book club",
-        members: &members,
-    };
-    let made = world.store.initialize_chat(new()).await.unwrap();
+        // When Alice makes a group
+        let room = RoomId::random();
+        let new = || NewRoom {
+            room,
+            is_group: true,
+            name: "Book club",
+            members: &members,
+        };
+        let made = world.store.initialize_chat(new()).await.unwrap();
 
-    // Then her entry has the welcome as her own message, read
-    assert!(made.created);
-    let entry_of_alice = made.entry.unwrap();
-    let last = entry_of_alice.entry.last_message.unwrap();
-    assert_eq!((last.content.as_str(), last.seq), ("Welcome!", 1));
-    assert_eq!(
-        (last.sender_id, last.read_by),
-        ("alice".into(), vec!["alice".into()])
-    );
-    assert_eq!(entry_of_alice.entry.unread_cnt, 0);
+        // Then her entry has the welcome as her own message, read
+        assert!(made.created);
+        let entry_of_alice = made.entry.unwrap();
+        let last = entry_of_alice.entry.last_message.unwrap();
+        assert_eq!((last.content.as_str(), last.seq), ("Welcome!", 1));
+        assert_eq!(
+            (last.sender_id, last.read_by),
+            ("alice".into(), vec!["alice".into()])
+        );
+        assert_eq!(entry_of_alice.entry.unread_cnt, 0);
 
-    // And the event sends the others to read theirs, where it is unread
-    let events = world.events().await;
-    assert_eq!(events.len(), 1);
-    assert_eq!(
-        (&events[0]["fresh"], &events[0]["seq"], &events[0]["rev"]),
-        (&json!(false), &json!(1), &json!(1))
-    );
-    assert_eq!(events[0]["lastId"], last.id.to_string());
-    let entry_of_bob = entry(&world, bob, room).await;
-    assert_eq!(entry_of_bob.position, entry_of_alice.position);
-    assert_eq!(entry_of_bob.entry.unread_cnt, 1);
+        // And the event sends the others to read theirs, where it is unread
+        let events = world.events().await;
+        assert_eq!(events.len(), 1);
+        assert_eq!(
+            (&events[0]["fresh"], &events[0]["seq"], &events[0]["rev"]),
+            (&json!(false), &json!(1), &json!(1))
+        );
+        assert_eq!(events[0]["lastId"], last.id.to_string());
+        let entry_of_bob = entry(&world, bob, room).await;
+        assert_eq!(entry_of_bob.position, entry_of_alice.position);
+        assert_eq!(entry_of_bob.entry.unread_cnt, 1);
 
-    // And a server that begins with the event has missed nothing, and goes on from there
-    let missed = world.store.sync_room(room, &entry_of_bob.position).await;
-    assert!(matches!(missed.unwrap(), Missed::Page(page) if page.messages.is_empty()));
-    assert_eq!(world.say(room, bob, "Hello").await.seq, 2);
-    let page = world.latest(room, alice).await;
-    assert_eq!(contents(&page), ["Welcome!", "Hello"]);
+        // And a server that begins with the event has missed nothing, and goes on from there
+        let missed = world.store.sync_room(room, &entry_of_bob.position).await;
+        assert!(matches!(missed.unwrap(), Missed::Page(page) if page.messages.is_empty()));
+        assert_eq!(world.say(room, bob, "Hello").await.seq, 2);
+        let page = world.latest(room, alice).await;
+        assert_eq!(contents(&page), ["Welcome!", "Hello"]);
 
-    // When the group is asked for again, then it is there, without another welcome
-    let found = world.store.initialize_chat(new()).await.unwrap();
-    assert!(!found.created && found.event.is_none());
-    assert_eq!(found.entry.unwrap().position.seq, 2);
+        // When the group is asked for again, then it is there, without another welcome
+        let found = world.store.initialize_chat(new()).await.unwrap();
+        assert!(!found.created && found.event.is_none());
+        assert_eq!(found.entry.unwrap().position.seq, 2);
 
-    // And two people's room begins empty, as ever
-    let direct = world.direct(alice, bob).await;
-    assert!(
-        entry(&world, bob, direct)
-            .await
-            .entry
-            .last_message
-            .is_none()
-    );
+        // And two people's room begins empty, as ever
+        let direct = world.direct(alice, bob).await;
+        assert!(
+            entry(&world, bob, direct)
+                .await
+                .entry
+                .last_message
+                .is_none()
+        );
+    }
 }
 
 #[tokio::test]
 async fn without_read_markers_nobody_learns_who_has_read() {
-    for size in [2, 101] {
+    let alone = vec![NO_READ_MARKERS];
+    // A welcome would be one message more to read.
+    let silent = ALL.into_iter().filter(|title| *title != WELCOME).collect();
+    for (size, edits) in [(2, &alone), (101, &alone), (2, &silent)] {
         // Given a room without read markers, and Bob views it on his phone
-        let mut world = world_with(NO_READ_MARKERS).await;
+        let mut world = World::with(set_with(edits), 0).await;
         let [alice, bob] = users(["alice", "bob"]);
         let mut members = vec![alice.clone(), bob.clone()];
         members.extend(crowd(size - 2));
@@ -310,7 +372,7 @@ async fn without_read_markers_nobody_learns_who_has_read() {
 #[tokio::test]
 async fn an_archive_keeps_more() {
     // Given a server that keeps 100 messages, an archive, and a group that is none
-    let world = World::with(set_with(ARCHIVES), 100).await;
+    let world = World::with(set_with(&[ARCHIVES]), 100).await;
     let members = users(["alice", "bob", "carol"]);
     let group = async |name| {
         let room = RoomId::random();

@@ -211,9 +211,9 @@ async fn the_example_of_a_rule_works() {
         .get(Script::SendMessage)
         .text
         .clone();
-    let place = "\n-- Reading every key";
-    assert!(text.contains(place));
-    let changed = text.replacen(place, &format!("{rule}{place}"), 1);
+    let place = "-- Rules of your own: here.";
+    let marked = text.lines().find(|line| line.starts_with(place)).unwrap();
+    let changed = text.replacen(marked, &format!("{marked}\n{rule}"), 1);
 
     // When an operator closes the room, then sending is refused in his words
     let world = World::start().await;

@@ -16,13 +16,20 @@ pub(crate) fn lua_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("lua")
 }
 
-/// The texts of the scripts that an edit changes, with it, by the names of their files.
-pub(crate) fn edited(title: &str) -> BTreeMap<String, String> {
+/// All of them.
+pub(crate) const ALL: [&str; 5] = [WORD_FILTER, SLOW_MODE, WELCOME, NO_READ_MARKERS, ARCHIVES];
+
+/// The texts of the scripts that these edits change, with all of them, by the names of their files. They are applied one
+/// after the other, in this order.
+pub(crate) fn edited(titles: &[&str]) -> BTreeMap<String, String> {
     let readme = fs::read_to_string(lua_folder().join("README.md")).unwrap();
-    split_by_file(diff_under(&readme, title))
-        .into_iter()
-        .map(|diff| applied(diff, title))
-        .collect()
+    let mut texts = BTreeMap::new();
+    for title in titles {
+        for diff in split_by_file(diff_under(&readme, title)) {
+            apply(diff, title, &mut texts);
+        }
+    }
+    texts
 }
 
 fn diff_under<'a>(readme: &'a str, title: &str) -> &'a str {
@@ -44,12 +51,13 @@ fn split_by_file(diff: &str) -> Vec<&str> {
         .collect()
 }
 
-fn applied(diff: &str, title: &str) -> (String, String) {
+fn apply(diff: &str, title: &str, texts: &mut BTreeMap<String, String>) {
     let patch = diffy::Patch::from_str(diff).unwrap_or_else(|error| panic!("{title}: {error}"));
     let file = patch.original().and_then(|name| name.strip_prefix("a/"));
     let file = file.expect(title).to_owned();
-    let delivered = fs::read_to_string(lua_folder().join(&file)).unwrap();
-    let text = diffy::apply(&delivered, &patch)
-        .unwrap_or_else(|error| panic!("{title} in {file}: {error}"));
-    (file, text)
+    let before = texts.remove(&file);
+    let before = before.unwrap_or_else(|| fs::read_to_string(lua_folder().join(&file)).unwrap());
+    let text =
+        diffy::apply(&before, &patch).unwrap_or_else(|error| panic!("{title} in {file}: {error}"));
+    texts.insert(file, text);
 }

@@ -413,7 +413,7 @@ impl Stage {
         let before = self.snapshot().await?;
         let (outcome, stopped) = self.watched(call).await;
         match outcome {
-            Err(refused) if refused.code == ErrorCode::Rejected && may_reject(script) => {
+            Err(refused) if refused.code == ErrorCode::Rejected && script.may_reject() => {
                 self.unchanged(&before, script, "it answered REJECTED, but")
                     .await?;
                 Err(Ended::Rejected(refused.message))
@@ -460,18 +460,6 @@ impl Stage {
 
 fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
-}
-
-/// The scripts behind what clients ask for: a rule may refuse it. The others the server calls of its own accord.
-fn may_reject(script: Script) -> bool {
-    matches!(
-        script,
-        Script::InitializeChat
-            | Script::EnterChat
-            | Script::SendMessage
-            | Script::MarkAsRead
-            | Script::GetHistory
-    )
 }
 
 /// A refusal as the scripts write it.

@@ -5,7 +5,7 @@ use super::source::{ExprId, Kind, Source};
 use super::{Findings, Script, quoted};
 use crate::error::ErrorCode;
 
-/// The code that every script may use: a rule of the operator's own said no.
+/// The code of the operator's own rules.
 const REJECTED: &str = "REJECTED";
 
 /// `redis.error_reply(text)`, or `{err = text}`.
@@ -32,27 +32,32 @@ pub(super) fn refusals(source: &Source) -> impl Iterator<Item = Refusal> {
     })
 }
 
-/// The header lists the codes that the body raises, each is known, and the script may use it.
+/// The header lists the codes that the body raises, each is known, and the script may use it. `REJECTED` need not be
+/// listed: whoever adds a rule has enough to do.
 pub(super) fn check(script: Script, header: &Header, source: &Source, found: &mut Findings) {
     let mut raised = Vec::new();
     for refusal in refusals(source) {
         let line = source.line(refusal.id);
         let Some(code) = refusal.text.and_then(|text| code(source, text)) else {
             let text = source.text(refusal.id);
-            let reason = format!("`{text}` does not begin with a code: 'CODE A sentence.'");
+            let reason = format!(
+                "`{text}` does not begin with a code and a space in quotes: a rule of your own refuses with \
+                 'REJECTED A sentence.'"
+            );
             found.add(line, reason);
             continue;
         };
         if let Some(reason) = wrong_code(script, code) {
             found.add(line, reason);
         }
-        if !header.errors.codes.iter().any(|listed| listed == code) {
+        let is_listed = header.errors.codes.iter().any(|listed| listed == code);
+        if !is_listed && code != REJECTED {
             found.add(line, format!("{code} is not in the header's Errors"));
         }
         raised.push(code);
     }
     for listed in &header.errors.codes {
-        if !raised.contains(&listed.as_str()) {
+        if listed != REJECTED && !raised.contains(&listed.as_str()) {
             let reason = format!("Errors names {listed}, which the body never raises");
             found.add(header.errors.line, reason);
         }
@@ -81,17 +86,37 @@ fn leftmost(source: &Source, text: ExprId) -> ExprId {
 fn wrong_code(script: Script, code: &str) -> Option<String> {
     let errors = script.contract().errors;
     match ErrorCode::from_redis(code) {
-        None => Some(format!("the server does not know the code {code}")),
-        Some(ErrorCode::Unavailable) => {
-            Some(format!("{code} is Redis's own word: no script may say it"))
-        }
-        Some(_) if code == REJECTED || errors.contains(&code) => None,
-        Some(_) => {
+        _ if code == REJECTED && script.may_reject() => None,
+        _ if code == REJECTED => Some(unasked(script)),
+        None => Some(format!(
+            "the server does not know the code {code}: a rule of your own refuses with 'REJECTED A sentence.'"
+        )),
+        Some(ErrorCode::Unavailable) => Some(format!(
+            "{code} is Redis's own word: a rule of your own refuses with 'REJECTED A sentence.'"
+        )),
+        Some(_) if errors.contains(&code) => None,
+        Some(_) if script.may_reject() => {
             let allowed = quoted(&[errors, &[REJECTED]].concat());
             let name = script.name();
             Some(format!(
                 "{name} may not refuse with {code}, only with {allowed}"
             ))
         }
+        Some(_) => Some(unasked(script)),
     }
+}
+
+/// Why a script may refuse nothing.
+fn unasked(script: Script) -> String {
+    let asked: Vec<&str> = Script::ALL
+        .into_iter()
+        .filter(|script| script.may_reject())
+        .map(Script::name)
+        .collect();
+    format!(
+        "{} may not refuse: servers call it of their own accord, again and again, and tell nobody. Refuse in {}, \
+         for which a client is waiting",
+        script.name(),
+        quoted(&asked)
+    )
 }

@@ -18,6 +18,7 @@ const OF_REDIS: [&str; 6] = [
     "sha1hex",
     "status_reply",
 ];
+const OF_CJSON: [&str; 4] = ["decode", "encode", "new", "null"];
 /// Functions that only look at a list.
 const LOOKING: [&str; 4] = ["ipairs", "next", "pairs", UNPACK];
 
@@ -42,12 +43,16 @@ fn global(source: &Source, id: ExprId, name: &str, found: &mut Findings) {
     match expr.role {
         Role::Target if known => say(format!("`{name}` may not be given another value")),
         Role::Target => say(format!(
-            "`{name}` is a global here, which Redis refuses: write `local {name}`"
+            "`{name}` is a global here, which Redis refuses: write `local {name}`; what is to be remembered goes into a \
+             field of `ext`"
         )),
         _ if !known => say(format!("`{name}` may not be used: {}", why_not(name))),
         Role::Base => {}
         _ if name == "redis" => {
             say("`redis` is passed around: call redis.call by its full name".into())
+        }
+        _ if name == "cjson" => {
+            say("`cjson` is passed around: call its functions by their full names".into());
         }
         _ if name == "KEYS" && !only_looked_at(source, id) => {
             say("`KEYS` is passed around: use its items, or a local list of some".into());
@@ -58,7 +63,9 @@ fn global(source: &Source, id: ExprId, name: &str, found: &mut Findings) {
 
 fn why_not(name: &str) -> &'static str {
     match name {
-        "os" => "the time is that of redis.call('TIME')",
+        "os" => {
+            "the time is that of redis.call('TIME'), seconds since 1970 in UTC; add your time zone's offset yourself"
+        }
         "server" => "it is `redis` on every Redis",
         _ => "it is neither a local seen here nor a global that scripts have",
     }
@@ -103,6 +110,10 @@ fn field(source: &Source, id: ExprId, library: &str, found: &mut Findings) {
                 "`{text}` is passed around: call it by its full name"
             ));
         }
+        ("cjson", Some(name)) if OF_CJSON.contains(&name) => {}
+        ("cjson", _) => say(format!(
+            "`{text}` may not be used: it sets how all scripts read and write JSON, and stays set after a rollback"
+        )),
         ("redis", _) => say(format!(
             "`{text}` may not be used: scripts have {}",
             OF_REDIS.map(|name| format!("redis.{name}")).join(", ")

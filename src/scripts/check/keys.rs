@@ -48,7 +48,9 @@ fn check_call(keys: &Keys, call: &Called, places: KeyPlaces, found: &mut Finding
                 let text = keys.source.text(*arg);
                 found.add(
                     line,
-                    format!("{name} is called on `{text}`, no key of KEYS"),
+                    format!(
+                        "{name} is called on `{text}`, no key of KEYS: keep what is yours in fields of `ext`"
+                    ),
                 );
             }
             None => found.add(line, format!("{name} is called without a key")),
@@ -178,7 +180,7 @@ impl<'a> Keys<'a> {
             Role::Base | Role::Counted | Role::Target => true,
             Role::Argument { call, place: 0 } if looks(self.source, call) => true,
             Role::Argument { call, place } => self.keeps_in_call(call, place),
-            Role::Value | Role::Callee => false,
+            Role::Value | Role::Callee | Role::Statement => false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod depth;
 mod expressions;
+mod literals;
 mod statements;
 
 use std::thread;

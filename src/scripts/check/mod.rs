@@ -4,6 +4,7 @@
 
 mod commands;
 mod contract;
+mod effects;
 mod errors;
 mod globals;
 pub mod header;
@@ -11,6 +12,7 @@ mod keys;
 mod lower;
 mod order;
 mod publishes;
+mod repeats;
 mod source;
 mod unpacking;
 
@@ -61,6 +63,8 @@ fn body(script: Script, source: &Source, found: &mut Findings) {
     commands::check(script, source, found);
     keys::check(script, source, found);
     order::check(script, source, found);
+    effects::check(source, found);
+    repeats::check(script, source, found);
 }
 
 fn body_against_header(script: Script, header: &Header, source: &Source, found: &mut Findings) {

@@ -1,8 +1,9 @@
 //! Nothing may be refused once something is written: Redis does not roll back.
 
 use super::commands::{Called, called, writes};
+use super::effects::holds_refusal;
 use super::errors::refusals;
-use super::source::{ExprId, FunctionId, Kind, Role, Source, Step};
+use super::source::{ExprId, FunctionId, Kind, LocalId, Role, Source, Step};
 use super::{Findings, Script};
 
 /// The line of a write, once there was one.
@@ -50,7 +51,8 @@ impl Walk<'_> {
                     .map(|arm| self.steps(arm, written))
                     .fold(None, Option::or),
                 Step::Loop(body) => self.repeat(body, written),
-                Step::Return => {
+                Step::Return(values) => {
+                    self.held_back(values, written);
                     self.returned = self.returned.or(written);
                     None
                 }
@@ -70,6 +72,27 @@ impl Walk<'_> {
         let twice = self.steps(body, once);
         let broken_off = std::mem::replace(&mut self.broken_off, around);
         before.or(once).or(twice).or(broken_off)
+    }
+
+    /// A refusal that was made before a write, and is returned after it.
+    fn held_back(&mut self, values: &[ExprId], written: Written) {
+        let Some(write) = written.filter(|_| self.running.is_empty()) else {
+            return;
+        };
+        for value in values
+            .iter()
+            .flat_map(|value| locals_in(self.source, *value))
+        {
+            let (id, local) = value;
+            if holds_refusal(self.source, local) {
+                let text = self.source.text(id);
+                let reason = format!(
+                    "`{text}` may be a refusal, and comes after the write at line {write}: Redis does not roll \
+                     back. Return it where it is made"
+                );
+                self.found.add(self.source.line(id), reason);
+            }
+        }
     }
 
     fn evaluate(&mut self, id: ExprId, written: Written) -> Written {
@@ -113,5 +136,15 @@ impl Walk<'_> {
         let returned = std::mem::replace(&mut self.returned, around);
         self.running.pop();
         before.or(end).or(returned)
+    }
+}
+
+/// The locals that a returned expression is, or ends as.
+fn locals_in(source: &Source, id: ExprId) -> Vec<(ExprId, LocalId)> {
+    match source.kind(id) {
+        Kind::Local(local) => vec![(id, *local)],
+        Kind::And(then) => locals_in(source, *then),
+        Kind::Or(one, other) => [locals_in(source, *one), locals_in(source, *other)].concat(),
+        _ => Vec::new(),
     }
 }

@@ -15,8 +15,12 @@ pub(super) struct Source {
     pub(super) functions: Vec<Function>,
     pub(super) loops: Vec<CountedLoop>,
     pub(super) fills: Vec<Fill>,
+    /// The texts in quotes, as Lua has them.
+    pub(super) literals: Vec<Literal>,
     /// What the script does outside its functions.
     pub(super) steps: Vec<Step>,
+    /// All that it may return there.
+    pub(super) returns: Vec<ExprId>,
 }
 
 #[derive(Debug)]
@@ -74,6 +78,8 @@ pub(super) enum Role {
     },
     /// What is assigned to.
     Target,
+    /// A call that stands alone: what it returns is dropped.
+    Statement,
 }
 
 #[derive(Debug)]
@@ -104,6 +110,16 @@ pub(super) enum Given {
 #[derive(Debug, Default)]
 pub(super) struct Function {
     pub(super) steps: Vec<Step>,
+    /// All that it may return.
+    pub(super) returns: Vec<ExprId>,
+}
+
+/// A text in quotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Literal {
+    pub(super) id: ExprId,
+    /// Its bytes, escapes resolved.
+    pub(super) bytes: Vec<u8>,
 }
 
 /// `for counter = start, end, step do`.
@@ -130,7 +146,7 @@ pub(super) enum Step {
     /// One of these.
     Branch(Vec<Vec<Step>>),
     Loop(Vec<Step>),
-    Return,
+    Return(Vec<ExprId>),
     Break,
 }
 

@@ -7,8 +7,10 @@ use full_moon::ast::{
 use full_moon::node::Node;
 use full_moon::tokenizer::{Symbol, TokenReference, TokenType};
 
-use super::Lowering;
-use crate::scripts::check::source::{ExprId, Function, FunctionId, Given, Kind, Role, Step};
+use super::{Lowering, literals};
+use crate::scripts::check::source::{
+    ExprId, Function, FunctionId, Given, Kind, Literal, Role, Step,
+};
 
 impl Lowering<'_> {
     pub(super) fn expr(&mut self, expr: &Expression) -> ExprId {
@@ -188,6 +190,10 @@ impl Lowering<'_> {
             } => Kind::Nil,
             _ => Kind::Other,
         };
-        self.add(token, kind)
+        let id = self.add(token, kind);
+        if let Some(bytes) = literals::bytes(token) {
+            self.source.literals.push(Literal { id, bytes });
+        }
+        id
     }
 }

@@ -16,10 +16,13 @@ impl Lowering<'_> {
         }
         match block.last_stmt() {
             Some(LastStmt::Return(values)) => {
-                for value in values.returns() {
-                    self.expr(value);
+                let values = values.returns().iter();
+                let values: Vec<ExprId> = values.map(|value| self.expr(value)).collect();
+                match self.function {
+                    Some(function) => self.source.functions[function].returns.extend(&values),
+                    None => self.source.returns.extend(&values),
                 }
-                self.steps.push(Step::Return);
+                self.steps.push(Step::Return(values));
             }
             Some(_) => self.steps.push(Step::Break),
             None => {}
@@ -38,7 +41,8 @@ impl Lowering<'_> {
             }
             Stmt::FunctionDeclaration(function) => self.declaration(function),
             Stmt::FunctionCall(call) => {
-                self.call(call);
+                let call = self.call(call);
+                self.set_role(call, Role::Statement);
             }
             Stmt::Do(inner) => {
                 let mut steps = self.apart(|part| part.block(inner.block()));

@@ -3,3 +3,4 @@
 mod calls;
 mod header;
 mod names;
+mod rules;

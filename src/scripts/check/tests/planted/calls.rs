@@ -23,9 +23,9 @@ fn errors() {
         (
             SendMessage,
             ERRORS,
-            "-- Errors    REJECTED | ",
+            "-- Errors    HISTORY_RESET | ",
             Here(0),
-            "Errors names REJECTED, which the body never raises",
+            "Errors names HISTORY_RESET, which the body never raises",
         ),
     ]);
     each_is_found(&[
@@ -81,9 +81,9 @@ fn errors() {
         (
             SendMessage,
             "redis.error_reply('NOT_MEMBER You do not have permission to join this chat.')",
-            "{err = 'REJECTED No.'}",
+            "{err = 'MESSAGE_NOT_FOUND No.'}",
             Here(0),
-            "REJECTED is not in the header's Errors",
+            "MESSAGE_NOT_FOUND is not in the header's Errors",
         ),
         (
             SendMessage,

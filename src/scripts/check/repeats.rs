@@ -1,0 +1,95 @@
+//! What is sent again is answered before any rule: what is stored must not be told to have been refused.
+
+use super::commands::{Called, called, writes};
+use super::source::{ExprId, FunctionId, Kind, Source, Step};
+use super::{Findings, Script};
+
+/// The keys that remember what was sent.
+const SENT: [&str; 3] = ["sent_a", "sent_b", "sent_before"];
+
+pub(super) fn check(script: Script, source: &Source, found: &mut Findings) {
+    if script != Script::SendMessage {
+        return;
+    }
+    let looks_up = |called: &Called| {
+        let key = called.args.first().map(|key| source.kind(*key));
+        matches!(key, Some(Kind::Local(local)) if SENT.contains(&source.locals[*local].name.as_str()))
+    };
+    let ids = |is: &dyn Fn(&Called) -> bool| -> Vec<ExprId> {
+        let calls = called(source).filter(|called| is(called));
+        calls.map(|called| called.id).collect()
+    };
+    let lookups = ids(&looks_up);
+    if lookups.is_empty() {
+        // Then no repeat is found at all, which the trial tells.
+        return;
+    }
+    let mut walk = Walk {
+        source,
+        lookups,
+        writes: ids(&|called| writes(script, called)),
+        running: Vec::new(),
+        found,
+    };
+    walk.steps(&source.steps);
+}
+
+struct Walk<'a> {
+    source: &'a Source,
+    lookups: Vec<ExprId>,
+    writes: Vec<ExprId>,
+    /// The functions that are being walked through.
+    running: Vec<FunctionId>,
+    found: &'a mut Findings,
+}
+
+impl Walk<'_> {
+    /// Walks up to where it is looked up whether a message was sent before. Says whether that was reached.
+    fn steps(&mut self, steps: &[Step]) -> bool {
+        steps.iter().any(|step| match step {
+            Step::Evaluate(id) => self.evaluate(*id),
+            Step::Branch(arms) => arms
+                .iter()
+                .fold(false, |reached, arm| self.steps(arm) || reached),
+            Step::Loop(body) => self.steps(body),
+            Step::Return(values) => {
+                self.returns(values);
+                false
+            }
+            Step::Break => false,
+        })
+    }
+
+    fn evaluate(&mut self, id: ExprId) -> bool {
+        if self.lookups.contains(&id) {
+            return true;
+        }
+        if self.writes.contains(&id) {
+            let reason = "this write comes before the answer to a message that is sent again, which \
+                          must change nothing: write below the answer, with what the script writes";
+            self.found.add(self.source.line(id), reason);
+        }
+        let Kind::Call { callee, .. } = self.source.kind(id) else {
+            return false;
+        };
+        match self.source.function_of(*callee) {
+            Some(function) if !self.running.contains(&function) => {
+                self.running.push(function);
+                let source = self.source;
+                let reached = self.steps(&source.functions[function].steps);
+                self.running.pop();
+                reached
+            }
+            _ => false,
+        }
+    }
+
+    fn returns(&mut self, values: &[ExprId]) {
+        if let (true, Some(value)) = (self.running.is_empty(), values.first()) {
+            let reason = "this rule comes before the answer to a message that is sent again, whose \
+                          sender would be told that what is stored was refused: move it to the place \
+                          that is marked `Rules of your own: here`";
+            self.found.add(self.source.line(*value), reason);
+        }
+    }
+}
