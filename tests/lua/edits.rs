@@ -15,9 +15,9 @@ use serde_json::json;
 use crate::contract::MAX_LINES;
 use crate::files::{read, root};
 use crate::support::{World, contents, crowd, users};
-use crate::worked_edits::{
-    ALL, ARCHIVES, NO_READ_MARKERS, SLOW_MODE, WELCOME, WORD_FILTER, edited,
-};
+use crate::worked_edits::{ARCHIVES, NO_READ_MARKERS, SLOW_MODE, WELCOME, WORD_FILTER, edited};
+
+const ALL: [&str; 5] = [WORD_FILTER, SLOW_MODE, WELCOME, NO_READ_MARKERS, ARCHIVES];
 
 /// The delivered scripts with these edits.
 fn set_with(titles: &[&str]) -> ScriptSet {

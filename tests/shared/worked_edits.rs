@@ -16,9 +16,6 @@ pub(crate) fn lua_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("lua")
 }
 
-/// All of them.
-pub(crate) const ALL: [&str; 5] = [WORD_FILTER, SLOW_MODE, WELCOME, NO_READ_MARKERS, ARCHIVES];
-
 /// The texts of the scripts that these edits change, with all of them, by the names of their files. They are applied one
 /// after the other, in this order.
 pub(crate) fn edited(titles: &[&str]) -> BTreeMap<String, String> {
