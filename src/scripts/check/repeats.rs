@@ -48,9 +48,8 @@ impl Walk<'_> {
     fn steps(&mut self, steps: &[Step]) -> bool {
         steps.iter().any(|step| match step {
             Step::Evaluate(id) => self.evaluate(*id),
-            Step::Branch(arms) => arms
-                .iter()
-                .fold(false, |reached, arm| self.steps(arm) || reached),
+            // All of them, also behind one that reaches it.
+            Step::Branch(arms) => arms.iter().filter(|arm| self.steps(arm)).count() > 0,
             Step::Loop(body) => self.steps(body),
             Step::Return(values) => {
                 self.returns(values);
