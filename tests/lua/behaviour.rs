@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::PATIENCE;
 
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     behaviour::scratch_program().expect("redis-server must be in PATH")
 }
 
 /// The built-in set with a piece of one script replaced.
-fn edited(script: Script, from: &str, to: &str) -> ScriptSet {
+pub(crate) fn edited(script: Script, from: &str, to: &str) -> ScriptSet {
     let set = ScriptSet::embedded().unwrap();
     let text = &set.get(script).text;
     assert!(text.contains(from), "{from} is not in {}", script.name());
@@ -34,11 +34,11 @@ fn line_of(set: &ScriptSet, script: Script, piece: &str) -> usize {
     1 + index.unwrap()
 }
 
-async fn passes(set: &ScriptSet) -> Report {
+pub(crate) async fn passes(set: &ScriptSet) -> Report {
     behaviour::run(set, &program()).await.unwrap()
 }
 
-async fn problem(set: &ScriptSet) -> Problem {
+pub(crate) async fn problem(set: &ScriptSet) -> Problem {
     match behaviour::run(set, &program()).await {
         Err(BehaviourError::Broken(problem)) => problem,
         other => panic!("{other:?}"),

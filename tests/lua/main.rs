@@ -11,6 +11,7 @@ mod contract;
 mod edits;
 mod faults;
 mod files;
+mod harm;
 mod made_anew;
 mod messages;
 mod pages;

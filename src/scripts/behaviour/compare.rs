@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use super::fault::{Ended, Fault};
+use crate::protocol::event::Message;
 use crate::protocol::ids::MessageId;
 use crate::room::Position;
 use crate::scripts::Script;
@@ -68,4 +69,85 @@ pub(super) fn same_messages(
             list(want)
         ),
     )
+}
+
+/// Of a difference between texts, at most.
+const SHOWN: usize = 40;
+
+/// A message as a script reads it is the one that was told; `right_then` says that nothing happened in between.
+pub(super) fn same_message(
+    script: Script,
+    got: &Message,
+    told: &Message,
+    right_then: bool,
+) -> Result<(), Ended> {
+    same_content(script, &got.content, &told.content)?;
+    same_text(script, "the sender", &got.sender_id, &told.sender_id)?;
+    let client_id = |message: &Message| message.client_message_id.clone().unwrap_or_default();
+    let what = "the clientMessageId";
+    same_text(script, what, &client_id(got), &client_id(told))?;
+    if !right_then {
+        return Ok(());
+    }
+    let what = "the number of those who have read it";
+    same(script, what, &got.read_count, &told.read_count)?;
+    let sorted = |message: &Message| {
+        let mut read_by = message.read_by.clone();
+        read_by.sort();
+        read_by.join(", ")
+    };
+    same_text(script, "who has read it", &sorted(got), &sorted(told))
+}
+
+/// A message in a list is the one that was told, or its beginning.
+pub(super) fn same_preview(
+    script: Script,
+    got: &Message,
+    told: &Message,
+    right_then: bool,
+) -> Result<(), Ended> {
+    const PREVIEW_BYTES: usize = 512;
+    let told_content = match got.truncated {
+        true => told.content.get(..got.content.len()).unwrap_or_default(),
+        false => &told.content,
+    };
+    same_content(script, &got.content, told_content)?;
+    let json = serde_json::to_string(&got.content).unwrap_or_default();
+    must(
+        json.len() <= PREVIEW_BYTES + 2,
+        script,
+        format!(
+            "the last message in the list has {} bytes as JSON",
+            json.len()
+        ),
+    )?;
+    let whole = Message {
+        content: told.content.clone(),
+        ..got.clone()
+    };
+    same_message(script, &whole, told, right_then)
+}
+
+fn same_content(script: Script, got: &str, told: &str) -> Result<(), Ended> {
+    let pairs = got.char_indices().zip(told.chars());
+    let differs = pairs.into_iter().find(|((_, one), other)| one != other);
+    let at = match differs {
+        Some(((at, _), _)) => at,
+        None if got.len() == told.len() => return Ok(()),
+        None => got.len().min(told.len()),
+    };
+    let from = |text: &str| -> String {
+        text.get(at..)
+            .unwrap_or_default()
+            .chars()
+            .take(SHOWN)
+            .collect()
+    };
+    let reason = format!(
+        "from byte {at} on a text is read as {:?}, where {:?} was published: a rule that changes a text does so \
+         before it is stored and published",
+        from(got),
+        from(told)
+    );
+    Err(Fault::wrong(script, reason).into())
 }

@@ -1,5 +1,7 @@
 //! How a case ends when it does not go through, and what Redis's words tell of it.
 
+use std::fmt;
+
 use redis::RedisError;
 
 use super::scratch::ScratchError;
@@ -43,6 +45,8 @@ pub(super) enum Cause {
     Failed { line: Option<usize> },
     /// It ran on and on, and was stopped at this line, if it could be.
     Endless { line: Option<usize> },
+    /// It took too long with some text; with the line of what the text was made of.
+    Slow { line: Option<usize> },
     /// It did something else than the server relies on.
     Wrong,
 }
@@ -66,10 +70,30 @@ impl Fault {
         }
     }
 
+    /// `took` says how long, `text` with what.
+    pub(super) fn slow(
+        script: Script,
+        line: Option<usize>,
+        took: &str,
+        text: &dyn fmt::Display,
+    ) -> Self {
+        let reason = format!(
+            "it takes {took} with {text}, and Redis does nothing else meanwhile. A pattern is tried from every place, \
+             and each `*`, `+` and `-` in it anew: begin it with ^, look for words with find(word, 1, true) or go \
+             through them with gmatch('%w+'), or look at the beginning only"
+        );
+        let cause = Cause::Slow { line };
+        Self {
+            script,
+            cause,
+            reason,
+        }
+    }
+
     /// Its line, where Redis told it.
     pub(super) fn line(&self) -> Option<usize> {
         match self.cause {
-            Cause::Failed { line } | Cause::Endless { line } => line,
+            Cause::Failed { line } | Cause::Endless { line } | Cause::Slow { line } => line,
             Cause::Wrong => None,
         }
     }

@@ -4,6 +4,7 @@
 //! own typed calls, and compare. Operators' rules may refuse what they like with `REJECTED`: the case ends there.
 //!
 //! - `cases`: what the server relies on, case by case
+//! - `texts`, `pattern`: the texts that rules are tried with
 //! - `compare`: what was got against what is relied on
 //! - `stage`: where a case plays: a store, what is published, what is stored
 //! - `scratch`: the Redis of a trial
@@ -12,11 +13,14 @@
 mod cases;
 mod compare;
 mod fault;
+mod pattern;
 mod scratch;
 mod stage;
+mod texts;
 mod trace;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -26,12 +30,13 @@ use self::fault::{Cause, Ended, Fault};
 use self::scratch::Scratch;
 pub use self::scratch::ScratchError;
 use self::stage::Stage;
+use super::check::Hints;
 use super::{Problem, Script, ScriptSet, ScriptText};
 use crate::config;
 use crate::store::embedded::find_program;
 
 /// How long a trial may last in all.
-const RUN_MAX: Duration = Duration::from_secs(15);
+const RUN_MAX: Duration = Duration::from_secs(20);
 
 /// What a trial found.
 #[derive(Debug)]
@@ -40,6 +45,35 @@ pub struct Report {
     pub cases: usize,
     /// The cases that a rule of the operator's ended early.
     pub rejected: Vec<Rejection>,
+    /// The longest call of each script, as the caller saw it.
+    pub worst: Vec<(Script, Duration)>,
+    /// Hard texts for which there was no time.
+    pub left_out: usize,
+}
+
+/// What is tried.
+#[derive(Clone)]
+struct Trial {
+    set: ScriptSet,
+    /// What the edited scripts have in them, of the set as it was given: a copy that is looked into is tried alike.
+    hints: Arc<[(Script, Hints)]>,
+}
+
+impl Trial {
+    fn of(set: &ScriptSet) -> Self {
+        Self {
+            set: set.clone(),
+            hints: texts::hints(set).into(),
+        }
+    }
+
+    /// The same trial of a set with another text for one script.
+    fn with(&self, script: Script, text: ScriptText) -> Self {
+        Self {
+            set: self.set.clone().with(script, text),
+            hints: self.hints.clone(),
+        }
+    }
 }
 
 /// A case that a rule ended early: what comes after it was not tried.
@@ -72,15 +106,16 @@ pub fn scratch_program() -> Option<PathBuf> {
 /// The first case that the set does not pass, or why it could not be tried.
 pub async fn run(set: &ScriptSet, program: &Path) -> Result<Report, BehaviourError> {
     let deadline = Instant::now() + RUN_MAX;
+    let trial = Trial::of(set);
     let scratch = Scratch::start(program).await?;
-    let outcome = run_cases(&scratch, set, deadline).await;
+    let outcome = run_cases(&scratch, &trial, deadline).await;
     scratch.stop().await;
     match outcome {
         Ok(report) => Ok(report),
         Err(Stop::Scratch(error)) => Err(error.into()),
         Err(Stop::Broken(case, fault)) => {
             // What was found stands, whether or not its line is found in time.
-            let located = timeout_at(deadline, locate(set, program, case, &fault)).await;
+            let located = timeout_at(deadline, locate(&trial, program, case, &fault)).await;
             let (script, line) = match located {
                 Ok(Ok(place)) => place,
                 Ok(Err(_)) | Err(_) => (fault.script, fault.line().unwrap_or(1)),
@@ -98,8 +133,8 @@ enum Stop {
     Scratch(ScratchError),
 }
 
-async fn run_cases(scratch: &Scratch, set: &ScriptSet, deadline: Instant) -> Result<Report, Stop> {
-    let mut stage = Stage::open(scratch, set).await.map_err(Stop::Scratch)?;
+async fn run_cases(scratch: &Scratch, trial: &Trial, deadline: Instant) -> Result<Report, Stop> {
+    let mut stage = Stage::open(scratch, trial).await.map_err(Stop::Scratch)?;
     let mut rejected = Vec::new();
     for case in &CASES {
         match timeout_at(deadline, play(&mut stage, case)).await {
@@ -116,6 +151,8 @@ async fn run_cases(scratch: &Scratch, set: &ScriptSet, deadline: Instant) -> Res
     Ok(Report {
         cases: CASES.len(),
         rejected,
+        worst: stage.worst.each(),
+        left_out: stage.left_out,
     })
 }
 
@@ -127,16 +164,21 @@ async fn play(stage: &mut Stage, case: &Case) -> Result<(), Ended> {
 
 /// The script to blame and its line, on a scratch Redis of their own: the first one may be stuck.
 async fn locate(
-    set: &ScriptSet,
+    trial: &Trial,
     program: &Path,
     case: &Case,
     fault: &Fault,
 ) -> Result<(Script, usize), ScratchError> {
-    if let Cause::Failed { line: Some(line) } = fault.cause {
-        return Ok((fault.script, line));
+    match fault.cause {
+        Cause::Failed { line: Some(line) } => return Ok((fault.script, line)),
+        Cause::Slow { line } => {
+            let line = line.or_else(|| texts::first_pattern(&trial.hints, fault.script));
+            return Ok((fault.script, line.unwrap_or(1)));
+        }
+        _ => {}
     }
     let scratch = Scratch::start(program).await?;
-    let place = replay(&scratch, set, case, fault).await;
+    let place = replay(&scratch, trial, case, fault).await;
     scratch.stop().await;
     place
 }
@@ -144,33 +186,30 @@ async fn locate(
 /// Plays the case again, for what it did not tell.
 async fn replay(
     scratch: &Scratch,
-    set: &ScriptSet,
+    trial: &Trial,
     case: &Case,
     fault: &Fault,
 ) -> Result<(Script, usize), ScratchError> {
     let script = match fault.cause {
-        Cause::Wrong => culprit(scratch, set, case, fault.script).await?,
-        Cause::Failed { .. } | Cause::Endless { .. } => fault.script,
+        Cause::Wrong => culprit(scratch, trial, case, fault.script).await?,
+        Cause::Failed { .. } | Cause::Endless { .. } | Cause::Slow { .. } => fault.script,
     };
-    let line = traced_line(scratch, set, case, script, fault).await?;
+    let line = traced_line(scratch, trial, case, script, fault).await?;
     Ok((script, line.or(fault.line()).unwrap_or(1)))
 }
 
 /// The edited script without whose edit the case passes; the suspect, where that tells nothing.
 async fn culprit(
     scratch: &Scratch,
-    set: &ScriptSet,
+    trial: &Trial,
     case: &Case,
     suspect: Script,
 ) -> Result<Script, ScratchError> {
     let Ok(built_in) = ScriptSet::embedded() else {
         return Ok(suspect);
     };
-    let edited = set
-        .iter()
-        .filter(|(script, text)| text.sha1 != built_in.get(*script).sha1);
-    for (script, _) in edited {
-        let mended = set.clone().with(script, built_in.get(script).clone());
+    for script in trial.set.differing(&built_in) {
+        let mended = trial.with(script, built_in.get(script).clone());
         let mut stage = Stage::open(scratch, &mended).await?;
         if play(&mut stage, case).await.is_ok() {
             return Ok(script);
@@ -182,17 +221,17 @@ async fn culprit(
 /// The line as a traced copy of the script tells it when the case is played again.
 async fn traced_line(
     scratch: &Scratch,
-    set: &ScriptSet,
+    trial: &Trial,
     case: &Case,
     script: Script,
     fault: &Fault,
 ) -> Result<Option<usize>, ScratchError> {
-    let original = set.get(script);
+    let original = trial.set.get(script);
     let Some(traced) = trace::traced(script, &original.text) else {
         return Ok(None);
     };
     let traced = ScriptText::new(traced, original.source.clone());
-    let mut stage = Stage::open(scratch, &set.clone().with(script, traced)).await?;
+    let mut stage = Stage::open(scratch, &trial.with(script, traced)).await?;
     let ended = play(&mut stage, case).await;
     if !matches!(fault.cause, Cause::Endless { .. }) {
         return Ok(trace::last_return(script, &scratch.log().await));

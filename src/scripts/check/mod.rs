@@ -8,6 +8,7 @@ mod effects;
 mod errors;
 mod globals;
 pub mod header;
+mod hints;
 mod keys;
 mod lower;
 mod order;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use self::commands::CalledOn;
 use self::header::Header;
+pub use self::hints::Hints;
 use self::source::Source;
 use super::{Problem, Script, ScriptSet, ScriptText};
 

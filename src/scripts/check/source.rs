@@ -57,6 +57,8 @@ pub(super) enum Kind {
     /// `this .. …`.
     Concat(ExprId),
     Add(ExprId, ExprId),
+    /// `this == that`, or `~=`.
+    Compare(ExprId, ExprId),
     /// `object:name(…)`, `...`, and whatever no check looks into.
     Other,
 }

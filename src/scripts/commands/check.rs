@@ -1,6 +1,7 @@
 //! `scripts check`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -57,7 +58,7 @@ fn tell(set: &ScriptSet, outcome: &Result<Verdict, Refusal>) {
     for (script, _) in set.iter() {
         let wrong = of(script, problems);
         if wrong.is_empty() && (outcome.is_ok() || !problems.is_empty()) {
-            say(script_line(set, script));
+            say(script_line(set, script, worst(outcome, script)));
         }
         wrong.iter().for_each(say);
     }
@@ -72,13 +73,31 @@ fn tell(set: &ScriptSet, outcome: &Result<Verdict, Refusal>) {
     }
 }
 
-fn script_line(set: &ScriptSet, script: Script) -> String {
+/// The longest call of a script in the trial.
+fn worst(outcome: &Result<Verdict, Refusal>, script: Script) -> Option<Duration> {
+    let Ok(Verdict::Behaves(report)) = outcome else {
+        return None;
+    };
+    let worst = report.worst.iter().find(|(called, _)| *called == script);
+    worst.map(|(_, took)| *took)
+}
+
+fn millis(took: Duration) -> String {
+    format!("{:.1} ms", took.as_secs_f64() * 1000.0)
+}
+
+fn script_line(set: &ScriptSet, script: Script, worst: Option<Duration>) -> String {
     let text = set.get(script);
     let from = match &text.source {
         Source::File(path) => path.display().to_string(),
         source => source.to_string(),
     };
-    format!("ok  {:<28} {}  {from}", script.name(), short(&text.sha1))
+    let worst = worst.map_or_else(String::new, |took| format!("  worst {:>9}", millis(took)));
+    format!(
+        "ok  {:<28} {}{worst}  {from}",
+        script.name(),
+        short(&text.sha1)
+    )
 }
 
 /// What was tried of the scripts.
@@ -89,6 +108,12 @@ pub(super) fn tell_verdict(verdict: &Verdict) {
                 "behaviour: {} cases on a scratch Redis, as servers rely on it",
                 report.cases
             ));
+            if report.left_out > 0 {
+                say(format_args!(
+                    "  for {} long texts there was no time: some of these scripts take long",
+                    report.left_out
+                ));
+            }
             for ended in &report.rejected {
                 say(format_args!(
                     "  a rule ended the case `{}`: {}",
@@ -130,6 +155,7 @@ fn as_value(set: &ScriptSet, outcome: &Result<Verdict, Refusal>) -> serde_json::
                 "lines": text.text.lines().count(),
                 "source": text.source.to_string(),
                 "ok": of(script, problems).is_empty(),
+                "worstMs": worst(outcome, script).map(|took| took.as_secs_f64() * 1000.0),
             })
         })
         .collect();
@@ -138,6 +164,7 @@ fn as_value(set: &ScriptSet, outcome: &Result<Verdict, Refusal>) -> serde_json::
             "tried": true,
             "cases": report.cases,
             "endedByRules": report.rejected.len(),
+            "leftOut": report.left_out,
         }),
         Ok(Verdict::Reads(reason)) => json!({ "tried": false, "why": reason }),
         Err(Refusal::Problems(_)) => json!({ "tried": false, "why": "there are problems" }),

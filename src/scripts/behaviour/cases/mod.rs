@@ -7,6 +7,7 @@ mod history;
 mod messages;
 mod reading;
 mod rooms;
+mod texts;
 
 use futures_util::future::BoxFuture;
 
@@ -27,7 +28,7 @@ pub(super) struct Case {
 type Outcome = Result<(), Ended>;
 
 /// Cheap and telling ones first: the first that fails is the one that is reported.
-pub(super) const CASES: [Case; 17] = [
+pub(super) const CASES: [Case; 22] = [
     Case {
         name: "Redis takes every script",
         play: |stage| Box::pin(stage.load()),
@@ -91,6 +92,26 @@ pub(super) const CASES: [Case; 17] = [
     Case {
         name: "a large room works alike",
         play: |stage| Box::pin(rooms::large_room(stage)),
+    },
+    Case {
+        name: "texts of every kind are read as they were told",
+        play: |stage| Box::pin(texts::every_kind(stage)),
+    },
+    Case {
+        name: "no text is cut inside a character",
+        play: |stage| Box::pin(texts::cuts(stage)),
+    },
+    Case {
+        name: "names of every kind are read as they were told",
+        play: |stage| Box::pin(texts::group_names(stage)),
+    },
+    Case {
+        name: "no text takes long",
+        play: |stage| Box::pin(texts::hard_ones(stage)),
+    },
+    Case {
+        name: "all of this holds with what scripts look for in `ext`",
+        play: |stage| Box::pin(texts::switches(stage)),
     },
     Case {
         name: "a reset deletes this chat and nothing else",

@@ -23,6 +23,7 @@ impl Lowering<'_> {
                     BinOp::Or(_) => Kind::Or(left, right),
                     BinOp::TwoDots(_) => Kind::Concat(left),
                     BinOp::Plus(_) => Kind::Add(left, right),
+                    BinOp::TwoEqual(_) | BinOp::TildeEqual(_) => Kind::Compare(left, right),
                     _ => Kind::Other,
                 };
                 self.add(expr, kind)
