@@ -101,7 +101,7 @@ end
 
 local entry = {'sender', user, 'content', content}
 if client_id ~= '' then
-  entry[5], entry[6] = 'client_id', client_id
+  entry[#entry + 1], entry[#entry + 2] = 'client_id', client_id
 end
 -- Each message notes how many bytes there were before it: from the oldest on, the difference is what the room has. After
 -- messages that were stored without a bound, counting begins anew.
