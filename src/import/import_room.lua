@@ -39,7 +39,7 @@
 --   parts      string   the bytes of each string of a content that is an array, '5,12'; '' for a string
 -- Returns   {outcome, created 0|1, moved markers, last_id}; the outcome is
 --           done:    it is written, or was there already
---           used:    the room has a message that did not come by import; nothing was written
+--           used:    the room has lost its meta, so nobody knows whose its messages are; nothing was written
 --           changed: its last message is not `after`; nothing was written
 -- Publishes user_events {"event":"room","roomId","epoch","rev","seq","lastId","type","name","memberCount","members"?,"fresh":false}
 --           events {"event":"imported","epoch","rev","seq","lastId"}, with a rev that skips one
@@ -62,21 +62,18 @@ local FIRST_MESSAGE = FIRST_MARKER + 2 * marker_count
 if FIRST_MARKER - FIRST_MEMBER > participants_max then
   return redis.error_reply('TOO_MANY_PARTICIPANTS a chat has at most ' .. participants_max .. ' participants')
 end
-local head = redis.call('HMGET', meta, 'epoch', 'seq', 'rev', 'last_id', 'imported_id')
+local head = redis.call('HMGET', meta, 'epoch', 'seq', 'rev', 'last_id')
 local created = not head[1]
 local seq, rev, last_id = tonumber(head[2] or 0), tonumber(head[3] or 0), head[4] or '0-0'
--- Messages of a room that lost its meta are taken for messages of this server: nobody knows whose they are.
-local used = created and redis.call('XLEN', messages) > 0
-if used or last_id ~= '0-0' and last_id ~= head[5] then
-  return {'used', 0, 0, last_id}
-end
 if last_id ~= after then
   return {'changed', 0, 0, last_id}
 end
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Reading every key that is written below finds one of a wrong type before anything is stored.
-redis.call('XLEN', messages)
+if redis.call('XLEN', messages) > 0 and created then
+  return {'used', 0, 0, last_id}
+end
 redis.call('HLEN', members)
 redis.call('ZCARD', reads)
 -- A group that is there keeps its members; two people's room is written again, so that a half-made one heals.

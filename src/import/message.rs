@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::members::Members;
 use super::report::Why;
 use crate::protocol::ids::UserId;
+use crate::protocol::surrogates::replace_halves;
 
 /// Characters of an id that can be a message's `clientMessageId`, at most.
 const ID_MAX_CHARS: usize = 64;
@@ -51,8 +52,7 @@ pub(super) fn parse(
     members: &Members,
     content_max_bytes: usize,
 ) -> Result<OldMessage, (Option<String>, Why)> {
-    let mut fields: Map<String, Value> =
-        serde_json::from_slice(json).map_err(|_| (None, Why::NotJson))?;
+    let mut fields = fields(json).ok_or((None, Why::NotJson))?;
     let mut field = |name| fields.remove(name).unwrap_or_default();
     let id = match field("id") {
         Value::String(id) if !id.is_empty() => Some(id),
@@ -82,8 +82,13 @@ pub(super) fn parse(
 
 /// The time of a message.
 pub(super) fn time_of(json: &[u8]) -> Option<u64> {
-    let fields: Map<String, Value> = serde_json::from_slice(json).ok()?;
-    time(fields.get("timestamp")?)
+    time(fields(json)?.get("timestamp")?)
+}
+
+/// Half of a character, which a text of JavaScript can end with, is shown as what cannot be read.
+fn fields(json: &[u8]) -> Option<Map<String, Value>> {
+    let json = std::str::from_utf8(json).ok()?;
+    serde_json::from_str(&replace_halves(json, "\\ufffd")).ok()
 }
 
 fn time(timestamp: &Value) -> Option<u64> {
@@ -128,11 +133,14 @@ fn said(
             Some(texts.iter().map(String::len).collect()),
         ),
     };
-    if content.len() > content_max_bytes {
-        return Err(Why::TooLarge {
-            bytes: content.len(),
-            at_most: content_max_bytes,
-        });
+    let ends = parts
+        .as_ref()
+        .map_or(0, |parts: &Vec<usize>| parts.len() - 1);
+    // The line ends between several strings do not count.
+    let bytes = content.len() - ends;
+    if bytes > content_max_bytes {
+        let at_most = content_max_bytes;
+        return Err(Why::TooLarge { bytes, at_most });
     }
     Ok(Said {
         sender,
@@ -235,6 +243,16 @@ mod tests {
         let said = read(&message(image)).unwrap().said.unwrap();
         assert_eq!(said.kind.as_deref(), Some("image"));
         assert_eq!(said.parts, Some(vec![23]));
+    }
+
+    #[test]
+    fn half_of_a_character_costs_itself_only() {
+        let json = message(json!({}))
+            .to_string()
+            .replace("Hello", r"cut \ud83d");
+        let members = Members::new(Vec::new());
+        let said = parse(json.as_bytes(), &members, 100).unwrap().said.unwrap();
+        assert_eq!(said.content, "cut \u{fffd}");
     }
 
     #[test]

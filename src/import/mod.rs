@@ -1,7 +1,7 @@
 //! `chat-server import`: the chats of the NestJS server that this one replaces.
 //!
 //! - `index`: which rooms there are, and as what each is taken
-//! - `old`, `message`, `members`, `order`: what the replaced server stored, which is foreign input
+//! - `old`, `list`, `message`, `members`, `order`: what the replaced server stored, which is foreign input
 //! - `plan`: what of it a room does not have yet
 //! - `target`: what a room has, and the script that writes
 //! - `transfer`: one room, from the one to the other
@@ -11,6 +11,7 @@
 //! an import that ends anywhere is an import that can be run again.
 
 mod index;
+mod list;
 mod members;
 mod message;
 mod old;

@@ -5,31 +5,16 @@ use redis::{Cmd, FromRedisValue, RedisError, cmd};
 
 use super::ImportError;
 use super::members::Members;
-use super::message::{self, OldMessage};
 use super::report::{Report, What, Why};
 use crate::protocol::ids::UserId;
 use crate::store::keys::replaced::{self, Part};
 
 /// Keys of one step of a SCAN, about.
 const SCAN_COUNT: usize = 1000;
-/// Messages that are read at a time: an image may have megabytes.
-const LIST_CHUNK: i64 = 20;
-/// Messages of a list that are taken, at most; the replaced server kept 100.
-const LIST_MAX: i64 = 10_000;
-/// Bytes of their contents.
-const LIST_MAX_BYTES: usize = 64 * 1024 * 1024;
-
 /// A connection that is only read from.
 pub(super) struct OldServer {
     pub(super) connection: MultiplexedConnection,
     pub(super) address: String,
-}
-
-/// An end of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Head,
-    Tail,
 }
 
 impl OldServer {
@@ -119,73 +104,23 @@ impl OldServer {
         self.ask(&scan).await
     }
 
-    /// The messages of a room, as the list has them: all that have a place among the others, or the newest of very many.
+    /// How many messages a room has; `None` where its key is of another type.
+    pub(super) async fn count_messages(&mut self, room: &str) -> Result<Option<i64>, ImportError> {
+        self.ask(cmd("LLEN").arg(replaced::room(room, Part::Messages)))
+            .await
+    }
+
+    /// The messages from one index to another, both included; negative ones count from the tail.
     pub(super) async fn messages(
         &mut self,
         room: &str,
-        members: &Members,
-        content_max_bytes: usize,
-        report: &mut Report,
-    ) -> Result<Vec<OldMessage>, ImportError> {
-        let key = replaced::room(room, Part::Messages);
-        let Some(length) = self.ask::<i64>(cmd("LLEN").arg(&key)).await? else {
-            report.refuse(What::Key(&key), &Why::WrongType);
-            return Ok(Vec::new());
-        };
-        let end = self.newest_end(&key).await?;
-        let (mut read, mut taken, mut bytes) = (0, Vec::new(), 0);
-        while read < length.min(LIST_MAX) && bytes < LIST_MAX_BYTES {
-            let last = (read + LIST_CHUNK).min(length.min(LIST_MAX)) - 1;
-            let mut chunk = cmd("LRANGE");
-            match end {
-                End::Head => chunk.arg(&key).arg(read).arg(last),
-                End::Tail => chunk.arg(&key).arg(-1 - last).arg(-1 - read),
-            };
-            let mut found: Vec<Vec<u8>> = self.ask(&chunk).await?.unwrap_or_default();
-            if end == End::Tail {
-                found.reverse();
-            }
-            for (from_end, json) in (read..).zip(found) {
-                match message::parse(&json, members, content_max_bytes) {
-                    Ok(message) => {
-                        bytes += message.said.as_ref().map_or(0, |said| said.content.len());
-                        taken.push(message);
-                    }
-                    Err((id, why)) => {
-                        let at = match end {
-                            End::Head => from_end,
-                            End::Tail => length - 1 - from_end,
-                        };
-                        let at = u64::try_from(at).unwrap_or_default();
-                        let id = id.as_deref();
-                        report.refuse(What::Message { room, id, at }, &why);
-                    }
-                }
-            }
-            read = last + 1;
-        }
-        if read < length {
-            let messages = u64::try_from(length - read).unwrap_or_default();
-            let at_most = u64::try_from(read).unwrap_or_default();
-            report.refuse(What::Room(room), &Why::TooMany { messages, at_most });
-        }
-        if end == End::Tail {
-            taken.reverse();
-        }
-        Ok(taken)
-    }
-
-    /// Where a list has its newest messages; its tail where its times do not tell.
-    async fn newest_end(&mut self, key: &str) -> Result<End, ImportError> {
-        let mut time = async |index: i64| {
-            let json: Option<Option<Vec<u8>>> = self.ask(cmd("LINDEX").arg(key).arg(index)).await?;
-            Ok::<_, ImportError>(json.flatten().and_then(|json| message::time_of(&json)))
-        };
-        let (head, tail) = (time(0).await?, time(-1).await?);
-        Ok(match (head, tail) {
-            (Some(head), Some(tail)) if head > tail => End::Head,
-            _ => End::Tail,
-        })
+        first: i64,
+        last: i64,
+    ) -> Result<Vec<Vec<u8>>, ImportError> {
+        let mut range = cmd("LRANGE");
+        range.arg(replaced::room(room, Part::Messages));
+        range.arg(first).arg(last);
+        Ok(self.ask(&range).await?.unwrap_or_default())
     }
 }
 

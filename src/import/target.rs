@@ -58,7 +58,7 @@ pub(super) enum Written {
         moved: u64,
         last: MessageId,
     },
-    /// The room has a message of the new server.
+    /// The room has messages, and nobody knows whose.
     Used,
     /// It is not any more as it was read.
     Changed,

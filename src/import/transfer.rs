@@ -2,6 +2,7 @@
 
 use super::ImportError;
 use super::index::Room;
+use super::list::List;
 use super::members::Members;
 use super::message::OldMessage;
 use super::old::OldServer;
@@ -72,9 +73,7 @@ impl Transfer<'_> {
         let content_max_bytes = self.target.limits.max_content_bytes;
         let mut lists = Vec::with_capacity(self.room.from.len());
         for from in &self.room.from {
-            let list = self
-                .old
-                .messages(from, members, content_max_bytes, self.report);
+            let list = List::read(from, self.old, members, content_max_bytes, self.report);
             lists.push(list.await?);
         }
         Ok(order::merged(lists))

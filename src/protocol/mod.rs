@@ -6,4 +6,5 @@ pub mod frame;
 pub mod ids;
 pub mod request;
 pub mod socket_io;
+pub mod surrogates;
 pub mod text;

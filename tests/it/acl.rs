@@ -6,9 +6,10 @@ use redis::{Client as RedisClient, RedisError, aio::MultiplexedConnection, cmd};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::support::replaced::{GROUP, Replaced, assert_counts, leaving_alone, text};
 use crate::support::rules::Rules;
 use crate::support::server::{Builder, Exit};
-use crate::support::{Client, Server, eventually, free_port, json};
+use crate::support::{Client, Redis, Server, eventually, free_port, json};
 
 /// As `printf %s geheim | sha256sum` has it.
 const PASSWORD: &str = "geheim";
@@ -317,4 +318,35 @@ async fn redis_does_not_start_before_the_placeholder_is_replaced() {
         said.contains("The password hash must be exactly 64 characters"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn an_import_needs_no_more_rights_and_only_reads_the_old_data() {
+    // Given the shipped user for the new Redis, and one for the old Redis that may only read
+    let into = Guarded::start("", &[]).await;
+    let from = Redis::start_tcp().await;
+    let old = Replaced { redis: &from };
+    old.room(
+        GROUP,
+        &["alice", "bob", "carol"],
+        &[text("m-1", "alice", "Hello", 1, &["bob"])],
+    )
+    .await;
+    old.name(GROUP, "Book club").await;
+    let reads = "+info +scan +scard +smembers +sismember +sscan +get +llen +lrange";
+    let rights = format!("ACL SETUSER reader on >reader ~chat:* ~user:* -@all {reads}");
+    from.run::<()>(&rights).await;
+    let url = format!("redis://reader:reader@127.0.0.1:{}", from.port);
+
+    // Then an import does all its work, twice
+    for taken in [(1, "new chats"), (1, "chats have nothing new")] {
+        let command = Server::builder()
+            .env("REDIS_URL", &into.url("chat-server", PASSWORD))
+            .args(&["import", "--from", &url]);
+        let exit = leaving_alone(&from, command).await;
+        assert_eq!(exit.code, Some(0), "{}{}", exit.stdout, exit.stderr);
+        assert_counts(&exit.stdout, &[taken]);
+    }
+    let refused: Vec<redis::Value> = from.run("ACL LOG").await;
+    assert_eq!(refused, []);
 }

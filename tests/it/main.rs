@@ -21,6 +21,8 @@ mod figures;
 mod heads;
 mod hello;
 mod import;
+mod import_limits;
+mod import_runs;
 mod lifecycle;
 mod metrics;
 mod model;

@@ -5,6 +5,45 @@ use redis::{cmd, pipe};
 use super::server::{Builder, Exit};
 use super::{Redis, Server, Value, json};
 
+pub(crate) const GROUP: &str = "6f9619ff-8b86-4011-b42d-00c04fc964ff";
+pub(crate) const DIRECT: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+pub(crate) const DIRECT_TOO: &str = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
+/// Where Alice and Bob talk in this server.
+pub(crate) const ALICE_AND_BOB: &str = "5b534b82-d924-5ce9-a884-b847bb4d73be";
+
+pub(crate) fn key(room: &str, part: &str) -> String {
+    format!("chat:{{room:{room}}}:{part}")
+}
+
+/// Of each message, who said what.
+pub(crate) fn said(history: &[Value]) -> Vec<(&str, &str)> {
+    fn text<'a>(it: &'a Value, name: &str) -> &'a str {
+        it[name].as_str().unwrap()
+    }
+    let row = |it| (text(it, "senderId"), text(it, "content"));
+    history.iter().map(row).collect()
+}
+
+/// The summary must have these lines.
+#[track_caller]
+pub(crate) fn assert_counts(printed: &str, counts: &[(u64, &str)]) {
+    for (count, of) in counts {
+        let line = format!("  {count:>9} {of}");
+        assert!(
+            printed.lines().any(|it| it == line),
+            "no `{line}` in\n{printed}"
+        );
+    }
+}
+
+/// The lines that list what was not taken, in the order of their texts.
+pub(crate) fn listed(exit: &Exit) -> Vec<&str> {
+    let is_listed = |line: &&str| line.starts_with("refused: ") || line.starts_with("skipped: ");
+    let mut lines: Vec<&str> = exit.stdout.lines().filter(is_listed).collect();
+    lines.sort_unstable();
+    lines
+}
+
 /// A message of the first versions. Its time is so many seconds after noon.
 pub(crate) fn text(id: &str, sender: &str, content: &str, secs: u64, read_by: &[&str]) -> Value {
     json!({
