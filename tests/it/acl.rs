@@ -333,7 +333,10 @@ async fn an_import_needs_no_more_rights_and_only_reads_the_old_data() {
     )
     .await;
     old.name(GROUP, "Book club").await;
-    let reads = "+info +scan +scard +smembers +sismember +sscan +get +llen +lrange";
+    let moving = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/moving.md");
+    let moving = fs::read_to_string(moving).unwrap();
+    let reads = moving.split('`').find(|code| code.starts_with("+info"));
+    let reads = reads.expect("the rights that are needed");
     let rights = format!("ACL SETUSER reader on >reader ~chat:* ~user:* -@all {reads}");
     from.run::<()>(&rights).await;
     let url = format!("redis://reader:reader@127.0.0.1:{}", from.port);
