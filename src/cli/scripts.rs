@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use crate::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use crate::scripts::Script;
 use crate::scripts::applied::Target;
+use crate::scripts::verify::Wanted;
 
 /// What can be done with scripts.
 #[derive(Debug, Subcommand)]
@@ -56,9 +57,8 @@ pub enum ScriptsCommand {
     Check {
         /// A folder of scripts [default: LUA_DIR, or the embedded scripts]
         dir: Option<PathBuf>,
-        /// Do not run them on a scratch Redis
-        #[arg(long)]
-        no_behaviour: bool,
+        #[command(flatten)]
+        how: How,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -72,9 +72,8 @@ pub enum ScriptsCommand {
         /// Who applies it [default: this system's user and host]
         #[arg(long)]
         by: Option<String>,
-        /// Do not run them on a scratch Redis first
-        #[arg(long)]
-        no_behaviour: bool,
+        #[command(flatten)]
+        how: How,
     },
     /// Show the sets that were applied; the last ten are kept
     History {
@@ -90,6 +89,30 @@ pub enum ScriptsCommand {
     },
     /// Call a script with real keys and print what it returns
     Run(RunArgs),
+}
+
+/// How scripts are checked.
+#[derive(Debug, Clone, Default, Args)]
+pub struct How {
+    /// Do not run them on a scratch Redis
+    #[arg(long)]
+    pub no_behaviour: bool,
+    /// A command that the server's Redis user may run besides those of deploy/redis.acl; may be given many times
+    #[arg(long, value_name = "COMMAND")]
+    pub allow: Vec<String>,
+}
+
+impl How {
+    pub fn wanted(self) -> Wanted {
+        let Self {
+            no_behaviour,
+            allow,
+        } = self;
+        Wanted {
+            no_behaviour,
+            allow,
+        }
+    }
 }
 
 /// Which of the scripts there are, where it is no folder; by default those that a server with these settings runs.

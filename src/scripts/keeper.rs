@@ -20,6 +20,7 @@ use super::wire::{Answer, Question, ScriptReport, ServerFacts, Want};
 use crate::store::connection::{ConnectError, Current};
 use crate::store::keys::Keys;
 use crate::store::load_scripts;
+use crate::store::rights::{Needed, Right};
 use crate::store::tally::Tallies;
 
 /// Orders that may wait.
@@ -195,6 +196,7 @@ impl Keeper {
         connection: &mut MultiplexedConnection,
     ) -> Result<(), ConnectError> {
         self.take_applied(connection).await?;
+        self.leave_folder_without_rights(connection).await?;
         let set = self.parts.in_effect.borrow().clone();
         load(connection, &set).await
     }
@@ -273,9 +275,56 @@ impl Keeper {
         let set = set.map_err(|reason| unfit(reason.to_string()))?;
         let verdict = verify(&set, Behaviour::WherePossible).await;
         let verdict = verdict.map_err(|refusal| unfit(refusal.to_string()))?;
+        let missing = self.missing_rights(connection, &set).await;
+        if let Some(missing) = missing.map_err(FetchError::Redis)? {
+            return Err(unfit(missing));
+        }
         load(connection, &set).await.map_err(FetchError::Redis)?;
         let note = note(&verdict);
         Ok(Vetted { set, note })
+    }
+
+    /// What Redis does not allow its user of what this set needs, in words. Such a set would end half-way in a call.
+    async fn missing_rights(
+        &self,
+        connection: &mut MultiplexedConnection,
+        set: &ScriptSet,
+    ) -> Result<Option<String>, ConnectError> {
+        let needed = Needed::beyond(set, &self.parts.embedded, &self.parts.keys);
+        let asked = tokio::time::timeout(LOAD_TIMEOUT, needed.missing(connection)).await;
+        let missing = match asked.map_err(|_| NO_ANSWER)? {
+            Ok(missing) => missing,
+            // This Redis does not tell.
+            Err(error) if error.code() == Some("ERR") => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let rights: Vec<String> = missing.iter().map(Right::to_string).collect();
+        let right = |right: &Right| format!("+{}", right.command.to_lowercase());
+        let wanted: Vec<String> = missing.iter().map(right).collect();
+        Ok((!missing.is_empty()).then(|| {
+            format!(
+                "Redis does not allow its user what these scripts need: {}. Give the user {}, or do without",
+                rights.join("; "),
+                wanted.join(" ")
+            )
+        }))
+    }
+
+    /// A folder's set that Redis would not let run to its end is not run.
+    async fn leave_folder_without_rights(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), ConnectError> {
+        let set = self.parts.in_effect.borrow().clone();
+        if !matches!(set.origin, Origin::Folder(_)) {
+            return Ok(());
+        }
+        if let Some(missing) = self.missing_rights(connection, &set).await? {
+            log::error!("the scripts of LUA_DIR are not run, but the embedded set: {missing}");
+            let (set, note) = (self.parts.embedded.clone(), Some(missing));
+            self.swap(Vetted { set, note });
+        }
+        Ok(())
     }
 
     /// The one step in which a set comes into effect. Calls in flight end with the set they began with.
@@ -313,16 +362,30 @@ impl Keeper {
                 );
                 self.note = Some(format!("the folder as it is now was refused: {refusal}"));
             }
-            Ok(vetted) => {
-                if let Some(mut connection) = self.connection()
-                    && let Err(error) = load(&mut connection, &vetted.set).await
-                {
-                    // They are loaded with the call that misses them.
-                    log::warn!("the new scripts could not be loaded ahead: {error}");
+            Ok(vetted) => self.take_folder(vetted).await,
+        }
+    }
+
+    async fn take_folder(&mut self, vetted: Vetted) {
+        if let Some(mut connection) = self.connection() {
+            match self.missing_rights(&mut connection, &vetted.set).await {
+                Ok(None) => {}
+                Ok(Some(missing)) => {
+                    log::error!(
+                        "the scripts are not exchanged, the old ones stay in effect: {missing}"
+                    );
+                    self.note = Some(format!("the folder as it is now was refused: {missing}"));
+                    return;
                 }
-                self.swap(vetted);
+                // The next connection is asked.
+                Err(error) => log::warn!("what rights the new scripts need is not known: {error}"),
+            }
+            if let Err(error) = load(&mut connection, &vetted.set).await {
+                // They are loaded with the call that misses them.
+                log::warn!("the new scripts could not be loaded ahead: {error}");
             }
         }
+        self.swap(vetted);
     }
 
     async fn answer(&mut self, question: Question) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::behaviour::{self, BehaviourError, Report};
-use super::check::check_set;
+use super::check::{check_rights, check_set};
 use super::folder::FolderError;
 use super::problem::{self, Problem};
 use super::set::ScriptSet;
@@ -17,6 +17,14 @@ pub enum Behaviour {
     WherePossible,
     /// It is not.
     Skipped,
+}
+
+/// What an operator wants to be checked, before the set is anywhere near a server.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    pub no_behaviour: bool,
+    /// Commands that the server's Redis user may run besides those of `deploy/redis.acl`.
+    pub allow: Vec<String>,
 }
 
 /// What was found of a set that may go live.
@@ -50,6 +58,24 @@ impl From<FolderError> for Refusal {
             other => Self::Folder(other),
         }
     }
+}
+
+/// Reads the scripts, then runs them, as an operator wants it. Which rights the servers' user has is not known here: a
+/// server asks its Redis before it runs a set.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_for_operator(set: &ScriptSet, wanted: &Wanted) -> Result<Verdict, Refusal> {
+    let mut problems = read(set).await?;
+    problems.extend(check_rights(set, &wanted.allow));
+    if !problems.is_empty() {
+        return Err(Refusal::Problems(problems));
+    }
+    let behaviour = match wanted.no_behaviour {
+        true => Behaviour::Skipped,
+        false => Behaviour::Required,
+    };
+    verify(set, behaviour).await
 }
 
 /// Reads the scripts, then runs them.

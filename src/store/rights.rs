@@ -56,7 +56,7 @@ impl fmt::Display for Right {
 }
 
 /// All that is needed: for each right a command as it would be run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Needed {
     examples: Vec<(Right, Vec<String>)>,
 }
@@ -65,21 +65,27 @@ impl Needed {
     /// What this set of scripts and the server itself need. The reset in development is left out: its rights are given
     /// where it is wanted.
     pub fn of(set: &ScriptSet, keys: &Keys, durability: Durability) -> Self {
-        let mut needed = Self {
-            examples: Vec::new(),
-        };
         let names = Names::new(keys);
+        let mut needed = Self::default();
         needed.add_own(&names, durability);
-        let scripts = set.iter();
-        let called: BTreeSet<CalledOn> = scripts
-            .filter(|(script, _)| *script != ChatScript::ResetRedisForDevelopment)
-            .flat_map(|(script, text)| commands_of(script, text))
-            .collect();
+        needed.add_called(&names, called(set));
+        needed
+    }
+
+    /// What this set of scripts needs and another one does not.
+    pub fn beyond(set: &ScriptSet, other: &ScriptSet, keys: &Keys) -> Self {
+        let (needed_too, mut further) = (called(other), called(set));
+        further.retain(|call| !needed_too.contains(call));
+        let mut needed = Self::default();
+        needed.add_called(&Names::new(keys), further);
+        needed
+    }
+
+    fn add_called(&mut self, names: &Names, called: BTreeSet<CalledOn>) {
         for CalledOn { command, local } in called {
             let example = local.and_then(|local| names.of_local(&local));
-            needed.add(&command, example);
+            self.add(&command, example);
         }
-        needed
     }
 
     fn add_own(&mut self, names: &Names, durability: Durability) {
@@ -140,6 +146,15 @@ impl Needed {
         let missing: BTreeSet<Right> = missing.collect();
         Ok(missing.into_iter().collect())
     }
+}
+
+/// What the scripts of a set call, but for the reset in development.
+fn called(set: &ScriptSet) -> BTreeSet<CalledOn> {
+    let scripts = set.iter();
+    scripts
+        .filter(|(script, _)| *script != ChatScript::ResetRedisForDevelopment)
+        .flat_map(|(script, text)| commands_of(script, text))
+        .collect()
 }
 
 /// One name of each kind, of nobody's room and nobody's user.

@@ -353,3 +353,80 @@ async fn an_import_needs_no_more_rights_and_only_reads_the_old_data() {
     let refused: Vec<redis::Value> = from.run("ACL LOG").await;
     assert_eq!(refused, []);
 }
+
+/// Counts the messages of a room by a command that the shipped user may not run.
+fn count_by_hincrby(rules: &Rules) {
+    let count = "redis.call('HINCRBY', ext, 'count', 1)";
+    let event = "local event = {";
+    rules.edit("send_message", event, &format!("{count}\n{event}"));
+}
+
+#[tokio::test]
+async fn an_edit_that_needs_further_rights_is_refused_before_anything_is_stored() {
+    // Given a server with the shipped rights, and a rule that needs one more
+    let redis = Guarded::start("", &[]).await;
+    let server = redis.server().start().await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let mut bob = Client::connect_delta(&server, "bob").await;
+    let room = alice.open_room(&["bob"]).await;
+    let rules = Rules::export().await;
+    count_by_hincrby(&rules);
+    let path = rules.path().display().to_string();
+
+    // When it is checked or applied, then it is refused, and the right is named
+    for command in ["check", "apply"] {
+        let refused = redis.scripts(&[command, &path]).await;
+        assert_eq!(refused.code, Some(1));
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(said.contains("HINCRBY is not among the rights"), "{said}");
+        assert!(said.contains("+hincrby"), "{said}");
+    }
+
+    // And where it is said that the user has the right, the server asks Redis, runs its own set on, and says why
+    let applied = redis.scripts(&["apply", &path, "--allow", "hincrby"]).await;
+    assert_eq!(applied.code, Some(1));
+    assert!(
+        applied.stdout.contains(
+            "does not allow its user what these scripts need: HINCRBY on the keys of rooms"
+        ),
+        "{}",
+        applied.stdout
+    );
+    alice.say(&room, "whole").await;
+    assert_eq!(bob.expect_any("newMessage").await["content"], "whole");
+
+    // And one that is given such a folder runs the embedded set
+    let other = redis.server().env("LUA_DIR", &path).start().await;
+    let log = other.log.text();
+    assert!(
+        log.contains("the scripts of LUA_DIR are not run, but the embedded set"),
+        "{log}"
+    );
+    let mut carol = Client::connect_delta(&other, "alice").await;
+    carol.say(&room, "whole again").await;
+    assert_eq!(bob.expect_any("newMessage").await["content"], "whole again");
+}
+
+#[tokio::test]
+async fn an_edit_runs_with_the_further_rights_that_it_needs() {
+    let redis = Guarded::start("+hincrby", &[]).await;
+    let server = redis.server().start().await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    let rules = Rules::export().await;
+    count_by_hincrby(&rules);
+    let path = rules.path().display().to_string();
+    let applied = redis.scripts(&["apply", &path, "--allow", "hincrby"]).await;
+    assert_eq!(
+        applied.code,
+        Some(0),
+        "{}{}",
+        applied.stdout,
+        applied.stderr
+    );
+    alice.say(&room, "counted").await;
+    let mut chief = redis.connect("chief", "chief").await;
+    let ext = format!("HGET chat:{{room:{room}}}:ext count");
+    let count = run(&mut chief, &ext).await.unwrap();
+    assert_eq!(count, redis::Value::BulkString(b"1".to_vec()));
+}

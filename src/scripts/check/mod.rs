@@ -14,6 +14,7 @@ mod lower;
 mod order;
 mod publishes;
 mod repeats;
+mod rights;
 mod source;
 mod unpacking;
 
@@ -23,6 +24,7 @@ mod tests;
 pub use self::commands::CalledOn;
 use self::header::Header;
 pub use self::hints::Hints;
+pub use self::rights::check_rights;
 use self::source::Source;
 use super::{Problem, Script, ScriptSet, ScriptText};
 

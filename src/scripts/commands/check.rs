@@ -10,13 +10,13 @@ use super::{CommandError, say, say_json, short};
 use crate::scripts::problem::Problem;
 use crate::scripts::registry::Script;
 use crate::scripts::set::{ScriptSet, Source};
-use crate::scripts::verify::{Behaviour, Refusal, Verdict, verify};
+use crate::scripts::verify::{Refusal, Verdict, Wanted, verify_for_operator};
 
 /// Checks a folder, `LUA_DIR`, or the embedded scripts; a line for each script, or JSON.
 pub(super) async fn check(
     desk: &Desk,
     dir: Option<PathBuf>,
-    no_behaviour: bool,
+    wanted: &Wanted,
     as_json: bool,
 ) -> Result<(), CommandError> {
     let outcome = match dir.or_else(|| desk.config.lua_dir.clone()) {
@@ -25,7 +25,7 @@ pub(super) async fn check(
     };
     let (set, outcome) = match outcome {
         Ok(set) => {
-            let verdict = verify(&set, wanted(no_behaviour)).await;
+            let verdict = verify_for_operator(&set, wanted).await;
             (set, verdict)
         }
         // Files that cannot be read as scripts at all: told like any other problem.
@@ -41,15 +41,6 @@ pub(super) async fn check(
         Ok(_) => Ok(()),
         Err(Refusal::Problems(_)) => Err(CommandError::Told("the scripts are not in order")),
         Err(refusal) => Err(refusal.into()),
-    }
-}
-
-/// Whether scripts are run, as the flag says.
-pub(super) fn wanted(no_behaviour: bool) -> Behaviour {
-    if no_behaviour {
-        Behaviour::Skipped
-    } else {
-        Behaviour::Required
     }
 }
 

@@ -5,14 +5,14 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::json;
 
-use super::check::{tell_verdict, wanted};
+use super::check::tell_verdict;
 use super::desk::Desk;
 use super::survey::ask;
 use super::{CommandError, say, say_json};
 use crate::config;
 use crate::scripts::applied::{self, AppliedSet, History, Target};
 use crate::scripts::set::{Origin, ScriptSet};
-use crate::scripts::verify::verify;
+use crate::scripts::verify::{Wanted, verify_for_operator};
 use crate::scripts::wire::{Answer, Want};
 
 /// Checks a folder's scripts, stores them, and has every server run them.
@@ -21,10 +21,10 @@ pub(super) async fn apply(
     dir: PathBuf,
     note: &str,
     by: Option<String>,
-    no_behaviour: bool,
+    wanted: &Wanted,
 ) -> Result<(), CommandError> {
     let set = desk.folder(dir)?;
-    let verdict = verify(&set, wanted(no_behaviour)).await?;
+    let verdict = verify_for_operator(&set, wanted).await?;
     tell_verdict(&verdict);
     say(format_args!(
         "differs from the embedded scripts in: {}",

@@ -74,17 +74,12 @@ pub async fn run(command: ScriptsCommand, config: OperatorConfig) -> Result<(), 
         ScriptsCommand::Show { script, dir, which } => texts::show(&desk, script, dir, which).await,
         ScriptsCommand::Diff { dir, which } => texts::diff(&desk, dir, which).await,
         ScriptsCommand::Export { dir, force } => texts::export(&dir, force),
-        ScriptsCommand::Check {
-            dir,
-            no_behaviour,
-            json,
-        } => check::check(&desk, dir, no_behaviour, json).await,
-        ScriptsCommand::Apply {
-            dir,
-            note,
-            by,
-            no_behaviour,
-        } => exchange::apply(&desk, dir, &note, by, no_behaviour).await,
+        ScriptsCommand::Check { dir, how, json } => {
+            check::check(&desk, dir, &how.wanted(), json).await
+        }
+        ScriptsCommand::Apply { dir, note, by, how } => {
+            exchange::apply(&desk, dir, &note, by, &how.wanted()).await
+        }
         ScriptsCommand::History { json } => exchange::history(&desk, json).await,
         ScriptsCommand::Rollback { target } => exchange::roll_back(&desk, target).await,
         ScriptsCommand::Run(args) => call::run(&desk, args).await,
