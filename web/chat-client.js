@@ -7,6 +7,7 @@
  *   const chat = new ChatClient({ url: "wss://chat.example/ws", token: () => fetchToken() });
  *   chat.addEventListener("message", ({ detail }) => console.log(detail.message.content));
  *   chat.connect();
+ *   await chat.ready();
  *   const { roomId } = await chat.openRoom(["bob"]);
  *   await chat.enter(roomId);
  *   await chat.send(roomId, "Hello Bob");
@@ -112,6 +113,20 @@ export class ChatClient extends EventTarget {
     this.#wanted = true;
     this.#attempt = 0;
     this.#open();
+  }
+
+  /** Resolves once this client is connected and has caught up; rejects with a ChatError if it is closed before that. */
+  ready() {
+    return new Promise((resolve, reject) => {
+      const look = ({ detail } = {}) => {
+        if (this.state !== "ready" && detail?.state !== "closed") return;
+        this.removeEventListener("state", look);
+        if (this.state === "ready") resolve();
+        else reject(detail.error ?? new ChatError("DISCONNECTED", "the client was closed"));
+      };
+      this.addEventListener("state", look);
+      look();
+    });
   }
 
   /** Ends the connection. What is on its way out stays in the outbox, for the next `connect()`. */

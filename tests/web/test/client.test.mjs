@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 
 import { eventually } from "../../clients/node/support/patience.mjs";
 import { expiring, tokenOf } from "../../clients/node/support/token.mjs";
+import { ChatError } from "../../../web/chat-client.js";
 import { Cable } from "../support/cable.mjs";
 import { clientOf, told, until } from "../support/client.mjs";
 import { story } from "../support/stage.mjs";
@@ -346,4 +347,23 @@ story("frames can be watched, without tokens in them", async (stage) => {
     ["in", "hello"], ["in", "status"], ["in", "status"], ["in", "chatList"], ["out", "authenticate"], ["in", "ack"],
   ]);
   assert.ok(frames.every(({ text }) => !text.includes(tokenOf("alice"))));
+});
+
+story("it says when it is ready, and that it will not be", async (stage) => {
+  const server = await stage.server();
+  const alice = stage.keep(clientOf(server, "alice"));
+  alice.connect();
+  await alice.ready();
+  assert.equal(alice.state, "ready");
+  await alice.ready();
+
+  const token = () => Promise.reject(new ChatError("UNAUTHORIZED", "signed out"));
+  const nobody = stage.keep(clientOf(server, "bob", { token }));
+  nobody.connect();
+  await assert.rejects(nobody.ready(), { name: "ChatError", code: "UNAUTHORIZED" });
+  const closed = stage.keep(clientOf(server, "carol"));
+  closed.connect();
+  const outcome = assert.rejects(closed.ready(), { code: "DISCONNECTED" });
+  closed.close();
+  await outcome;
 });

@@ -10,19 +10,31 @@ const running = new Set();
 const folders = new Set();
 
 process.on("exit", () => {
-  for (const child of running) child.kill("SIGKILL");
+  for (const child of running) signal(child, "SIGKILL");
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
+for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(name, () => process.exit(1));
 
-/** Starts a program; fails if there is none. Its environment is `env` and PATH, nothing else. */
-export async function start(program, args, { env = {}, cwd, stdio }) {
+/** Sends a signal to a process, and to what it has started if it was started as a group. */
+function signal(child, name) {
+  if (!child.isGroup) return child.kill(name);
+  try {
+    process.kill(-child.pid, name);
+  } catch (error) {
+    if (error.code !== "ESRCH") throw error;
+  }
+}
+
+/** Starts a program; fails if there is none. Its environment is `env` and PATH, nothing else. With `group`, what it starts ends with it. */
+export async function start(program, args, { env = {}, cwd, stdio, group = false }) {
   const { PATH, TMPDIR } = process.env;
   const child = spawn(program, args, {
     cwd,
     stdio,
+    detached: group,
     env: { PATH, HOME: cwd, ...(TMPDIR && { TMPDIR }), ...env },
   });
+  child.isGroup = group;
   child.ended = new Promise((resolve) => {
     child.once("exit", (code, signal) => {
       running.delete(child);
@@ -38,8 +50,8 @@ export async function start(program, args, { env = {}, cwd, stdio }) {
 }
 
 /** Sends a signal to a process and waits for its end: its exit code, or the signal that ended it. */
-export async function end(child, signal, details) {
-  child.kill(signal);
+export async function end(child, name, details) {
+  signal(child, name);
   return patiently(`the end of process ${child.pid}`, child.ended, details);
 }
 

@@ -9,7 +9,8 @@ import { end, forget, start, temporaryFolder } from "./processes.mjs";
 import { repository } from "./repository.mjs";
 import { SECRET } from "./token.mjs";
 
-const binary =
+/** The program under test. */
+export const binary =
   process.env.CHAT_SERVER_BIN ??
   join(resolve(repository, process.env.CARGO_TARGET_DIR ?? "target"), "debug/chat-server");
 
