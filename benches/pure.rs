@@ -14,6 +14,8 @@ use chat_server::hub::hold::{Cuts, Section};
 use chat_server::hub::lane::{Kind, QueueLimits, Taken};
 use chat_server::hub::published::{Change, RoomEvent};
 use chat_server::hub::snapshot::Snapshot;
+use chat_server::protocol::content::ContentShape;
+use chat_server::protocol::event::Shown;
 use chat_server::protocol::frame::Frame;
 use chat_server::protocol::ids::{MessageId, RoomId, UserId};
 use chat_server::protocol::request::parse_frame;
@@ -67,10 +69,21 @@ fn encode(bench: &mut Criterion) {
         panic!("not a message");
     };
     bench.bench_function("encode/message, native", |bench| {
-        bench.iter(|| Frame::event("newMessage", black_box(&message)));
+        bench.iter(|| {
+            Frame::event(
+                "newMessage",
+                &Shown(black_box(&message), ContentShape::String),
+            )
+        });
     });
     bench.bench_function("encode/message, both doors", |bench| {
-        bench.iter(|| Frame::event("newMessage", black_box(&message)).socket_io());
+        bench.iter(|| {
+            Frame::event(
+                "newMessage",
+                &Shown(black_box(&message), ContentShape::String),
+            )
+            .socket_io()
+        });
     });
 }
 

@@ -16,7 +16,7 @@
 -- ARGV[3] lease_ms   integer  how long the device counts as a viewer unless renewed
 -- ARGV[4] limit      integer  messages in the page, at most
 -- ARGV[5] max_bytes  integer  bytes of the page as JSON, at most (one message is always given)
--- Returns   {epoch, rev before, rev after, seq, last_id, small 0|1, has_more 0|1, {{id, sender, content, client_id, read_count}…}, {user, read seq…}}
+-- Returns   {epoch, rev before, rev after, seq, last_id, small 0|1, has_more 0|1, {{id, sender, content, client_id, read_count, type, parts}…}, {user, read seq…}}
 -- Publishes events {"event":"read","epoch","rev","seq","lastId","user","readSeq","messageId","to":"members"|"user"} if the marker moved
 -- Errors    NOT_MEMBER
 -- Time      O(limit + CLEARED_AT_ONCE + log viewers); the read markers are listed in rooms of at most SMALL_ROOM members only
@@ -83,7 +83,10 @@ local function message(entry)
   for i = 1, #entry[2], 2 do
     fields[entry[2][i]] = entry[2][i + 1]
   end
-  return {entry[1], fields.sender or false, fields.content or false, fields.client_id or '', 0}
+  return {
+    entry[1], fields.sender or false, fields.content or false, fields.client_id or '', 0,
+    fields.type or 'text', fields.parts or '',
+  }
 end
 
 local marks = small and redis.call('ZRANGE', reads, 0, -1, 'WITHSCORES') or {}

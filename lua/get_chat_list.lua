@@ -16,7 +16,7 @@
 -- Returns   {{room id…}, {entry…}, {read seq…}}: an entry for each room asked for, {} where the user is no member, {why}
 --           where the room cannot be read, else
 --           {type, name, epoch, rev, seq, last_id, active_at, read seq, available 0|1, member count, {member…}, last}
---           with last {} or {id, sender, content, truncated 0|1, client_id, read_count, {reader…}};
+--           with last {} or {id, sender, content, truncated 0|1, client_id, read_count, {reader…}, type, parts};
 --           a read seq for each further user, whose entry is the same but for it; -1 where there is no entry, or the
 --           user is no member
 -- Publishes nothing
@@ -68,7 +68,10 @@ local function last_message(messages, reads, small)
   local seq = id:match('-(%d+)$')
   local readers = small and redis.call('ZRANGE', reads, seq, '+inf', 'BYSCORE') or {}
   local read_count = small and #readers or redis.call('ZCOUNT', reads, seq, '+inf')
-  return {id, fields.sender or false, content, truncated, fields.client_id or '', read_count, readers}
+  return {
+    id, fields.sender or false, content, truncated, fields.client_id or '', read_count, readers,
+    fields.type or 'text', fields.parts or '',
+  }
 end
 
 -- When the room was active last: the latest of its stamps that is not in the future.

@@ -15,7 +15,7 @@
 -- ARGV[3] after      string   only messages after this id, '' for none
 -- ARGV[4] limit      integer  messages in the page, at most
 -- ARGV[5] max_bytes  integer  bytes of the page as JSON, at most (one message is always given)
--- Returns   {epoch, rev, seq, last_id, small 0|1, has_more 0|1, {{id, sender, content, client_id, read_count}…}, {user, read seq…}}
+-- Returns   {epoch, rev, seq, last_id, small 0|1, has_more 0|1, {{id, sender, content, client_id, read_count, type, parts}…}, {user, read seq…}}
 -- Publishes nothing
 -- Errors    NOT_MEMBER | MESSAGE_NOT_FOUND | HISTORY_RESET
 -- Time      O(limit); the read markers are listed in rooms of at most SMALL_ROOM members only
@@ -66,7 +66,10 @@ local function message(entry)
   for i = 1, #entry[2], 2 do
     fields[entry[2][i]] = entry[2][i + 1]
   end
-  return {entry[1], fields.sender or false, fields.content or false, fields.client_id or '', 0}
+  return {
+    entry[1], fields.sender or false, fields.content or false, fields.client_id or '', 0,
+    fields.type or 'text', fields.parts or '',
+  }
 end
 
 -- The next messages of the page, further and further away from the cursor.

@@ -138,7 +138,10 @@ local function last_message()
   local number = id:match('-(%d+)$')
   local readers = small and redis.call('ZRANGE', reads, number, '+inf', 'BYSCORE') or {}
   local read_count = small and #readers or redis.call('ZCOUNT', reads, number, '+inf')
-  return {id, fields.sender or false, content, truncated, fields.client_id or '', read_count, readers}
+  return {
+    id, fields.sender or false, content, truncated, fields.client_id or '', read_count, readers,
+    fields.type or 'text', fields.parts or '',
+  }
 end
 
 local marker = tonumber(redis.call('ZSCORE', reads, ARGV[FIRST_MEMBER]) or 0)

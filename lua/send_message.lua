@@ -12,7 +12,7 @@
 -- KEYS[9] events    channel  chat:{room:R}:events
 -- KEYS[10] sent_before  string  chat:{room:R}:sent:<user>:<clientMessageId>
 -- ARGV[1] user               string   the sender
--- ARGV[2] content            string   the text, UTF-8
+-- ARGV[2] content            string   the text, UTF-8; several strings are joined by line ends
 -- ARGV[3] client_id          string   the sender's own id of this message, '' for none
 -- ARGV[4] digest             string   stands for user and client_id together, 16 bytes; '' for none
 -- ARGV[5] history_max        integer  messages to keep, at least; 0 keeps all
@@ -20,11 +20,13 @@
 -- ARGV[7] content_max_bytes  integer  bytes of content, at most
 -- ARGV[8] room_max_bytes     integer  bytes that a room keeps, about, at most: the oldest messages go; 0 keeps all
 -- ARGV[9] call               string   names this call: a server that makes it again gets the first result, no duplicate
+-- ARGV[10] kind              string   the message's type, 'text' for most
+-- ARGV[11] parts             string   the bytes of each string of a content that was sent as several: '5,12'; '' for one
 -- Returns   {id, seq, duplicate 0|1}
--- Publishes events {"event":"message","epoch","rev","seq","id","sender","content","clientMessageId"?,"readBy"?,"readCount"}
+-- Publishes events {"event":"message","epoch","rev","seq","id","sender","content","type"?,"parts"?,"clientMessageId"?,"readBy"?,"readCount"}
 -- Errors    MESSAGE_TOO_LARGE | NOT_MEMBER
 -- Time      O(VIEWERS_MAX + log viewers) in rooms of at most SMALL_ROOM members, O(1) in larger ones
--- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' , alice hello '' '' 0 86400000 16384 0 c1
+-- Try       redis-cli --eval lua/send_message.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' , alice hello '' '' 0 86400000 16384 0 c1 text ''
 
 -- Up to this many members, those who view the room have read a message at once.
 local SMALL_ROOM = 100
@@ -45,6 +47,7 @@ local sent_before = KEYS[10]
 local user, content, client_id, digest = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local history_max, dedupe_ttl_ms, content_max_bytes = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])
 local room_max_bytes, call = tonumber(ARGV[8]), ARGV[9]
+local kind, parts = ARGV[10], ARGV[11]
 
 local head = redis.call('HMGET', meta, 'epoch', 'seq', 'rev', 'last_id')
 -- What is stored already is answered before any rule: its sender must not be told that it was refused.
@@ -56,9 +59,11 @@ if head[1] and client_id ~= '' then
     return {first_id, tonumber(first_id:match('-(%d+)$')), first_call == call and 0 or 1}
   end
 end
-if #content > content_max_bytes then
-  return redis.error_reply('MESSAGE_TOO_LARGE "content" has ' .. #content .. ' bytes; at most ' .. content_max_bytes
-    .. ' are accepted')
+-- The line ends between several strings do not count.
+local content_bytes = #content - select(2, parts:gsub(',', ''))
+if content_bytes > content_max_bytes then
+  return redis.error_reply('MESSAGE_TOO_LARGE "content" has ' .. content_bytes .. ' bytes; at most '
+    .. content_max_bytes .. ' are accepted')
 end
 if not head[1] or redis.call('HEXISTS', members, user) == 0 then
   return redis.error_reply('NOT_MEMBER You do not have permission to join this chat.')
@@ -102,6 +107,12 @@ end
 local entry = {'sender', user, 'content', content}
 if client_id ~= '' then
   entry[#entry + 1], entry[#entry + 2] = 'client_id', client_id
+end
+if kind ~= 'text' then
+  entry[#entry + 1], entry[#entry + 2] = 'type', kind
+end
+if parts ~= '' then
+  entry[#entry + 1], entry[#entry + 2] = 'parts', parts
 end
 -- Each message notes how many bytes there were before it: from the oldest on, the difference is what the room has. After
 -- messages that were stored without a bound, counting begins anew.
@@ -150,7 +161,8 @@ end
 
 local event = {
   event = 'message', epoch = epoch, rev = rev, seq = seq, id = id,
-  sender = user, content = content, clientMessageId = client_id ~= '' and client_id or nil,
+  sender = user, content = content, type = kind ~= 'text' and kind or nil, parts = parts ~= '' and parts or nil,
+  clientMessageId = client_id ~= '' and client_id or nil,
   readBy = small and readers or nil, readCount = #readers,
 }
 redis.call('SPUBLISH', events, cjson.encode(event))

@@ -140,7 +140,9 @@ fn send(sha: &str, number: usize, room: usize, content: &str, with_id: bool) -> 
         .arg(DAY_MS)
         .arg(content.len())
         .arg(0)
-        .arg(format!("{number:08x}"));
+        .arg(format!("{number:08x}"))
+        .arg("text")
+        .arg("");
     send
 }
 

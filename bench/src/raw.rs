@@ -125,6 +125,7 @@ fn commands(redis: &mut Connection, plan: Plan) -> Result<Vec<Vec<u8>>, Error> {
         call.arg(&sha).arg(ROOM_KEYS.len()).arg(&room_keys(room));
         call.arg(format!("{room}-0")).arg(&content).arg("").arg("");
         call.arg(0).arg(86_400_000).arg(plan.bytes).arg(0);
+        call.arg("by-hand").arg("text").arg("");
         call.get_packed_command()
     };
     Ok((0..plan.rooms).map(command).collect())

@@ -5,7 +5,7 @@ use super::list::restless;
 use super::session::Session;
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::snapshot::Snapshot;
-use crate::protocol::event::Ack;
+use crate::protocol::event::{Ack, Shown};
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::RoomId;
 use crate::room::Position;
@@ -27,7 +27,10 @@ pub async fn handle(
             rev: entered.rev_after,
             ..before.clone()
         };
-        let history = Frame::event("chatHistory", &entered.page.messages);
+        let history = Frame::event(
+            "chatHistory",
+            &Shown(&*entered.page.messages, session.device.shape),
+        );
         let history = share.cover(history).await?;
         let mut last = vec![Frame::status(&format!("{room} entered"))];
         let result = Ack::Entered {

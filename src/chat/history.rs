@@ -4,7 +4,7 @@ use super::list::restless;
 use super::session::Session;
 use crate::error::ChatError;
 use crate::hub::snapshot::Snapshot;
-use crate::protocol::event::Ack;
+use crate::protocol::event::{Ack, Shown};
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::RoomId;
 use crate::protocol::request::Cursor;
@@ -31,11 +31,11 @@ pub async fn handle(
                 id,
                 &Ack::History {
                     room_id: room,
-                    messages: page.messages,
+                    messages: Shown(page.messages, device.shape),
                     has_more: page.has_more,
                 },
             ),
-            None => Frame::event("chatHistory", &page.messages),
+            None => Frame::event("chatHistory", &Shown(&*page.messages, device.shape)),
         };
         let frame = share.cover(frame).await?;
         let parts = vec![(page.position, vec![frame])];

@@ -10,7 +10,7 @@ use crate::hub::hold::{Cuts, Section};
 use crate::hub::lane::Kind;
 use crate::hub::published::RoomGained;
 use crate::hub::snapshot::Snapshot;
-use crate::protocol::event::Ack;
+use crate::protocol::event::{Ack, Shown};
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{RoomId, UserId};
 use crate::store::calls::{Initialized, NewRoom};
@@ -101,7 +101,10 @@ async fn tell_caller(
     }
     match done.entry {
         Some(read) => {
-            let mut frames = vec![Frame::event("chatEntry", &read.entry)];
+            let mut frames = vec![Frame::event(
+                "chatEntry",
+                &Shown(&read.entry, session.device.shape),
+            )];
             frames.extend(last.clone());
             let entry = Section {
                 cuts: Arc::new(Cuts::from([(room, read.position)])),

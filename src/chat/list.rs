@@ -15,9 +15,10 @@ use crate::hub::device::{Device, ListMode};
 use crate::hub::hold::{Cuts, Section};
 use crate::hub::lane::Kind;
 use crate::hub::snapshot::Snapshot;
-use crate::protocol::event::{Ack, ChatEntry};
-use crate::protocol::frame::{Frame, RequestId};
-use crate::protocol::ids::{DeviceId, RoomId, UserId};
+use crate::protocol::content::ContentShape;
+use crate::protocol::event::{Ack, ChatEntry, Shown};
+use crate::protocol::frame::{Frame, RequestId, ShapedFrames};
+use crate::protocol::ids::{RoomId, UserId};
 use crate::room::{PositionedEntry, Topic, pause_after};
 use crate::store::lists::{LIST_CHUNK, ListChunk};
 
@@ -32,23 +33,32 @@ const USUAL_ROOMS: usize = 32;
 pub struct ChatList {
     pub rooms: usize,
     pub cuts: Arc<Cuts>,
-    /// Encoded once, for all who get it.
-    pub frame: Frame,
+    /// Encoded once for each shape in which a reader wants it.
+    frames: ShapedFrames,
 }
 
 impl ChatList {
-    fn new(read: Vec<PositionedEntry>) -> Self {
+    pub fn new(read: Vec<PositionedEntry>, shapes: &[ContentShape]) -> Self {
         let cuts = read
             .iter()
             .map(|read| (read.entry.room_id, read.position.clone()))
             .collect();
         let mut entries: Vec<ChatEntry> = read.into_iter().map(|read| read.entry).collect();
         entries.sort_by_key(|entry| (std::cmp::Reverse(entry.active_at_ms), entry.room_id));
+        let mut frames = ShapedFrames::of(entries.iter().flat_map(|entry| &entry.last_message));
+        for shape in shapes {
+            frames.get_or_encode(*shape, |shape| Frame::chat_list(&entries, shape));
+        }
         Self {
             rooms: entries.len(),
             cuts: Arc::new(cuts),
-            frame: Frame::chat_list(&entries),
+            frames,
         }
+    }
+
+    /// The list in the shape that one of its readers has chosen.
+    pub fn frame_for(&self, device: &Device) -> Option<Frame> {
+        self.frames.get(device.shape).cloned()
     }
 }
 
@@ -79,7 +89,7 @@ pub async fn send_whole(
         snapshot.reads_list();
         let list = read_until(chat, device, deadline).await?;
         let mut frames = before.clone();
-        frames.push(list.frame.clone());
+        frames.extend(list.frame_for(device));
         frames.extend(after(list.rooms));
         let section = Section {
             cuts: list.cuts.clone(),
@@ -127,11 +137,12 @@ pub fn restless() -> ChatError {
 /// Reads a list for all who asked for it; rooms that this server does not follow yet are followed first, and told to the
 /// user's other devices.
 pub async fn work_off(chat: &Chat, turn: list_reads::Turn) {
-    let outcome = read(chat, &turn.user, &turn.begin()).await;
+    let outcome = read(chat, &turn).await;
     chat.list_reads.end(turn, &outcome.map(Arc::new));
 }
 
-async fn read(chat: &Chat, user: &UserId, readers: &[DeviceId]) -> Result<ChatList, ChatError> {
+async fn read(chat: &Chat, turn: &list_reads::Turn) -> Result<ChatList, ChatError> {
+    let (user, readers) = (&turn.user, turn.begin());
     let known = chat.hub.rooms_of(user);
     // How large the list is shows when it is read: more is taken then.
     let share = chat
@@ -144,7 +155,7 @@ async fn read(chat: &Chat, user: &UserId, readers: &[DeviceId]) -> Result<ChatLi
     let chunk = read_chunk(chat, user, first, true).await?;
     let mut read = Vec::new();
     take_entries(chat, user, first, chunk.entries, &mut read);
-    chat.hub.follow(user, &chunk.index, readers);
+    chat.hub.follow(user, &chunk.index, &readers);
     let is_known: HashSet<RoomId> = known.iter().copied().collect();
     let mut new = chunk.index;
     new.retain(|room| !is_known.contains(room));
@@ -154,11 +165,17 @@ async fn read(chat: &Chat, user: &UserId, readers: &[DeviceId]) -> Result<ChatLi
         let chunk = read_chunk(chat, user, rooms, false).await?;
         take_entries(chat, user, rooms, chunk.entries, &mut read);
     }
-    let list = ChatList::new(read);
-    Ok(ChatList {
-        frame: share.cover(list.frame).await?,
-        ..list
-    })
+    let mut list = ChatList::new(read, &turn.shapes());
+    let mut share = Some(share);
+    for slot in list.frames.slots_mut() {
+        let Some(frame) = slot.take() else { continue };
+        let share = match share.take() {
+            Some(share) => share,
+            None => chat.answers.take(frame.len()).await?,
+        };
+        *slot = Some(share.cover(frame).await?);
+    }
+    Ok(list)
 }
 
 /// Reads a part of a list, in turn with all others.
@@ -270,17 +287,21 @@ async fn send_to_all(chat: &Chat, mut snapshots: Vec<Snapshot>) -> Result<(), Ch
     let outcome = join_all(reads).await.pop().flatten();
     let list = outcome.unwrap_or_else(|| Err(unavailable()))?;
     // Where it cannot be placed it is due again.
-    finish_all(snapshots, &list.cuts, &list.frame).await;
+    finish_all(snapshots, &list.cuts, |device| list.frame_for(device)).await;
     Ok(())
 }
 
-/// Queues the same frame for all, who have not asked for it. Gives back the devices whose snapshots were overtaken.
-async fn finish_all(snapshots: Vec<Snapshot>, cuts: &Arc<Cuts>, frame: &Frame) -> Vec<Arc<Device>> {
+/// Queues the same snapshot for all, who have not asked for it. Gives back the devices whose snapshots were overtaken.
+async fn finish_all(
+    snapshots: Vec<Snapshot>,
+    cuts: &Arc<Cuts>,
+    frame_for: impl Fn(&Device) -> Option<Frame>,
+) -> Vec<Arc<Device>> {
     let finish = |snapshot: Snapshot| async {
         let device = snapshot.device().clone();
         let section = Section {
             cuts: cuts.clone(),
-            frames: vec![frame.clone()],
+            frames: frame_for(&device).into_iter().collect(),
             kind: Kind::Push,
             tells_rooms: true,
         };
@@ -329,9 +350,15 @@ async fn send_entry_to_all(
         devices.iter().for_each(|device| device.forget_entry(room));
         return Ok(());
     };
-    let frame = Frame::event("chatEntry", &read.entry);
-    let cuts = Arc::new(Cuts::from([(room, read.position)]));
-    for device in finish_all(snapshots, &cuts, &frame).await {
+    let PositionedEntry { entry, position } = read;
+    let mut frames = ShapedFrames::of(&entry.last_message);
+    for device in &devices {
+        let encode = |shape| Frame::event("chatEntry", &Shown(&entry, shape));
+        frames.get_or_encode(device.shape, encode);
+    }
+    let cuts = Arc::new(Cuts::from([(room, position)]));
+    let frame_for = |device: &Device| frames.get(device.shape).cloned();
+    for device in finish_all(snapshots, &cuts, frame_for).await {
         chat.hub.entry_outdated(&device, room);
     }
     Ok(())

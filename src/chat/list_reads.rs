@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use super::list::ChatList;
 use crate::error::ChatError;
 use crate::hub::device::Device;
+use crate::protocol::content::ContentShape;
 use crate::protocol::ids::{DeviceId, UserId};
 
 /// Lists that are read at once. The more there are, the more share a room; each is held in memory meanwhile.
@@ -102,6 +103,12 @@ impl Turn {
             reader.device.id
         };
         self.readers.iter().map(begin).collect()
+    }
+
+    /// The shapes of contents in which they want it.
+    pub fn shapes(&self) -> Vec<ContentShape> {
+        let shape = |reader: &Reader| reader.device.shape;
+        self.readers.iter().map(shape).collect()
     }
 }
 

@@ -15,9 +15,7 @@ pub async fn handle(
 ) -> Result<(), ChatError> {
     let store = &session.chat.store;
     let (room, user) = (message.room, &session.device.user);
-    let sent = store
-        .send_message(room, user, message.content, message.client_message_id)
-        .await?;
+    let sent = store.send(user, &message).await?;
     acknowledge(session, room, &sent, id);
     Ok(())
 }

@@ -9,14 +9,14 @@ use super::{Chat, authenticate, enter, history, initialize, leave, list, mark, r
 use crate::auth::Identity;
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::Full;
-use crate::hub::device::{Device, ListMode};
+use crate::hub::device::{Device, Preferences};
 use crate::hub::hold::{Cuts, Section};
 use crate::hub::lane::Kind;
 use crate::hub::snapshot::{Overtaken, Snapshot};
 use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{RoomId, UserId};
-use crate::protocol::request::{ClientEvent, EventName, Request};
+use crate::protocol::request::{ClientEvent, EventName, Request, SendMessage};
 use crate::room::Position;
 use crate::store::calls::NewMessage;
 
@@ -38,11 +38,11 @@ impl Session {
         chat: Arc<Chat>,
         user: UserId,
         identity: &Identity,
-        mode: ListMode,
+        preferences: Preferences,
         max_per_user: usize,
     ) -> Result<Self, Full> {
         let hello = chat.greeter.hello(&user);
-        let device = chat.hub.register(user, mode, hello, max_per_user)?;
+        let device = chat.hub.register(user, preferences, hello, max_per_user)?;
         Ok(Self {
             chat,
             device,
@@ -164,17 +164,8 @@ impl Session {
             ClientEvent::GetChatList => list::handle(self, id).await,
             ClientEvent::EnterChat { room, limit } => enter::handle(self, room, limit, id).await,
             ClientEvent::LeaveChat => leave::handle(self, id).await,
-            ClientEvent::SendMessage {
-                room,
-                content,
-                client_message_id,
-            } => {
-                let message = NewMessage {
-                    room,
-                    content: &content,
-                    client_message_id: client_message_id.as_deref(),
-                };
-                send::handle(self, message, id).await
+            ClientEvent::SendMessage(message) => {
+                send::handle(self, new_message(&message), id).await
             }
             ClientEvent::MarkAsRead { room, message } => {
                 mark::handle(self, room, message, id).await
@@ -230,19 +221,18 @@ impl Session {
 /// The message that a well-formed `sendMessage` is about, and the id to answer it by.
 fn outgoing(request: &Request) -> Option<(NewMessage<'_>, Option<&RequestId>)> {
     match &request.body {
-        Ok(ClientEvent::SendMessage {
-            room,
-            content,
-            client_message_id,
-        }) => {
-            let message = NewMessage {
-                room: *room,
-                content,
-                client_message_id: client_message_id.as_deref(),
-            };
-            Some((message, request.id.as_ref()))
-        }
+        Ok(ClientEvent::SendMessage(message)) => Some((new_message(message), request.id.as_ref())),
         _ => None,
+    }
+}
+
+fn new_message(wanted: &SendMessage) -> NewMessage<'_> {
+    NewMessage {
+        room: wanted.room,
+        kind: &wanted.kind,
+        content: &wanted.content.text,
+        parts: wanted.content.parts.as_ref(),
+        client_message_id: wanted.client_message_id.as_deref(),
     }
 }
 

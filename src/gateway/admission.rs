@@ -11,7 +11,8 @@ use crate::auth::{self, AuthError, Identity};
 use crate::chat::session::Session;
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::Full;
-use crate::hub::device::ListMode;
+use crate::hub::device::{ListMode, Preferences};
+use crate::protocol::content::ContentShape;
 use crate::protocol::ids::UserId;
 
 /// Why somebody is to come back later.
@@ -77,7 +78,7 @@ impl Gateway {
     pub fn admit(
         self: &Arc<Self>,
         identity: &Identity,
-        mode: ListMode,
+        preferences: Preferences,
     ) -> Result<Admitted, Denied> {
         self.room()?;
         let no_seat = || Denied::Unavailable("the server has too many connections");
@@ -89,7 +90,7 @@ impl Gateway {
         let unfit = Denied::Token(AuthError::Invalid("the user id does not fit"));
         let user = UserId::parse(&identity.user_id).ok_or(unfit)?;
         let max_per_user = self.limits.max_connections_per_user;
-        let session = Session::open(self.chat.clone(), user, identity, mode, max_per_user);
+        let session = Session::open(self.chat.clone(), user, identity, preferences, max_per_user);
         let session = session.map_err(|full| match full {
             Full::User => Denied::TooManyOfUser,
             Full::Closing => Denied::Unavailable("the server is shutting down"),
@@ -119,8 +120,22 @@ pub fn identify(
     gateway.chat.verifier.verify(&token.ok_or(missing)?)
 }
 
-/// The `chatList` mode that a client asks for; full where it does not say.
-pub fn list_mode(asked: Option<&str>) -> Result<ListMode, ChatError> {
+/// What a client asks for by `chatList` and `content`. Where it does not say it gets whole lists, and contents in the shape
+/// that is usual with its protocol.
+pub fn preferences(
+    list_mode: Option<&str>,
+    content: Option<&str>,
+    usual_content: ContentShape,
+) -> Result<Preferences, ChatError> {
+    let unknown = || ChatError::invalid_payload("\"content\" must be string, array or as-sent");
+    let shape = content.map(|name| ContentShape::of(name).ok_or_else(unknown));
+    Ok(Preferences {
+        list_mode: read_list_mode(list_mode)?,
+        content: shape.transpose()?.unwrap_or(usual_content),
+    })
+}
+
+fn read_list_mode(asked: Option<&str>) -> Result<ListMode, ChatError> {
     match asked {
         None | Some("full") => Ok(ListMode::Full),
         Some("delta") => Ok(ListMode::Delta),

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Gateway;
-use super::admission::{Admitted, Denied, identify, list_mode, query_value};
+use super::admission::{Admitted, Denied, identify, preferences, query_value};
 use crate::error::{ChatError, ErrorCode};
+use crate::protocol::content::ContentShape;
 use crate::protocol::frame::RequestId;
 use crate::protocol::request::Request;
 
@@ -25,6 +26,7 @@ pub(super) const DISCONNECT: &str = "1";
 pub(super) struct Auth {
     token: Option<String>,
     chat_list: Option<String>,
+    content: Option<String>,
 }
 
 impl Auth {
@@ -42,11 +44,14 @@ pub(super) fn admit(
     query: &str,
     auth: &Auth,
 ) -> Result<Admitted, ChatError> {
-    let asked = auth.chat_list.as_deref();
-    let mode = list_mode(asked.or_else(|| query_value(query, "chatList")))?;
+    let list_mode = auth.chat_list.as_deref();
+    let list_mode = list_mode.or_else(|| query_value(query, "chatList"));
+    let content = auth.content.as_deref();
+    let content = content.or_else(|| query_value(query, "content"));
+    let preferences = preferences(list_mode, content, ContentShape::AsSent)?;
     let identity = identify(gateway, headers, query, auth.token.as_deref()).map_err(Denied::Token);
     identity
-        .and_then(|identity| gateway.admit(&identity, mode))
+        .and_then(|identity| gateway.admit(&identity, preferences))
         .map_err(|denied| {
             let denied: ChatError = denied.into();
             gateway.metrics.refused(denied.code);

@@ -14,11 +14,12 @@ use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::reply::{Reply, Response};
 
-use super::admission::{Denied, identify, list_mode, query_value};
+use super::admission::{Denied, identify, preferences, query_value};
 use super::reply::{json_reply, unavailable};
 use super::{Gateway, origin, socket};
 use crate::auth;
 use crate::error::{ChatError, ErrorCode};
+use crate::protocol::content::ContentShape;
 
 /// An answer other than the switch.
 struct Refusal {
@@ -112,13 +113,18 @@ fn admit(
         });
     }
     gateway.room()?;
-    let mode = list_mode(query_value(query, "chatList")).map_err(|error| Refusal {
-        status: StatusCode::BAD_REQUEST,
-        error,
-        wait: None,
-    })?;
+    let (list_mode, content) = (
+        query_value(query, "chatList"),
+        query_value(query, "content"),
+    );
+    let preferences =
+        preferences(list_mode, content, ContentShape::String).map_err(|error| Refusal {
+            status: StatusCode::BAD_REQUEST,
+            error,
+            wait: None,
+        })?;
     let identity = identify(gateway, headers, query, None).map_err(Denied::Token)?;
-    let admitted = gateway.admit(&identity, mode)?;
+    let admitted = gateway.admit(&identity, preferences)?;
     gateway.tasks.spawn(socket::serve_upgraded(
         gateway.clone(),
         admitted,

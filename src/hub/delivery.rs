@@ -6,8 +6,8 @@ use super::device::{Device, ListMode, RoomFrame};
 use super::due::Priority;
 use super::published::{Change, RoomEvent, RoomGained};
 use super::{Hub, State};
-use crate::protocol::event::{ChatEntry, Message, MessageRead};
-use crate::protocol::frame::Frame;
+use crate::protocol::event::{ChatEntry, Message, MessageRead, Shown};
+use crate::protocol::frame::{Frame, ShapedFrames};
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::room::{Feed, Reason, Verdict};
 
@@ -57,7 +57,8 @@ impl Hub {
 
     /// The room is new for the user, and this is all there is to tell of it.
     fn tell_entry(&self, state: &mut State, user: &UserId, gained: &RoomGained, entry: &ChatEntry) {
-        let frame = Frame::event("chatEntry", entry);
+        let mut frames = ShapedFrames::of(&entry.last_message);
+        let encode = |shape| Frame::event("chatEntry", &Shown(entry, shape));
         for device in devices_of(state, user) {
             match device.mode {
                 ListMode::Full => self.list_changed(state, &device),
@@ -65,7 +66,7 @@ impl Hub {
                     room: gained.room,
                     rev: gained.position.rev,
                     message_seq: None,
-                    frame: &frame,
+                    frame: frames.get_or_encode(device.shape, encode),
                     priority: Priority::High,
                 }),
             }
@@ -185,17 +186,18 @@ impl Hub {
         let Some(followed) = state.rooms.get(&room) else {
             return;
         };
-        let frame = Frame::event("newMessage", message);
-        let event = RoomFrame {
-            room,
-            rev,
-            message_seq: Some(message.seq),
-            frame: &frame,
-            priority: Priority::of_fan_out(followed.devices.len()),
-        };
+        let mut frames = ShapedFrames::of([message]);
+        let encode = |shape| Frame::event("newMessage", &Shown(message, shape));
+        let priority = Priority::of_fan_out(followed.devices.len());
         let mut due = false;
         for device in followed.devices.values() {
-            device.send_room_event(&event);
+            device.send_room_event(&RoomFrame {
+                room,
+                rev,
+                message_seq: Some(message.seq),
+                frame: frames.get_or_encode(device.shape, encode),
+                priority,
+            });
             if device.mode == ListMode::Full && device.set_list_due() {
                 state.refresh.changed(&device.user);
                 due = true;

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use super::due::{Due, Outlet, Priority};
 use super::hold::{Overrun, Section};
 use super::lane::{Completed, Kind, Lane, QueueLimits, Taken};
+use crate::protocol::content::ContentShape;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
 
@@ -19,6 +20,23 @@ pub enum ListMode {
     Full,
     /// New entries only; the device keeps count itself.
     Delta,
+}
+
+/// How a device wants to be told of things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preferences {
+    pub list_mode: ListMode,
+    pub content: ContentShape,
+}
+
+/// Those of a native device that says nothing else.
+impl From<ListMode> for Preferences {
+    fn from(list_mode: ListMode) -> Self {
+        Self {
+            list_mode,
+            content: ContentShape::String,
+        }
+    }
 }
 
 /// Why the server ends a connection.
@@ -59,6 +77,8 @@ pub struct Device {
     pub id: DeviceId,
     pub user: UserId,
     pub mode: ListMode,
+    /// The shape in which it wants messages' contents.
+    pub shape: ContentShape,
     lane: Mutex<Lane>,
     /// Who writes for it. None for a device whose task writes itself.
     outlet: OnceLock<Weak<dyn Outlet>>,
@@ -108,11 +128,18 @@ pub struct RoomFrame<'a> {
 
 impl Device {
     /// A device that holds its events back until its first list is complete.
-    pub fn connecting(user: UserId, mode: ListMode, limits: QueueLimits, due: Arc<Due>) -> Self {
+    pub fn connecting(
+        user: UserId,
+        preferences: impl Into<Preferences>,
+        limits: QueueLimits,
+        due: Arc<Due>,
+    ) -> Self {
+        let Preferences { list_mode, content } = preferences.into();
         Self {
             id: DeviceId::random(),
             user,
-            mode,
+            mode: list_mode,
+            shape: content,
             lane: Mutex::new(Lane::holding(limits)),
             outlet: OnceLock::new(),
             due,

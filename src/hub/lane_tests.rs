@@ -1,4 +1,5 @@
 use super::*;
+use crate::protocol::content::ContentShape;
 
 const LIMITS: QueueLimits = QueueLimits {
     max_frames: 10,
@@ -62,7 +63,7 @@ fn more_pushed_than_may_wait_closes_the_device() {
 }
 
 fn list() -> Frame {
-    Frame::chat_list(&[])
+    Frame::chat_list(&[], ContentShape::String)
 }
 
 /// What waits, in short: `list`, or the text of a status.

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use self::beats::Beats;
-use self::device::{Close, Device, ListMode};
+use self::device::{Close, Device, Preferences};
 use self::due::Due;
 use self::interest::Interest;
 use self::lane::QueueLimits;
@@ -34,6 +34,7 @@ use self::published::RoomEvent;
 use self::refresh::RefreshQueue;
 use self::work::Work;
 use crate::metrics::HubMetrics;
+use crate::protocol::content::ContentShape;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::room::{Feed, Tick, Topic};
@@ -156,7 +157,7 @@ impl Hub {
     pub fn register(
         &self,
         user: UserId,
-        mode: ListMode,
+        preferences: impl Into<Preferences>,
         hello: Frame,
         max_per_user: usize,
     ) -> Result<Arc<Device>, Full> {
@@ -174,7 +175,12 @@ impl Hub {
         if known.is_none() {
             self.interest.want(topic);
         }
-        let device = Device::connecting(user.clone(), mode, self.queue_limits, self.due.clone());
+        let device = Device::connecting(
+            user.clone(),
+            preferences,
+            self.queue_limits,
+            self.due.clone(),
+        );
         device.answer(hello);
         let device = Arc::new(device);
         let state = &mut *state;
@@ -298,7 +304,7 @@ impl Hub {
             self.interest.unwant(Topic::Room(room));
         }
         state.viewers.clear();
-        let frame = Frame::chat_list(&[]);
+        let frame = Frame::chat_list(&[], ContentShape::String);
         for user in state.users.values_mut() {
             user.rooms.clear();
             for device in &user.devices {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use crate::protocol::content::{self, Parts};
 use crate::protocol::event::Message;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
 use crate::room::flaws::{Flaws, Reading};
@@ -54,6 +55,10 @@ struct RoomWire<'a> {
     last_id: Option<&'a str>,
     sender: Option<String>,
     content: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(borrow)]
+    parts: Option<Cow<'a, str>>,
     client_message_id: Option<String>,
     #[serde(default)]
     read_by: Vec<String>,
@@ -126,7 +131,13 @@ impl RoomEvent {
                 room_id: room,
                 seq: wire.seq,
                 sender_id: wire.sender?,
+                kind: content::kind(wire.kind),
                 content: wire.content?,
+                parts: wire
+                    .parts
+                    .map(|parts| Parts::parse(&parts).ok_or(()))
+                    .transpose()
+                    .ok()?,
                 timestamp: last_id.timestamp(),
                 read_by: wire.read_by,
                 read_count: wire.read_count,
@@ -149,20 +160,27 @@ fn flawed_message(room: RoomId, id: MessageId, wire: &Json, flaws: &mut Flaws) -
     let mut reading = flaws.of(room, Some(id));
     let sender_id = text(&mut reading, "sender", wire.get("sender"));
     let content = text(&mut reading, "content", wire.get("content"));
+    let mut optional = |name: &str| {
+        let value = wire.get(name).filter(|value| !value.is_null())?;
+        Some(text(&mut reading, name, Some(value)))
+    };
+    let kind = content::kind(optional("type"));
+    let client_message_id = optional("clientMessageId");
+    let parts = optional("parts").and_then(|parts| reading.parts(&parts));
     let readers = wire.get("readBy").and_then(Json::as_array);
     let read_by: Vec<String> = readers
         .into_iter()
         .flatten()
         .map(|user| text(&mut reading, "readBy", Some(user)))
         .collect();
-    let client_id = wire.get("clientMessageId").filter(|id| !id.is_null());
-    let client_message_id = client_id.map(|id| text(&mut reading, "clientMessageId", Some(id)));
     Message {
         id,
         room_id: room,
         seq: id.seq,
         sender_id,
+        kind,
         content,
+        parts,
         timestamp: id.timestamp(),
         read_count: number(wire, "readCount").unwrap_or(read_by.len() as u64),
         read_by,

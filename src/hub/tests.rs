@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Hub;
-use super::device::{Close, Device, ListMode};
+use super::device::{Close, Device, ListMode, Preferences};
 use super::hold::{Cuts, Section};
 use super::lane::{Kind, QueueLimits, Taken};
 use super::published::{Change, RoomEvent, RoomGained};
 use super::repair::Repair;
 use super::snapshot::{Overtaken, Snapshot};
+use crate::protocol::content::{ContentShape, Parts, TEXT};
 use crate::protocol::event::Message;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
@@ -46,7 +47,9 @@ fn message(room: RoomId, seq: u64) -> Message {
         room_id: room,
         seq,
         sender_id: "alice".to_owned(),
+        kind: TEXT.into(),
         content: format!("message {seq}"),
+        parts: None,
         timestamp: id.timestamp(),
         read_by: Vec::new(),
         read_count: 1,
@@ -176,6 +179,63 @@ async fn a_message_is_encoded_once_for_all_devices_of_a_door() {
         ));
     }
     assert_eq!(texts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_message_is_encoded_once_for_each_shape_that_differs() {
+    // Given devices that want contents as strings, as arrays and as they were sent
+    let room = Room::new();
+    let mut devices = Vec::new();
+    for (name, content) in ["a", "b", "c"].into_iter().zip(ContentShape::ALL) {
+        let list_mode = ListMode::Delta;
+        let wanted = Preferences { list_mode, content };
+        let hello = Frame::status("hello");
+        let device = room.hub.register(user(name), wanted, hello, 10).unwrap();
+        assert_eq!(got(&device), ["hello"]);
+        room.hub.follow(&user(name), &[room.id], &[device.id]);
+        assert!(room.finish_first(&device, at(1, 1)).await.is_ok());
+        assert_eq!(got(&device), ["list"]);
+        devices.push(device);
+    }
+    let told = || -> Vec<(String, *const u8)> {
+        let text = |device: &Arc<Device>| taken(device)[0].native().unwrap();
+        let content = |text: &str| {
+            let frame: serde_json::Value = serde_json::from_str(text).unwrap();
+            frame["data"]["content"].to_string()
+        };
+        let texts = devices.iter().map(text);
+        let texts = texts.map(|text| (content(&text.as_str()), text.as_str().as_ptr()));
+        texts.collect()
+    };
+
+    // When a string is sent, then as it was sent is as a string: one text
+    room.hub.room_event(room.id, sent(room.id, 2, 2));
+    let [string, array, as_sent] = told().try_into().unwrap();
+    assert_eq!(array.0, r#"["message 2"]"#);
+    assert_eq!(string.0, r#""message 2""#);
+    assert_eq!(string, as_sent);
+
+    // When strings are sent, also where they were missed at first, then they are told in each shape
+    let strings = Message {
+        content: "one\ntwo".to_owned(),
+        parts: Parts::parse("3,3"),
+        ..message(room.id, 3)
+    };
+    room.hub.room_event(room.id, marked(4, 3));
+    let from = room.hub.ask_repair(room.id).unwrap();
+    let missed = Page {
+        position: at(4, 3),
+        has_more: false,
+        messages: vec![strings],
+        small: true,
+        marks: Marks::default(),
+    };
+    room.hub.repair(room.id, &from, Missed::Page(missed), 1);
+    let contents: Vec<String> = told().into_iter().map(|(content, _)| content).collect();
+    assert_eq!(
+        contents,
+        [r#""one\ntwo""#, r#"["one","two"]"#, r#"["one","two"]"#]
+    );
 }
 
 #[tokio::test]

@@ -1,8 +1,12 @@
 //! What the server tells a client: the payloads of its events and acks.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::content::{ContentShape, Parts, ShownContent};
 use super::ids::{MessageId, RoomId, UserId};
 
 /// What a device is told first.
@@ -32,33 +36,30 @@ pub struct ClientLimits {
     pub page_items: u32,
 }
 
-/// One message, as in `newMessage`, `chatHistory` and a chat list entry.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// One message, as in `newMessage`, `chatHistory` and a chat list entry. [`Shown`] is what devices get.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     pub id: MessageId,
     pub room_id: RoomId,
     pub seq: u64,
     pub sender_id: String,
+    /// `type` on the wire.
+    pub kind: Cow<'static, str>,
+    /// All of it as one text.
     pub content: String,
+    /// The strings that it was sent as; `None` where it was one.
+    pub parts: Option<Parts>,
     pub timestamp: String,
     /// Who has read it; `[]` in rooms of more than 100 members.
     pub read_by: Vec<String>,
     pub read_count: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_message_id: Option<String>,
     /// Set where the content was cut for a chat list.
-    #[serde(skip_serializing_if = "is_false")]
     pub truncated: bool,
 }
 
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
-/// A room as one of its members sees it in the chat list.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// A room as one of its members sees it in the chat list. [`Shown`] is what devices get.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ChatEntry {
     pub room_id: RoomId,
     pub is_group_chat: bool,
@@ -69,23 +70,94 @@ pub struct ChatEntry {
     pub seq: u64,
     pub read_seq: u64,
     /// Two people's room: the other one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub friend_id: Option<String>,
-    #[serde(flatten)]
     pub group: Option<Group>,
-    /// Latest activity, Unix time in milliseconds: the order of the list.
-    #[serde(skip)]
+    /// Latest activity, Unix time in milliseconds: the order of the list. Not shown.
     pub active_at_ms: u64,
 }
 
 /// What only a group's chat list entry has.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     pub group_name: String,
     pub member_count: u64,
     /// The others; `[]` in rooms of more than 100 members.
     pub members: Vec<String>,
+}
+
+/// Messages, or what has some in it, as a device gets them that has chosen this shape of contents.
+#[derive(Debug, Clone)]
+pub struct Shown<T>(pub T, pub ContentShape);
+
+impl Serialize for Shown<&Message> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(message, shape) = *self;
+        let content = ShownContent {
+            text: &message.content,
+            parts: message.parts.as_ref(),
+            shape,
+        };
+        let mut fields = serializer.serialize_struct("Message", 11)?;
+        fields.serialize_field("id", &message.id)?;
+        fields.serialize_field("roomId", &message.room_id)?;
+        fields.serialize_field("seq", &message.seq)?;
+        fields.serialize_field("senderId", &message.sender_id)?;
+        fields.serialize_field("type", &message.kind)?;
+        fields.serialize_field("content", &content)?;
+        fields.serialize_field("timestamp", &message.timestamp)?;
+        fields.serialize_field("readBy", &message.read_by)?;
+        fields.serialize_field("readCount", &message.read_count)?;
+        if let Some(id) = &message.client_message_id {
+            fields.serialize_field("clientMessageId", id)?;
+        }
+        if message.truncated {
+            fields.serialize_field("truncated", &true)?;
+        }
+        fields.end()
+    }
+}
+
+impl Serialize for Shown<&ChatEntry> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(entry, shape) = *self;
+        let last_message = entry.last_message.as_ref();
+        let mut fields = serializer.serialize_struct("ChatEntry", 11)?;
+        fields.serialize_field("roomId", &entry.room_id)?;
+        fields.serialize_field("isGroupChat", &entry.is_group_chat)?;
+        fields.serialize_field("available", &entry.available)?;
+        fields.serialize_field(
+            "lastMessage",
+            &last_message.map(|message| Shown(message, shape)),
+        )?;
+        fields.serialize_field("unreadCnt", &entry.unread_cnt)?;
+        fields.serialize_field("seq", &entry.seq)?;
+        fields.serialize_field("readSeq", &entry.read_seq)?;
+        if let Some(friend_id) = &entry.friend_id {
+            fields.serialize_field("friendId", friend_id)?;
+        }
+        if let Some(group) = &entry.group {
+            fields.serialize_field("groupName", &group.group_name)?;
+            fields.serialize_field("memberCount", &group.member_count)?;
+            fields.serialize_field("members", &group.members)?;
+        }
+        fields.end()
+    }
+}
+
+impl<T> Serialize for Shown<&[T]>
+where
+    for<'a> Shown<&'a T>: Serialize,
+{
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(all, shape) = *self;
+        serializer.collect_seq(all.iter().map(|one| Shown(one, shape)))
+    }
+}
+
+impl Serialize for Shown<Vec<Message>> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Shown(&*self.0, self.1).serialize(serializer)
+    }
 }
 
 /// This user has read the room up to here.
@@ -136,7 +208,7 @@ pub enum Ack {
     },
     History {
         room_id: RoomId,
-        messages: Vec<Message>,
+        messages: Shown<Vec<Message>>,
         has_more: bool,
     },
     Authenticated {

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::event::{Ack, ChatEntry};
+use super::content::ContentShape;
+use super::event::{Ack, ChatEntry, Message, Shown};
 use super::text::Text;
 use crate::error::ChatError;
 
@@ -93,8 +94,8 @@ impl Frame {
     }
 
     /// `chatList`: all rooms of a user.
-    pub fn chat_list(entries: &[ChatEntry]) -> Self {
-        Self::event(CHAT_LIST, &entries)
+    pub fn chat_list(entries: &[ChatEntry], shape: ContentShape) -> Self {
+        Self::event(CHAT_LIST, &Shown(entries, shape))
     }
 
     /// Whether it is a `chatList`, which makes those before it needless.
@@ -152,6 +153,51 @@ impl Frame {
             }
             Encoded::Native(_) => None,
             Encoded::SocketIo(text) => Some(text.clone()),
+        }
+    }
+}
+
+/// One event in the shapes of contents in which devices want it: encoded once for each that is asked for.
+#[derive(Debug, Clone)]
+pub struct ShapedFrames {
+    frames: [Option<Frame>; ContentShape::ALL.len()],
+    /// All contents in it were sent as strings: as they were sent they are strings.
+    is_plain: bool,
+}
+
+impl ShapedFrames {
+    /// Of an event with these messages. Nothing is encoded yet.
+    pub fn of<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Self {
+        Self {
+            frames: Default::default(),
+            is_plain: messages.into_iter().all(|message| message.parts.is_none()),
+        }
+    }
+
+    /// The frame in this shape, encoded with `encode` if nobody wanted it yet.
+    pub fn get_or_encode(
+        &mut self,
+        shape: ContentShape,
+        encode: impl FnOnce(ContentShape) -> Frame,
+    ) -> &Frame {
+        let place = self.place(shape);
+        self.frames[place].get_or_insert_with(|| encode(shape))
+    }
+
+    /// The frame in this shape, if it was encoded.
+    pub fn get(&self, shape: ContentShape) -> Option<&Frame> {
+        self.frames[self.place(shape)].as_ref()
+    }
+
+    /// Where the frames are that were encoded.
+    pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Option<Frame>> {
+        self.frames.iter_mut()
+    }
+
+    fn place(&self, shape: ContentShape) -> usize {
+        match shape {
+            ContentShape::AsSent if self.is_plain => ContentShape::String as usize,
+            shape => shape as usize,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The wire: ids, requests, events and frames. No I/O, no Redis.
 
+pub mod content;
 pub mod engine_io;
 pub mod event;
 pub mod frame;

@@ -3,12 +3,14 @@
 //! How long a content and how large a room may be are rules, and those are the scripts'. What bounds both before a
 //! script is called is the size of a frame.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::content::{self, Content, SYSTEM};
 use super::frame::RequestId;
 use super::ids::{MessageId, RoomId, UserId};
 use crate::error::{ChatError, ErrorCode};
@@ -20,6 +22,7 @@ pub const PAGE_MAX: u32 = 100;
 
 const ID_MAX_CHARS: usize = 64;
 const NAME_MAX_CHARS: usize = 128;
+const KIND_MAX_CHARS: usize = 32;
 
 /// A client event with its payload.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,11 +38,7 @@ pub enum ClientEvent {
         limit: u32,
     },
     LeaveChat,
-    SendMessage {
-        room: RoomId,
-        content: String,
-        client_message_id: Option<String>,
-    },
+    SendMessage(SendMessage),
     MarkAsRead {
         room: RoomId,
         message: MessageId,
@@ -53,6 +52,16 @@ pub enum ClientEvent {
         token: String,
     },
     ResetRedisForDevelopment,
+}
+
+/// What `sendMessage` asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SendMessage {
+    pub room: RoomId,
+    /// The message's type.
+    pub kind: Cow<'static, str>,
+    pub content: Content,
+    pub client_message_id: Option<String>,
 }
 
 /// The name of a client event.
@@ -111,7 +120,7 @@ impl ClientEvent {
             Self::GetChatList => EventName::GetChatList,
             Self::EnterChat { .. } => EventName::EnterChat,
             Self::LeaveChat => EventName::LeaveChat,
-            Self::SendMessage { .. } => EventName::SendMessage,
+            Self::SendMessage(_) => EventName::SendMessage,
             Self::MarkAsRead { .. } => EventName::MarkAsRead,
             Self::GetHistory { .. } => EventName::GetHistory,
             Self::Authenticate { .. } => EventName::Authenticate,
@@ -123,7 +132,7 @@ impl ClientEvent {
     pub fn room(&self) -> Option<RoomId> {
         match self {
             Self::EnterChat { room, .. }
-            | Self::SendMessage { room, .. }
+            | Self::SendMessage(SendMessage { room, .. })
             | Self::MarkAsRead { room, .. }
             | Self::GetHistory { room, .. } => Some(*room),
             _ => None,
@@ -152,7 +161,7 @@ pub struct Request {
 impl Request {
     /// Whether it is a well-formed `sendMessage`.
     pub fn is_message(&self) -> bool {
-        matches!(self.body, Ok(ClientEvent::SendMessage { .. }))
+        matches!(self.body, Ok(ClientEvent::SendMessage(_)))
     }
 }
 
@@ -292,16 +301,36 @@ fn initialize_chat(fields: &Fields) -> Result<ClientEvent, ChatError> {
 }
 
 fn send_message(fields: &Fields) -> Result<ClientEvent, ChatError> {
-    let content = string("content", fields.content)?.ok_or_else(|| missing("content"))?;
+    let raw = fields.content.ok_or_else(|| missing("content"))?;
+    let content: Content = serde_json::from_str(raw.get()).map_err(|_| {
+        ChatError::invalid_payload("\"content\" must be a string or an array of 1 to 20 strings")
+    })?;
     if content.is_empty() {
         return Err(ChatError::invalid_payload("\"content\" must not be empty"));
     }
     let client_message_id = client_id("clientMessageId", fields.client_message_id)?;
-    Ok(ClientEvent::SendMessage {
+    Ok(ClientEvent::SendMessage(SendMessage {
         room: fields.room()?,
+        kind: kind(fields)?,
         content,
         client_message_id,
-    })
+    }))
+}
+
+fn kind(fields: &Fields) -> Result<Cow<'static, str>, ChatError> {
+    let name = content::kind(string("type", fields.kind)?);
+    let is_printable = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if !(is_printable && (1..=KIND_MAX_CHARS).contains(&name.len())) {
+        return Err(ChatError::invalid_payload(
+            "\"type\" must have 1 to 32 printable ASCII characters",
+        ));
+    }
+    if name == SYSTEM {
+        return Err(ChatError::invalid_payload(
+            "\"type\" must not be \"system\": such messages are the server's",
+        ));
+    }
+    Ok(name)
 }
 
 fn get_history(fields: &Fields) -> Result<ClientEvent, ChatError> {
@@ -345,6 +374,8 @@ struct Fields<'a> {
     limit: Option<&'a RawValue>,
     #[serde(borrow)]
     content: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
     #[serde(borrow)]
     client_message_id: Option<&'a RawValue>,
     #[serde(borrow)]

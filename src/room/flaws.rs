@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::protocol::content::Parts;
 use crate::protocol::ids::{MessageId, RoomId};
 
 /// One thing that is not as it should be.
@@ -63,6 +64,15 @@ impl Reading<'_> {
     pub fn note(&mut self, name: &str, what: &str) {
         self.flaws
             .add(self.room, self.message, format!("its {name} {what}"));
+    }
+
+    /// How a content is made of strings; none where that cannot be read: it is one string then.
+    pub fn parts(&mut self, text: &str) -> Option<Parts> {
+        let parts = Parts::parse(text);
+        if parts.is_none() {
+            self.note("parts", "are no numbers of bytes");
+        }
+        parts
     }
 }
 

@@ -6,7 +6,7 @@ use crate::store::keys::ROOM_KEYS;
 ///
 /// Raised whenever the Rust side of a script's contract changes. A set of scripts that was checked against another
 /// number is not taken, so that a rolling upgrade never runs old rules under a new server.
-pub const CONTRACT: u32 = 2;
+pub const CONTRACT: u32 = 3;
 
 /// A script of `lua/`, by the name of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -134,6 +134,8 @@ impl Script {
                     "content_max_bytes",
                     "room_max_bytes",
                     "call",
+                    "kind",
+                    "parts",
                 ],
                 &["MESSAGE_TOO_LARGE", "NOT_MEMBER"],
             ),

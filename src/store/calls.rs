@@ -7,6 +7,7 @@ use super::keys::ROOM_KEYS;
 use super::reply::{RawPage, listed_room, message_id};
 use super::{CallError, Invocation, Store};
 use crate::error::ChatError;
+use crate::protocol::content::{Parts, TEXT};
 use crate::protocol::ids::{DeviceId, MessageId, RoomId, UserId, sent_digest};
 use crate::protocol::request::Cursor;
 use crate::room::flaws::Flaws;
@@ -45,7 +46,11 @@ pub struct NewRoom<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct NewMessage<'a> {
     pub room: RoomId,
+    /// Its type.
+    pub kind: &'a str,
     pub content: &'a str,
+    /// The strings that the content was sent as; `None` for one.
+    pub parts: Option<&'a Parts>,
     pub client_message_id: Option<&'a str>,
 }
 
@@ -171,7 +176,7 @@ impl Store {
         .await
     }
 
-    /// Appends a message; with a `client_message_id` that was seen before, finds the first one instead.
+    /// Appends a message that is one string of text, as [`Self::send`] does.
     pub async fn send_message(
         &self,
         room: RoomId,
@@ -181,15 +186,22 @@ impl Store {
     ) -> Result<Sent, ChatError> {
         let message = NewMessage {
             room,
+            kind: TEXT,
             content,
+            parts: None,
             client_message_id,
         };
-        let (repeat, invocation) = self.sending(user, &message);
+        self.send(user, &message).await
+    }
+
+    /// Appends a message; with a `client_message_id` that was seen before, finds the first one instead.
+    pub async fn send(&self, user: &UserId, message: &NewMessage<'_>) -> Result<Sent, ChatError> {
+        let (repeat, invocation) = self.sending(user, message);
         self.decoded(Script::SendMessage, repeat, invocation, read_sent)
             .await
     }
 
-    /// Appends a user's messages in their order, as [`Self::send_message`] does with one, in one round trip.
+    /// Appends a user's messages in their order, as [`Self::send`] does with one, in one round trip.
     pub async fn send_messages(
         &self,
         user: &UserId,
@@ -235,7 +247,9 @@ impl Store {
             .arg(millis(self.rules.dedupe_ttl))
             .arg(self.rules.content_max_bytes)
             .arg(self.rules.room_max_bytes)
-            .arg(self.names.next());
+            .arg(self.names.next())
+            .arg(message.kind)
+            .arg(message.parts.map(Parts::to_string).unwrap_or_default());
         (repeat, invocation)
     }
 

@@ -3,9 +3,10 @@
 use redis::{FromRedisValue, ParsingError, Value};
 
 use super::lenient::{Lenient, number};
+use crate::protocol::content::{self, Parts, TEXT};
 use crate::protocol::event::Message;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
-use crate::room::flaws::Flaws;
+use crate::room::flaws::{Flaws, Reading};
 use crate::room::{ListedRoom, Marks, Page, Position, RoomFacts};
 
 /// The fields that `enter_chat`, `get_history` and `sync_room` share.
@@ -72,21 +73,25 @@ pub(super) fn message_id(text: &str) -> Result<MessageId, ParsingError> {
     MessageId::parse(text).ok_or_else(|| "a message id is not of the form ms-seq".into())
 }
 
-/// A message of a page: `{id, sender, content, client_id, read_count}`. `None` where it has no id to be told by.
+/// A message of a page: `{id, sender, content, client_id, read_count, type, parts}`. `None` where it has no id to be told by.
 fn message(room: RoomId, raw: Value, marks: Option<&Marks>, flaws: &mut Flaws) -> Option<Message> {
     let mut fields = fields_of(raw).into_iter();
     let base = identified(room, &mut fields, flaws)?;
     let mut reading = flaws.of(room, Some(base.id));
-    reading.counted(1 + fields.len(), 5);
+    reading.counted(1 + fields.len(), 7);
     let mut next = || fields.next().unwrap_or_default();
     let sender_id = reading.text("sender", next());
     let content = reading.text("content", next());
     let client_id = reading.text("client_id", next());
     let read_count = reading.number("read count", &next());
+    let kind = reading.text("type", next());
+    let parts = reading.text("parts", next());
     let read_by = marks.map(|marks| marks.read_by(base.seq));
     Some(Message {
         sender_id,
+        kind: content::kind(Some(kind)),
         content,
+        parts: some_parts(&mut reading, &parts),
         client_message_id: Some(client_id).filter(|id| !id.is_empty()),
         read_count: read_by
             .as_ref()
@@ -96,7 +101,7 @@ fn message(room: RoomId, raw: Value, marks: Option<&Marks>, flaws: &mut Flaws) -
     })
 }
 
-/// The last message of an entry: `{id, sender, content, truncated, client_id, read_count, {reader…}}`, or `{}`.
+/// The last message of an entry: `{id, sender, content, truncated, client_id, read_count, {reader…}, type, parts}`, or `{}`.
 fn last_message(room: RoomId, raw: Value, flaws: &mut Flaws) -> Option<Message> {
     if matches!(&raw, Value::Array(fields) if fields.is_empty()) {
         return None;
@@ -104,7 +109,7 @@ fn last_message(room: RoomId, raw: Value, flaws: &mut Flaws) -> Option<Message> 
     let mut fields = fields_of(raw).into_iter();
     let base = identified(room, &mut fields, flaws)?;
     let mut reading = flaws.of(room, Some(base.id));
-    reading.counted(1 + fields.len(), 7);
+    reading.counted(1 + fields.len(), 9);
     let mut next = || fields.next().unwrap_or_default();
     let sender_id = reading.text("sender", next());
     let content = reading.text("content", next());
@@ -112,15 +117,24 @@ fn last_message(room: RoomId, raw: Value, flaws: &mut Flaws) -> Option<Message> 
     let client_id = reading.text("client_id", next());
     let read_count = reading.number("read count", &next());
     let read_by = reading.texts("readers", next());
+    let kind = reading.text("type", next());
+    let parts = reading.text("parts", next());
     Some(Message {
         sender_id,
+        kind: content::kind(Some(kind)),
         content,
+        parts: some_parts(&mut reading, &parts),
         truncated,
         client_message_id: Some(client_id).filter(|id| !id.is_empty()),
         read_count,
         read_by,
         ..base
     })
+}
+
+/// How a content is made of strings, where it is of several.
+fn some_parts(reading: &mut Reading<'_>, text: &str) -> Option<Parts> {
+    (!text.is_empty()).then(|| reading.parts(text)).flatten()
 }
 
 /// A message of which only the id is known yet, the first of its fields.
@@ -145,7 +159,9 @@ fn identified(
         room_id: room,
         seq: id.seq,
         sender_id: String::new(),
+        kind: TEXT.into(),
         content: String::new(),
+        parts: None,
         timestamp: id.timestamp(),
         read_by: Vec::new(),
         read_count: 0,

@@ -552,7 +552,7 @@ async fn logs_tell_neither_tokens_nor_what_was_said() {
             json!({ "my-secret-love": "my-secret-love" }),
         )
         .await;
-    let wrong = json!({ "roomId": "my-secret-love", "content": ["my-secret-love"] });
+    let wrong = json!({ "roomId": "my-secret-love", "content": [["my-secret-love"]] });
     assert_eq!(
         code(
             &alice

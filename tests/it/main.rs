@@ -37,6 +37,7 @@ mod restless;
 mod retention;
 mod rooms;
 mod scripts;
+mod shapes;
 mod spoiled;
 mod stories;
 mod support;

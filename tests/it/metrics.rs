@@ -238,7 +238,9 @@ async fn events_that_are_missed_are_counted_by_what_showed_it() {
     let delivered = [("result", "caught_up")];
     // The room is new: making it known to both may have taken a repair too.
     let before = Figures::of(&there).await;
-    let lost = ["alice", "two", "", "", "0", "86400000", "16384", "0", "c1"];
+    let lost = [
+        "alice", "two", "", "", "0", "86400000", "16384", "0", "c1", "text", "",
+    ];
     unheard(&redis, "send_message", &room, &[], &lost).await;
     grows(&there, &before, "chat_gaps_total", &compared).await;
     grows(&there, &before, "chat_repairs_total", &delivered).await;

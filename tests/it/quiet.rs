@@ -77,7 +77,9 @@ async fn a_message_that_was_not_heard_arrives_once_and_in_its_place() {
     alice.say(&room, "one").await;
 
     // When a message is stored of which no server hears, and nothing after it
-    let message = ["alice", "two", "", "", "0", "86400000", "16384", "0", "c1"];
+    let message = [
+        "alice", "two", "", "", "0", "86400000", "16384", "0", "c1", "text", "",
+    ];
     unheard(&redis, "send_message", &room, &[], &message).await;
 
     // Then both have it all the same, and after that what is said next

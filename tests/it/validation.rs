@@ -140,8 +140,48 @@ async fn ill_formed_data_is_named_and_changes_nothing() {
         ),
         (
             "sendMessage",
-            json!({ "roomId": room, "content": ["x"] }),
+            json!({ "roomId": room, "content": ["x", 5] }),
             "content",
+        ),
+        (
+            "sendMessage",
+            json!({ "roomId": room, "content": [] }),
+            "content",
+        ),
+        (
+            "sendMessage",
+            json!({ "roomId": room, "content": ["", ""] }),
+            "content",
+        ),
+        (
+            "sendMessage",
+            json!({ "roomId": room, "content": vec!["x"; 21] }),
+            "content",
+        ),
+        (
+            "sendMessage",
+            json!({ "roomId": room, "content": "x", "type": "" }),
+            "type",
+        ),
+        (
+            "sendMessage",
+            json!({ "roomId": room, "content": "x", "type": "x".repeat(33) }),
+            "type",
+        ),
+        (
+            "sendMessage",
+            json!({ "roomId": room, "content": "x", "type": "böse" }),
+            "type",
+        ),
+        (
+            "sendMessage",
+            json!({ "roomId": room, "content": "x", "type": ["text"] }),
+            "type",
+        ),
+        (
+            "sendMessage",
+            json!({ "roomId": room, "content": "x", "type": "system" }),
+            "type",
         ),
         (
             "sendMessage",

@@ -91,7 +91,7 @@ fn writing_calls(
     let call = |script, args: &[&str]| (script, keys(script), words(args));
     let made = words(&[&room, "direct", "", "n1", "5", "10000", "bob", "alice"]);
     let message = [
-        "bob", "Hello", "m-1", "bob-m-1", "100", "86400000", "16384", "0", "c1",
+        "bob", "Hello", "m-1", "bob-m-1", "100", "86400000", "16384", "0", "c1", "text", "",
     ];
     vec![
         (Script::InitializeChat, making, made),
@@ -318,7 +318,9 @@ async fn messages_in_a_row_are_answered_one_by_one() {
     );
     let message = |room, content, client_message_id| NewMessage {
         room,
+        kind: "text",
         content,
+        parts: None,
         client_message_id,
     };
     let row = [

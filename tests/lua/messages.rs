@@ -1,10 +1,12 @@
 //! send_message, mark_as_read, get_history and sync_room.
 
 use chat_server::error::ErrorCode;
+use chat_server::protocol::content::Content;
 use chat_server::protocol::ids::{DeviceId, MessageId, RoomId};
 use chat_server::protocol::request::Cursor;
 use chat_server::room::{Missed, Position};
 use chat_server::scripts::Script;
+use chat_server::store::calls::NewMessage;
 use redis::FromRedisValue;
 use serde_json::json;
 
@@ -55,6 +57,57 @@ async fn a_message_is_stored_counted_and_told() {
 }
 
 #[tokio::test]
+async fn several_strings_of_another_type_are_stored_as_one_text_with_their_bytes() {
+    // Given Alice and Bob's room
+    let mut world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    world.follow_room(room).await;
+
+    // When Alice sends two strings of the type image
+    let content: Content = serde_json::from_value(json!(["Hello\nBob", "é"])).unwrap();
+    let message = NewMessage {
+        room,
+        kind: "image",
+        content: &content.text,
+        parts: content.parts.as_ref(),
+        client_message_id: None,
+    };
+    world.store.send(&alice, &message).await.unwrap();
+
+    // Then the event and the entry have one text, and beside it the type and the bytes of each
+    let event = world.events().await.remove(0);
+    assert_eq!(event["content"], "Hello\nBob\né");
+    assert_eq!(
+        (&event["type"], &event["parts"]),
+        (&json!("image"), &json!("9,2"))
+    );
+    let stream = world.key(room, "messages");
+    let entries: Vec<(String, Vec<String>)> = world.redis.run(&["XRANGE", &stream, "-", "+"]).await;
+    let fields = [
+        "sender",
+        "alice",
+        "content",
+        "Hello\nBob\né",
+        "type",
+        "image",
+        "parts",
+        "9,2",
+    ];
+    assert_eq!(entries[0].1, fields);
+
+    // And one string of text has neither
+    world.say(room, &alice, "Hello").await;
+    let event = world.events().await.remove(0);
+    assert!(
+        event.get("type").is_none() && event.get("parts").is_none(),
+        "{event}"
+    );
+    let entries: Vec<(String, Vec<String>)> = world.redis.run(&["XRANGE", &stream, "-", "+"]).await;
+    assert_eq!(entries[1].1, ["sender", "alice", "content", "Hello"]);
+}
+
+#[tokio::test]
 async fn a_repeated_send_is_one_message() {
     // Given a message of Alice's with an id of her own
     let mut world = World::start().await;
@@ -92,7 +145,7 @@ async fn a_call_that_is_made_again_gets_its_first_result() {
     let keys = world.room_keys(Script::SendMessage, room, &alice, "m-1");
     let send = async |call: &str| {
         let args = [
-            "alice", "Hello", "m-1", "a-m-1", "0", "86400000", "16384", "0", call,
+            "alice", "Hello", "m-1", "a-m-1", "0", "86400000", "16384", "0", call, "text", "",
         ];
         let args = args.map(str::to_owned);
         let reply = world.eval(Script::SendMessage, &keys, &args).await;
@@ -141,7 +194,7 @@ async fn send_again(world: &World, room: RoomId, ttl_ms: u64) -> (MessageId, boo
     let keys = world.room_keys(Script::SendMessage, room, &user("alice"), "m-1");
     let (ttl_ms, call) = (ttl_ms.to_string(), DeviceId::random().to_string());
     let args = [
-        "alice", "Hello", "m-1", "a-m-1", "0", &ttl_ms, "16384", "0", &call,
+        "alice", "Hello", "m-1", "a-m-1", "0", &ttl_ms, "16384", "0", &call, "text", "",
     ];
     let reply = world
         .eval(Script::SendMessage, &keys, &args.map(str::to_owned))
@@ -730,4 +783,28 @@ async fn content_of_a_byte_too_many_is_refused() {
         assert_eq!(error.message, expected);
     }
     assert_eq!(world.redis.dump().await, before);
+}
+
+#[tokio::test]
+async fn of_several_strings_only_their_own_bytes_count() {
+    let world = World::start().await;
+    let [alice, bob] = users(["alice", "bob"]);
+    let room = world.direct(&alice, &bob).await;
+    for (more, is_accepted) in [(0, true), (1, false)] {
+        let half = "x".repeat(CONTENT_MAX_BYTES / 2);
+        let json = json!([half, "x".repeat(CONTENT_MAX_BYTES / 2 + more), ""]);
+        let content: Content = serde_json::from_value(json).unwrap();
+        let message = NewMessage {
+            room,
+            kind: "text",
+            content: &content.text,
+            parts: content.parts.as_ref(),
+            client_message_id: None,
+        };
+        let sent = world.store.send(&alice, &message).await;
+        assert_eq!(sent.is_ok(), is_accepted);
+        let message = sent.err().map(|error| error.message);
+        let expected = "\"content\" has 524289 bytes; at most 524288 are accepted".to_owned();
+        assert_eq!(message, (!is_accepted).then_some(expected));
+    }
 }

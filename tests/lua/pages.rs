@@ -1,6 +1,7 @@
 //! What pages and lists hold of messages: whatever was stored, and never more than their bounds.
 
-use chat_server::protocol::event::Message;
+use chat_server::protocol::content::ContentShape;
+use chat_server::protocol::event::{Message, Shown};
 use chat_server::protocol::ids::{DeviceId, MessageId, RoomId, UserId};
 use chat_server::protocol::request::Cursor;
 use chat_server::room::{Missed, Page, Position};
@@ -86,6 +87,10 @@ fn long_names(size: usize) -> Vec<UserId> {
     crowd(size).into_iter().map(long).collect()
 }
 
+fn shown(page: &Page) -> Shown<&[Message]> {
+    Shown(&*page.messages, ContentShape::Array)
+}
+
 fn json_bytes<T: serde::Serialize>(value: &T) -> usize {
     serde_json::to_vec(value).unwrap().len()
 }
@@ -97,7 +102,7 @@ async fn a_spoiled_message_costs_itself() {
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;
     world.say(room, &alice, "first").await;
-    let spoiled: [Spoiled; 6] = [
+    let spoiled: [Spoiled; 7] = [
         (
             &[b"sender", b"alice", b"content", b"cut \xc3"],
             "alice",
@@ -136,6 +141,12 @@ async fn a_spoiled_message_costs_itself() {
             "more",
             None,
         ),
+        (
+            &[b"sender", b"bob", b"content", b"parts", b"parts", b"1,x"],
+            "bob",
+            "parts",
+            None,
+        ),
         (&[b"sender", b"bob"], "bob", "", None),
         (&[b"text", b"other"], "", "", None),
     ];
@@ -165,6 +176,7 @@ async fn a_spoiled_message_costs_itself() {
             "hi",
             "turned",
             "more",
+            "parts",
             "",
             "",
             "last",
@@ -214,7 +226,7 @@ async fn a_page_is_bounded_as_json() {
 
         // When it is read, in each way, then the page is bounded, and says that there is more
         for page in pages(&world, room, &members[1]).await {
-            let (count, bytes) = (page.messages.len(), json_bytes(&page.messages));
+            let (count, bytes) = (page.messages.len(), json_bytes(&shown(&page)));
             println!("{count} messages, {bytes} bytes");
             assert!(
                 bytes <= PAGE_MAX_BYTES,

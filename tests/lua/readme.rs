@@ -225,7 +225,7 @@ async fn the_example_of_a_rule_works() {
         call.arg(&changed).arg(keys.len()).arg(&keys);
         call.arg(
             [
-                "alice", "Hello", "", "", "0", "86400000", "16384", "0", "c1",
+                "alice", "Hello", "", "", "0", "86400000", "16384", "0", "c1", "text", "",
             ]
             .as_slice(),
         );

@@ -142,7 +142,8 @@ impl Session {
                 tokio::time::sleep(pause_after(times)).await;
                 continue;
             };
-            let section = section(&list.cuts, list.frame.clone(), Kind::Answer);
+            let frame = list.frame_for(&self.device).unwrap();
+            let section = section(&list.cuts, frame, Kind::Answer);
             let Err(overtaken) = snapshot.finish(vec![section]).await else {
                 return;
             };

@@ -21,7 +21,8 @@ use crate::hub::hold::{Cuts, Section};
 use crate::hub::lane::{Kind, QueueLimits};
 use crate::hub::repair::Repair;
 use crate::hub::snapshot::Snapshot;
-use crate::protocol::event::ChatEntry;
+use crate::protocol::content::ContentShape;
+use crate::protocol::event::Shown;
 use crate::protocol::frame::Frame;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::room::{Position, PositionedEntry, Topic, Turn as RoomTurn};
@@ -289,13 +290,7 @@ impl Server {
         for room in rest.iter().chain(&new) {
             read.extend(self.read_list(user, &[*room], false).await?.1);
         }
-        let entries: Vec<ChatEntry> = read.iter().map(|read| read.entry.clone()).collect();
-        let cut = |read: PositionedEntry| (read.entry.room_id, read.position);
-        Ok(ChatList {
-            rooms: entries.len(),
-            cuts: Arc::new(read.into_iter().map(cut).collect()),
-            frame: Frame::chat_list(&entries),
-        })
+        Ok(ChatList::new(read, &[ContentShape::String]))
     }
 
     async fn wait_until_heard(&self, rooms: &[RoomId]) -> Result<(), ChatError> {
@@ -329,7 +324,7 @@ impl Server {
     async fn send_due_list(&self, mut snapshot: Snapshot) -> Option<()> {
         snapshot.reads_list();
         let list = self.list(snapshot.device()).await.ok()?;
-        let section = section(&list.cuts, list.frame.clone(), Kind::Push);
+        let section = section(&list.cuts, list.frame_for(snapshot.device())?, Kind::Push);
         snapshot.finish(vec![section]).await.ok()
     }
 
@@ -361,7 +356,7 @@ impl Server {
             return Ok(());
         };
         let cuts = Arc::new(Cuts::from([(room, read.position)]));
-        let frame = Frame::event("chatEntry", &read.entry);
+        let frame = Frame::event("chatEntry", &Shown(&read.entry, device.shape));
         let finished = snapshot.finish(vec![section(&cuts, frame, Kind::Push)]);
         if finished.await.is_err() {
             self.hub.entry_outdated(&device, room);

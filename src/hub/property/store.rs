@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::hub::published::{Change, RoomEvent, RoomGained};
+use crate::protocol::content::TEXT;
 use crate::protocol::event::Message;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
 use crate::room::{Marks, Missed, Page, Position, PositionedEntry, RoomFacts};
@@ -136,7 +137,9 @@ impl Store {
                 room_id: room,
                 seq,
                 sender_id: user.to_string(),
+                kind: TEXT.into(),
                 content: id.to_string(),
+                parts: None,
                 timestamp: id.timestamp(),
                 read_by: vec![user.to_string()],
                 read_count: 1,

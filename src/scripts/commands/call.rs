@@ -8,6 +8,8 @@ use tokio::sync::watch;
 use super::desk::Desk;
 use super::{CommandError, say_json};
 use crate::cli::scripts::RunArgs;
+use crate::protocol::content::ContentShape;
+use crate::protocol::event::Shown;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::protocol::request::Cursor;
 use crate::room::{Missed, Page, Position, PositionedEntry};
@@ -224,13 +226,13 @@ fn page(page: &Page) -> Json {
     json!({
         "position": position(&page.position),
         "hasMore": page.has_more,
-        "messages": page.messages,
+        "messages": Shown(&*page.messages, ContentShape::AsSent),
         "marks": page.small.then_some(marks),
     })
 }
 
 fn entry(read: &PositionedEntry) -> Json {
-    json!({ "position": position(&read.position), "entry": read.entry })
+    json!({ "position": position(&read.position), "entry": Shown(&read.entry, ContentShape::AsSent) })
 }
 
 fn position(position: &Position) -> Json {

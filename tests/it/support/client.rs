@@ -69,9 +69,16 @@ pub(crate) struct Device {
     user: String,
     token: String,
     full: bool,
+    content: Option<&'static str>,
 }
 
 impl Device {
+    /// Gets contents in this shape.
+    pub(crate) fn content(mut self, shape: &'static str) -> Self {
+        self.content = Some(shape);
+        self
+    }
+
     /// Learns of changes by `chatEntry`, `newMessage` and `messageRead` alone.
     pub(crate) fn delta(mut self) -> Self {
         self.full = false;
@@ -86,8 +93,14 @@ impl Device {
 
     /// Connects, and sees that the server greets as it should.
     pub(crate) async fn connect(self, server: &Server) -> Client {
-        let query = if self.full { "" } else { "?chatList=delta" };
-        let url = format!("ws://{}/ws{query}", server.address);
+        let lists = if self.full { "" } else { "&chatList=delta" };
+        let content = self.content.map(|shape| format!("&content={shape}"));
+        let query = format!("{lists}{}", content.unwrap_or_default());
+        let url = format!(
+            "ws://{}/ws?{}",
+            server.address,
+            query.trim_start_matches('&')
+        );
         let mut request = url.into_client_request().expect("a request");
         request
             .headers_mut()
@@ -181,6 +194,7 @@ impl Client {
             user: user.into(),
             token: token::of(user),
             full: true,
+            content: None,
         }
     }
 

@@ -7,6 +7,7 @@ mod history;
 mod messages;
 mod reading;
 mod rooms;
+mod shapes;
 mod texts;
 
 use futures_util::future::BoxFuture;
@@ -28,7 +29,7 @@ pub(super) struct Case {
 type Outcome = Result<(), Ended>;
 
 /// Cheap and telling ones first: the first that fails is the one that is reported.
-pub(super) const CASES: [Case; 22] = [
+pub(super) const CASES: [Case; 23] = [
     Case {
         name: "Redis takes every script",
         play: |stage| Box::pin(stage.load()),
@@ -48,6 +49,10 @@ pub(super) const CASES: [Case; 22] = [
     Case {
         name: "a duplicate is one message",
         play: |stage| Box::pin(messages::duplicate(stage)),
+    },
+    Case {
+        name: "a message keeps its type and its strings",
+        play: |stage| Box::pin(shapes::shape(stage)),
     },
     Case {
         name: "messages of many are in one order",

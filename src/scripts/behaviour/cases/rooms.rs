@@ -6,8 +6,10 @@ use super::super::compare::{must, same, same_position, same_text};
 use super::super::fault::{Ended, Fault};
 use super::super::stage::Stage;
 use super::{Outcome, PAGE};
+use crate::protocol::content::ContentShape;
+use crate::protocol::event::Shown;
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
-use crate::room::Topic;
+use crate::room::{PositionedEntry, Topic};
 use crate::scripts::Script;
 use crate::store::calls::NewRoom;
 use crate::store::lists::{ListCall, Reader};
@@ -173,7 +175,8 @@ async fn shared_reading(stage: &mut Stage, room: RoomId, members: [&UserId; 2]) 
         &shared.position,
         &own.position,
     )?;
-    let (shared, own) = (json!(shared.entry), json!(own.entry));
+    let shown = |read: &PositionedEntry| json!(Shown(&read.entry, ContentShape::AsSent));
+    let (shared, own) = (shown(shared), shown(&own));
     same(script, "the entry of a further user", &shared, &own)
 }
 

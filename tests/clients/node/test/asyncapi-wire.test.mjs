@@ -66,7 +66,7 @@ async function talk(stage, server, { door, device, record }) {
   const hello = { roomId, content: "Hello Bob", clientMessageId: "m-1" };
   const first = await alice.done("sendMessage", hello);
   assert.equal((await alice.done("sendMessage", hello)).duplicate, true);
-  await alice.say(groupId, "Hello all \u{1F980} \u2028");
+  await alice.done("sendMessage", { roomId: groupId, type: "image", content: ["Hello all \u{1F980} \u2028", "https://a.example/1.png"] });
   await bob.take("newMessage", ({ clientMessageId }) => clientMessageId === "m-1");
 
   // Reading
@@ -267,7 +267,18 @@ const REQUESTS = [
   ["enterChat", { roomId: "x".repeat(65) }, false],
   ["sendMessage", { roomId: ROOM, content: "x".repeat(16384), clientMessageId: "m" }, true],
   ["sendMessage", { roomId: ROOM, content: "" }, false],
-  ["sendMessage", { roomId: ROOM, content: ["x"] }, false],
+  ["sendMessage", { roomId: ROOM, content: 7 }, false],
+  ["sendMessage", { roomId: ROOM, content: Array.from({ length: 20 }, () => "x"), type: "a b~" }, true],
+  ["sendMessage", { roomId: ROOM, content: ["", "x"], type: null }, true],
+  ["sendMessage", { roomId: ROOM, content: [] }, false],
+  ["sendMessage", { roomId: ROOM, content: ["", ""] }, false],
+  ["sendMessage", { roomId: ROOM, content: ["x", 7] }, false],
+  ["sendMessage", { roomId: ROOM, content: Array.from({ length: 21 }, () => "x") }, false],
+  ["sendMessage", { roomId: ROOM, content: "x", type: "" }, false],
+  ["sendMessage", { roomId: ROOM, content: "x", type: "x".repeat(33) }, false],
+  ["sendMessage", { roomId: ROOM, content: "x", type: "bild\u00e4" }, false],
+  ["sendMessage", { roomId: ROOM, content: "x", type: "system" }, false],
+  ["sendMessage", { roomId: ROOM, content: "x", type: 7 }, false],
   ["sendMessage", { roomId: ROOM, content: "x", clientMessageId: "" }, false],
   ["sendMessage", { roomId: ROOM, content: "x", clientMessageId: 7 }, false],
   ["sendMessage", { content: "x" }, false],

@@ -169,7 +169,7 @@ overEachTransport("classic client", (story) => {
     assert.equal(typeof id, "string");
     assert.match(timestamp, ISO);
     const content = "Hello Bob ☕";
-    assert.deepEqual(rest, { roomId, seq: 1, senderId: "alice", content, readBy: ["alice"], readCount: 1 });
+    assert.deepEqual(rest, { roomId, seq: 1, senderId: "alice", type: "text", content, readBy: ["alice"], readCount: 1 });
     await listWith(alice, roomId, (entry) => entry.lastMessage?.id === id && entry.unreadCnt === 0);
     await listWith(bob, roomId, (entry) => entry.lastMessage?.id === id && entry.unreadCnt === 1);
     for (const device of [alice, bob, carol]) await device.hasNothing();

@@ -129,8 +129,8 @@ fn the_header() {
         ),
         (
             SendMessage,
-            " 0 86400000 16384 0 c1\n\n",
-            " 0 86400000 16384 0 c1\n",
+            " 0 86400000 16384 0 c1 text ''\n\n",
+            " 0 86400000 16384 0 c1 text ''\n",
             Here(1),
             "a blank line",
         ),

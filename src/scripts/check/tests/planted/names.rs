@@ -33,9 +33,9 @@ fn unpacking() {
         (
             SendMessage,
             "call = tonumber(ARGV[8]), ARGV[9]",
-            "call = tonumber(ARGV[8]), ARGV[10]",
+            "call = tonumber(ARGV[8]), ARGV[12]",
             Here(0),
-            "ARGV[10] is not in the header, which has 9 ARGV",
+            "ARGV[12] is not in the header, which has 11 ARGV",
         ),
         (
             SendMessage,
