@@ -8,7 +8,7 @@ use super::report::{Report, What, Why};
 use crate::protocol::ids::RoomId;
 use crate::store::keys::replaced::{self, Part};
 
-/// A room to be, and the old ones that become it: of two people there may be several. About 150 bytes for each.
+/// The rooms to be, each with the old rooms that become it. Two people may have had several.
 pub(super) type Rooms = BTreeMap<RoomId, Room>;
 
 /// What is known of a room before it is read.
@@ -19,7 +19,7 @@ pub(super) struct Room {
     pub(super) from: Vec<Box<str>>,
 }
 
-/// Steps through all keys of the old server.
+/// The search for rooms, key by key.
 struct Index<'a> {
     old: &'a mut OldServer,
     report: &'a mut Report,
@@ -29,7 +29,7 @@ struct Index<'a> {
     refused: BTreeSet<Box<str>>,
 }
 
-/// Finds the rooms that can be taken, and tells of the others.
+/// Finds the rooms that can be taken, and lists the others.
 pub(super) async fn find_rooms(
     old: &mut OldServer,
     report: &mut Report,

@@ -59,9 +59,10 @@ impl<'a> List<'a> {
             for (from_end, json) in (read..).zip(list.chunk(old, read, next).await?) {
                 match message::parse(&json, members, content_max_bytes) {
                     Ok(message) => list.take(message),
-                    Err((id, why)) => {
-                        let (id, at) = (id.as_deref(), list.index(from_end));
-                        report.refuse(What::Message { room, id, at }, &why);
+                    Err((Some(id), why)) => report.refuse(What::Message { room, id: &id }, &why),
+                    Err((None, why)) => {
+                        let index = list.index(from_end);
+                        report.refuse(What::Entry { room, index }, &why);
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Who is in a room.
+//! The members of an old room.
 
 use std::collections::HashMap;
 

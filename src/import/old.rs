@@ -1,4 +1,4 @@
-//! The Redis of the replaced server. Nothing here writes: each command is one that reads.
+//! The Redis of the replaced server. All commands here only read.
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, RedisError, cmd};

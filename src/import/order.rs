@@ -1,4 +1,4 @@
-//! In which order the messages of old rooms were sent.
+//! Finds the order in which the messages of old rooms were sent.
 //!
 //! The first versions put a new message at the head of a room's list, later ones at its tail. A list that both have
 //! written begins with a part that is the newest first, and goes on with one that is the oldest first.

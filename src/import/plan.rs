@@ -1,4 +1,4 @@
-//! What of the old messages a room gets that it does not have.
+//! Decides which old messages a room gets, and where its read markers go.
 
 use std::collections::HashMap;
 

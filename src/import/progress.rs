@@ -1,4 +1,4 @@
-//! How far an import is, on standard error: a bar on a terminal, else a line now and then.
+//! Shows on standard error how far an import is: as a bar on a terminal, else as a line now and then.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Characters of the bar.
 const BAR_WIDTH: u64 = 30;
 
-/// Tells how much of the work is done.
+/// Shows how much of the work is done.
 pub(super) struct Progress {
     is_terminal: bool,
     told: Instant,
@@ -27,12 +27,12 @@ impl Progress {
         }
     }
 
-    /// So many are found, of which nobody knows how many there are.
+    /// So many rooms are found so far.
     pub(super) fn found(&mut self, rooms: usize) {
         self.tell(|_| format!("reading the old keys: {rooms} chats found"));
     }
 
-    /// So many of all chats are done.
+    /// So many of all rooms are done.
     pub(super) fn done(&mut self, rooms: u64, of: u64, messages: u64) {
         self.tell(|is_terminal| {
             let percent = (100 * rooms).checked_div(of).unwrap_or(100);
@@ -56,7 +56,7 @@ impl Progress {
         self.told = Instant::now();
         let text = text(self.is_terminal);
         let mut stderr = io::stderr();
-        // Who has closed standard error does not want to know.
+        // If standard error is closed, nobody wants to know.
         let _ = match self.is_terminal {
             true => write!(stderr, "\r{text}\x1b[K"),
             false => writeln!(stderr, "{text}"),

@@ -1,4 +1,4 @@
-//! What became of each thing: counted for the summary, and what was not taken listed as it is met.
+//! What became of each thing: the summary has the counts, and each thing that is not taken is listed at once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,15 +12,15 @@ const SHOWN_CHARS: usize = 80;
 /// Why something is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Why {
-    #[error("it is not JSON, or no object")]
+    #[error("it is not a JSON object")]
     NotJson,
     #[error("its id is missing, or has more than 64 characters")]
     NoId,
-    #[error("its timestamp is missing or not one")]
+    #[error("its timestamp is missing or cannot be read")]
     NoTime,
-    #[error("its senderId is missing or no user id")]
+    #[error("its senderId is missing or is not a user id")]
     NoSender,
-    #[error("its type is not one that a message can have")]
+    #[error("its type is not 1 to 32 printable ASCII characters, or is system")]
     Type,
     #[error("its content is neither a text nor a list of texts")]
     NoContent,
@@ -28,7 +28,7 @@ pub(super) enum Why {
         "it is an image in the text (data:, {bytes} bytes): store it elsewhere and send its address"
     )]
     DataImage { bytes: usize },
-    #[error("it is an image whose content is no http or https address")]
+    #[error("it is an image, and its content is not an http or https address")]
     ImageNoUrl,
     #[error("its content has {bytes} bytes, and MAX_CONTENT_BYTES is {at_most}")]
     TooLarge { bytes: usize, at_most: usize },
@@ -38,7 +38,7 @@ pub(super) enum Why {
     TooLate,
     #[error("{messages} of its messages are older than the newest {at_most} that are taken")]
     TooMany { messages: u64, at_most: u64 },
-    #[error("its key is of a wrong type")]
+    #[error("its key has the wrong type")]
     WrongType,
     #[error("its name is not UTF-8")]
     NotUtf8,
@@ -48,15 +48,15 @@ pub(super) enum Why {
     OneMember,
     #[error("it has {members} members, and MAX_PARTICIPANTS is {at_most}")]
     TooManyMembers { members: u64, at_most: usize },
-    #[error("its id is no UUID in lower case, which the id of a group has to be")]
+    #[error("its id is not a UUID in lower case, as the id of a group must be")]
     NoUuid,
-    #[error("this member's id is no user id here (1 to 128 bytes, no control characters)")]
+    #[error("this member's id is not a user id here (1 to 128 bytes, no control characters)")]
     MemberId,
     #[error("its name has more than 128 characters: it was cut")]
     NameCut,
     #[error("it has a name, which two people's chats cannot have")]
     NameOfTwo,
-    #[error("it is in this user's list of chats, but the user is none of its members")]
+    #[error("it is in this user's list of chats, but the user is not one of its members")]
     NotMember,
     #[error("the new Redis does not take it: {0}")]
     Store(String),
@@ -71,7 +71,7 @@ impl Why {
     fn heading(&self) -> &'static str {
         match self {
             Self::NotJson | Self::NoId | Self::NoTime | Self::NoSender | Self::Type => {
-                "messages that are broken"
+                "broken messages"
             }
             Self::NoContent | Self::ImageNoUrl => "messages without a content that can be taken",
             Self::DataImage { .. } => "images in the text (data:)",
@@ -83,10 +83,10 @@ impl Why {
             Self::NoMembers => "chats without members",
             Self::OneMember => "chats with one member",
             Self::TooManyMembers { .. } => "chats with too many members",
-            Self::NoUuid => "groups whose id is no UUID",
-            Self::MemberId => "members whose id is no user id here",
+            Self::NoUuid => "groups whose id is not a UUID",
+            Self::MemberId => "members whose id is not a user id here",
             Self::NameCut | Self::NameOfTwo => "names that were cut or left out",
-            Self::NotMember => "users who list a chat and are no members of it",
+            Self::NotMember => "users who list a chat without being members",
             Self::Store(_) | Self::Contended => "chats that the new Redis did not take",
             Self::Used => "chats with messages of the new server",
         }
@@ -97,11 +97,14 @@ impl Why {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum What<'a> {
     Room(&'a str),
-    /// A message without an id is told by its place in the list, from 0.
     Message {
         room: &'a str,
-        id: Option<&'a str>,
-        at: u64,
+        id: &'a str,
+    },
+    /// A message without an id, by its index in the list.
+    Entry {
+        room: &'a str,
+        index: u64,
     },
     Member {
         room: &'a str,
@@ -114,13 +117,11 @@ impl fmt::Display for What<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Room(room) => write!(f, "room {}", shown(room)),
-            Self::Message {
-                room, id: Some(id), ..
-            } => {
+            Self::Message { room, id } => {
                 write!(f, "room {}, message {}", shown(room), shown(id))
             }
-            Self::Message { room, id: None, at } => {
-                write!(f, "room {}, message at index {at}", shown(room))
+            Self::Entry { room, index } => {
+                write!(f, "room {}, message at index {index}", shown(room))
             }
             Self::Member { room, user } => {
                 write!(f, "room {}, user {}", shown(room), shown(user))
@@ -143,10 +144,10 @@ fn shown(text: &str) -> String {
     shown
 }
 
-/// Counts, and what is said while they grow.
+/// What an import has done so far, and how the operator sees it.
 pub(super) struct Report {
     pub(super) progress: Progress,
-    /// Nothing is written.
+    /// Whether nothing is written.
     dry_run: bool,
     pub(super) created: u64,
     pub(super) followed_up: u64,

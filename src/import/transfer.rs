@@ -22,7 +22,7 @@ const ATTEMPTS: usize = 3;
 /// Characters of a group's name, at most.
 const NAME_MAX_CHARS: usize = 128;
 
-/// What one room needs to get from the old server to the new one.
+/// One room on its way from the old server to the new one.
 pub(super) struct Transfer<'a> {
     pub(super) old: &'a mut OldServer,
     pub(super) target: &'a mut Target,
@@ -31,7 +31,7 @@ pub(super) struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Does all of it; what is not taken is listed.
+    /// Writes what the new server does not have of the room, and lists what is not taken.
     pub(super) async fn run(mut self, id: RoomId) -> Result<(), ImportError> {
         let Some(first) = self.room.from.first() else {
             return Ok(());
@@ -59,8 +59,7 @@ impl Transfer<'_> {
         match self.write(&head, &members, &messages, stored).await? {
             Ok(refused) => {
                 for (id, why) in refused {
-                    let (room, id) = (&**first, Some(id));
-                    self.report.refuse(What::Message { room, id, at: 0 }, &why);
+                    self.report.refuse(What::Message { room: first, id }, &why);
                 }
             }
             Err(why) => self.report.refuse(What::Room(first), &why),
@@ -133,13 +132,13 @@ impl Transfer<'_> {
         stored: &Stored,
     ) -> Result<Result<(), Why>, ImportError> {
         let chunks = match self.target.dry_run {
-            // What is checked is the same for all.
+            // Each chunk would be checked for the same things.
             true => vec![&[][..]],
             false => chunks(&plan.messages),
         };
         let (mut after, mut is_new, mut marks) = (stored.last, false, 0);
         for (chunk, left) in chunks.iter().zip((0..chunks.len()).rev()) {
-            // Markers are of numbers that the last chunk has reached.
+            // A marker may be at a message of the last chunk.
             let markers = if left == 0 { &plan.markers[..] } else { &[] };
             match self.target.write(head, after, chunk, markers).await? {
                 Ok(Written::Done {
@@ -148,6 +147,7 @@ impl Transfer<'_> {
                     last,
                 }) => {
                     (after, is_new, marks) = (last, is_new || created, moved);
+                    self.report.created += u64::from(created);
                     self.report.messages += chunk.len() as u64;
                 }
                 Ok(Written::Used) => return Ok(Err(Why::Used)),
@@ -159,10 +159,11 @@ impl Transfer<'_> {
             self.report.messages += plan.messages.len() as u64;
         }
         self.report.markers += marks;
-        match (is_new, plan.messages.is_empty() && marks == 0) {
-            (true, _) => self.report.created += 1,
-            (false, false) => self.report.followed_up += 1,
-            (false, true) => self.report.unchanged += 1,
+        if !is_new {
+            match plan.messages.is_empty() && marks == 0 {
+                true => self.report.unchanged += 1,
+                false => self.report.followed_up += 1,
+            }
         }
         Ok(Ok(()))
     }

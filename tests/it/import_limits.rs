@@ -89,24 +89,27 @@ async fn what_cannot_be_taken_is_listed_and_stops_nothing_else() {
         ),
         message(
             "m-3",
-            "it is an image whose content is no http or https address",
+            "it is an image, and its content is not an http or https address",
         ),
         message(
             "m-4",
             "its content has 101 bytes, and MAX_CONTENT_BYTES is 100",
         ),
-        message("m-5", "its senderId is missing or no user id"),
+        message("m-5", "its senderId is missing or is not a user id"),
         message(
             "at index 5",
             "its id is missing, or has more than 64 characters",
         ),
-        message("m-7", "its timestamp is missing or not one"),
+        message("m-7", "its timestamp is missing or cannot be read"),
         message("m-8", "its content is neither a text nor a list of texts"),
-        message("m-9", "its type is not one that a message can have"),
+        message(
+            "m-9",
+            "its type is not 1 to 32 printable ASCII characters, or is system",
+        ),
         message("m-1", "its id is also that of another message of this chat"),
-        message("at index 11", "it is not JSON, or no object"),
-        message("at index 12", "it is not JSON, or no object"),
-        message("at index 13", "it is not JSON, or no object"),
+        message("at index 11", "it is not a JSON object"),
+        message("at index 12", "it is not a JSON object"),
+        message("at index 13", "it is not a JSON object"),
         of(
             &format!("room {DIRECT}"),
             "it has a name, which two people's chats cannot have",
@@ -114,7 +117,7 @@ async fn what_cannot_be_taken_is_listed_and_stops_nothing_else() {
         of(&format!("room {DIRECT_TOO}"), "it has only one member"),
         of(
             "room lobby",
-            "its id is no UUID in lower case, which the id of a group has to be",
+            "its id is not a UUID in lower case, as the id of a group must be",
         ),
         of(
             "room 00000000-0000-4000-8000-000000000001",
@@ -124,21 +127,21 @@ async fn what_cannot_be_taken_is_listed_and_stops_nothing_else() {
         of("room nowhere", "it has no members"),
         of(
             &format!("room {GROUP}, user dora"),
-            "it is in this user's list of chats, but the user is none of its members",
+            "it is in this user's list of chats, but the user is not one of its members",
         ),
-        of("room text", "its key is of a wrong type"),
-        of("key user:eve:chats", "its key is of a wrong type"),
+        of("room text", "its key has the wrong type"),
+        of("key user:eve:chats", "its key has the wrong type"),
         of(
             &format!("room {GROUP}"),
             "its name has more than 128 characters: it was cut",
         ),
         of(
             &format!("room {GROUP}, user {shown}"),
-            "this member's id is no user id here (1 to 128 bytes, no control characters)",
+            "this member's id is not a user id here (1 to 128 bytes, no control characters)",
         ),
         of(
             &format!("key chat:{GROUP}:messages"),
-            "its key is of a wrong type",
+            "its key has the wrong type",
         ),
     ];
     expected.sort();
