@@ -11,6 +11,8 @@ use crate::support::{
 
 /// The least that may be set.
 const SHORT_QUEUE: (&str, &str) = ("QUEUE_MAX_BYTES", "65536");
+/// Whoever reads nothing answers no pings either, and is let go for that when a test takes long.
+const NO_PINGS: &str = "3600000";
 
 async fn server(redis: &Redis) -> Server {
     let (name, value) = SHORT_QUEUE;
@@ -127,6 +129,7 @@ async fn answers_that_nobody_reads_are_bounded_for_the_whole_server() {
     let redis = Redis::start().await;
     let server = Server::on(&redis)
         .env("MAX_REQUESTS_PER_SEC", "0")
+        .env("PING_INTERVAL_MS", NO_PINGS)
         .env("REDIS_CALL_TIMEOUT_MS", "30000");
     let server = server.env("ANSWERS_MAX_BYTES", "16777216").start().await;
     let mut alice = Client::connect_delta(&server, "alice").await;
@@ -181,6 +184,7 @@ async fn a_list_that_waits_for_a_slow_link_is_replaced_by_the_newer_one() {
     let (name, value) = SHORT_QUEUE;
     let server = Server::on(&redis).env(name, value);
     let server = server.env("MAX_NEW_ROOM_MEMBERS_PER_MIN", "0");
+    let server = server.env("PING_INTERVAL_MS", NO_PINGS);
     let server = server.env("LIST_REFRESH_INTERVAL_MS", "10").start().await;
     let mut alice = Client::connect_delta(&server, "alice").await;
     let people: Vec<String> = (10..89)

@@ -439,6 +439,8 @@ async fn a_slow_reader_is_let_go_and_delays_nobody() {
     let redis = Redis::start().await;
     let server = Server::on(&redis)
         .env("QUEUE_MAX_BYTES", "262144")
+        // He answers no pings either.
+        .env("PING_INTERVAL_MS", "3600000")
         .start()
         .await;
     let mut alice = Client::connect_delta(&server, "alice").await;

@@ -272,7 +272,8 @@ async fn a_device_that_is_let_go_for_being_slow_is_counted() {
     // Given Bob, who reads nothing, and a short queue
     let redis = Redis::start().await;
     let server = Server::on(&redis).env("QUEUE_MAX_BYTES", "262144");
-    let server = server.start().await;
+    // He answers no pings either.
+    let server = server.env("PING_INTERVAL_MS", "3600000").start().await;
     let mut alice = Client::connect_delta(&server, "alice").await;
     let slow = RawSocket::connect_with_buffer(&server, "bob", Some(4096)).await;
     let room = alice.open_room(&["bob"]).await;
