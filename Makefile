@@ -20,20 +20,20 @@ MORE_FILES := ulimit -n "$$(ulimit -Hn)" 2>/dev/null || true
 # `make token ID=alice ARGS='--ttl 1h'`
 ID ?= alice
 
-# Each package is built by itself: built together they would share dependencies with the features of both, and `cargo test`
-# after `make test` would build them again.
+# Each package is built on its own. Built together, they would share dependencies with the features of both, and `cargo test`
+# after `make test` would build these again.
 
-# Two installations at once would get into each other's way.
+# Two installations at once would disturb each other.
 .NOTPARALLEL:
 
 .PHONY: help run token config dev build test drill planted bench bench-durability bench-pure check-fmt lint lint-rust lint-lua test-rust test-clients test-web screenshots fmt \
 	deps-build deps-redis deps-test deps-peer env clean
 
-help: ## Say what there is (this)
+help: ## List the targets
 	@echo "make targets:"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: deps-build env ## Install what is missing, build, start the server for development
+run: deps-build env ## Install what is missing, build, and start the server for development
 	@scripts/ensure-redis.sh --unless-configured
 	@echo "==> building (release)"
 	@cargo build --release $(LOCKED)
@@ -44,11 +44,11 @@ token: ## Print a token for development: make token ID=alice ARGS='--ttl 1h'
 	@test -x "$(SERVER)" || { echo "error: run make run or make build first" >&2; exit 1; }
 	@APP_ENV=dev "$(SERVER)" token $(ARGS) -- "$(ID)"
 
-config: ## Print the settings of development, secrets masked
+config: ## Print the settings in effect in development, with secrets masked
 	@test -x "$(SERVER)" || { echo "error: run make run or make build first" >&2; exit 1; }
 	@APP_ENV=dev "$(SERVER)" config
 
-dev: deps-build env ## Start for development, build and restart after every change
+dev: deps-build env ## Start for development, and rebuild and restart after every change
 	@scripts/ensure-redis.sh --unless-configured
 	@scripts/ensure-watchexec.sh
 	@echo "==> starting in development; restarts after a change, Ctrl-C stops it"
@@ -58,7 +58,7 @@ dev: deps-build env ## Start for development, build and restart after every chan
 build: deps-build ## Build the server (release)
 	cargo build --release $(LOCKED)
 
-test: deps-build deps-redis deps-test ## Install what is missing, run every check and test
+test: deps-build deps-redis deps-test ## Install what is missing, and run every check and test
 	@$(MAKE) --no-print-directory check-fmt
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test-rust
@@ -69,7 +69,7 @@ test: deps-build deps-redis deps-test ## Install what is missing, run every chec
 drill: deps-build deps-redis ## Prove the promises under faults at full scale; prints a table
 	@$(MORE_FILES); DRILL_FULL=1 cargo test --release $(LOCKED) --test drill drill:: -- --nocapture
 
-planted: deps-build ## Prove that the hub's property test finds the faults of tests/planted (5 minutes)
+planted: deps-build ## Prove that the property test of the hub finds the faults in tests/planted (5 minutes)
 	@scripts/planted.sh
 
 bench-durability: deps-build deps-redis ## Measure what each DURABILITY costs
@@ -77,12 +77,12 @@ bench-durability: deps-build deps-redis ## Measure what each DURABILITY costs
 	cargo build --release $(LOCKED) --package chat-bench
 	@CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))" scripts/bench-durability.sh
 
-bench: deps-build deps-redis deps-peer ## Measure all of BENCHMARKS.md; make bench ARGS=--quick tries it
+bench: deps-build deps-redis deps-peer ## Measure everything in BENCHMARKS.md; make bench ARGS=--quick tries it
 	cargo build --release $(LOCKED)
 	cargo build --release $(LOCKED) --package chat-bench
 	@$(MORE_FILES); exec "$(BENCH)" table --server "$(SERVER)" $(ARGS)
 
-bench-pure: deps-build ## Measure parsing, encoding and fan-out alone, without Redis and sockets
+bench-pure: deps-build ## Measure only parsing, encoding and fan-out, without Redis and sockets
 	cargo bench $(LOCKED) --bench pure -- $(ARGS)
 
 lint: lint-rust lint-lua ## Check Rust with clippy and Lua with luacheck
@@ -90,7 +90,7 @@ lint: lint-rust lint-lua ## Check Rust with clippy and Lua with luacheck
 fmt: ## Format the Rust code
 	cargo fmt --all
 
-clean: ## Remove what was built (not the data)
+clean: ## Remove everything that was built, but not the data
 	cargo clean
 
 check-fmt:
@@ -111,18 +111,18 @@ test-rust:
 	cargo test $(LOCKED)
 	cargo test --package chat-bench $(LOCKED)
 
-# The server as test-rust builds it: by itself it would have dependencies with other features, built once more.
+# The server is the one that test-rust builds: built on its own, it would need its dependencies once more with other features.
 test-clients:
-	@echo "==> Socket.IO clients that others wrote"
+	@echo "==> the tests with Socket.IO clients of other projects"
 	cargo test --no-run --test it $(LOCKED)
 	CHAT_SERVER_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/chat-server" tests/clients/run.sh
 
 test-web:
-	@echo "==> the page, in Chromium"
+	@echo "==> the tests of the page in Chromium"
 	cargo test --no-run --test it $(LOCKED)
 	CHAT_SERVER_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/chat-server" tests/web/run.sh
 
-screenshots: deps-build deps-redis deps-test ## Make the pictures of the page that the README shows anew
+screenshots: deps-build deps-redis deps-test ## Renew the pictures of the page that the documents show
 	cargo build $(LOCKED)
 	CHAT_SERVER_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/chat-server" tests/web/run.sh --screenshots
 

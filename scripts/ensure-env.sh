@@ -1,6 +1,6 @@
 #!/bin/sh
-# Sees that there is a .env.dev whose secret is nobody else's: with the example's, which everybody knows, any program and
-# any page that reaches the server could sign in as anyone.
+# Makes sure that .env.dev is there, with a secret that nobody else has. With the secret of the example, which everybody knows,
+# any program and any page that reaches the server could sign in as anyone.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/common.sh
@@ -19,12 +19,12 @@ if [ ! -e .env.dev ]; then
     say "making .env.dev from .env.example, with a random JWT_SECRET"
     source=.env.example
 elif grep -Eq "$example_line" .env.dev; then
-    say "replacing the example's JWT_SECRET in .env.dev by a random one: tokens signed with it are not accepted any more"
+    say "replacing the example's JWT_SECRET in .env.dev with a random one; tokens signed with the old one are no longer accepted"
     source=.env.dev
 else
     exit 0
 fi
-# Nobody else may read it, and it is there as a whole or not at all.
+# Only the owner may read the file, and it is replaced as a whole or not at all.
 umask 077
 with_own_secret "$source" >.env.dev.new
 mv .env.dev.new .env.dev

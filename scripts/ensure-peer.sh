@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 cd ../benches/peer
 
 if ! have node || ! have npm; then
-    say "there is no Node: the relay is not measured"
+    say "Node is missing, so the relay is not measured"
     exit 0
 fi
 if ! cmp -s package-lock.json node_modules/.installed; then

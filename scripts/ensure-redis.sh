@@ -34,7 +34,7 @@ if [ "${1:-}" = --unless-configured ] && is_configured; then
 fi
 case $(package_manager) in
     apt-get) package=redis-server ;;
-    # Newer Fedora, RHEL and Alpine have Valkey in place of Redis.
+    # Newer Fedora, RHEL and Alpine have Valkey instead of Redis.
     dnf) if dnf -q info redis >/dev/null 2>&1; then package=redis; else package=valkey; fi ;;
     apk) if apk search -qe redis 2>/dev/null | grep -q .; then package=redis; else package=valkey; fi ;;
     *) package=redis ;;

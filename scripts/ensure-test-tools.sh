@@ -23,6 +23,6 @@ if ! have luacheck; then
     esac
     ensure_package luacheck "$package"
 fi
-# Debian's stands in /usr/sbin, which is not in everybody's path.
+# Debian installs nginx in /usr/sbin, which is not in everybody's PATH.
 have nginx || [ -x /usr/sbin/nginx ] || ensure_package nginx nginx-core
 have chromium || have chromium-browser || have google-chrome || ensure_package Chromium chromium

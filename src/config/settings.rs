@@ -253,8 +253,8 @@ pub(super) const METRICS_ADDR: Setting = text(
     "METRICS_ADDR",
     "",
     "an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464",
-    "Where /metrics is told, with /healthz and /readyz beside it: an address and a port\n\
-     that clients cannot reach. Unset: on the clients' port, to everybody.",
+    "An address and a port that clients cannot reach, where /metrics is served, and\n\
+     /healthz and /readyz as well. Unset: /metrics is on the clients' port, for everybody.",
 );
 pub(super) const DEV_OPEN: Setting = flag(
     "DEV_OPEN",
@@ -267,8 +267,8 @@ pub(super) const WORKER_THREADS: Setting = number(
     "threads",
     0,
     (0, 1024),
-    "Threads that serve clients. 0: one for each core, but for one that is left to Redis where\n\
-     Redis is on this machine.",
+    "Threads that serve clients. 0 means one for each core, minus one that is left to Redis\n\
+     if Redis runs on this machine.",
 );
 pub(super) const CORS_ORIGINS: Setting = text(
     "CORS_ORIGINS",
@@ -319,7 +319,7 @@ pub(super) const REDIS_CALL_TIMEOUT_MS: Setting = number(
     "ms",
     2000,
     (50, 60_000),
-    "How long one call to Redis may take before the client is told TIMEOUT.",
+    "How long one call to Redis may take before the client gets TIMEOUT.",
 );
 
 pub(super) const REDIS_CALLS_AT_ONCE: Setting = number(
@@ -327,8 +327,8 @@ pub(super) const REDIS_CALLS_AT_ONCE: Setting = number(
     "calls",
     4096,
     (1, 1_000_000),
-    "Calls to Redis under way at once, in all. More of them wait their turn, within\n\
-     REDIS_CALL_TIMEOUT_MS; those that do not get it are answered UNAVAILABLE.",
+    "Calls to Redis that are under way at once, in all. Further calls wait, within\n\
+     REDIS_CALL_TIMEOUT_MS; those whose turn does not come are answered UNAVAILABLE.",
 );
 
 pub(super) const DURABILITY: Setting = text(
@@ -345,9 +345,10 @@ pub(super) const LUA_DIR: Setting = text(
     "LUA_DIR",
     "",
     "a folder",
-    "A folder with the Lua scripts to run, for this server alone; one that is missing there\n\
-     is the binary's own. Read again on SIGHUP, in development also when a file changes.\n\
-     Unset: the set that was last applied with chat-server scripts apply, or the binary's own.",
+    "A folder with Lua scripts that this server alone runs, with the binary's own for those\n\
+     that are missing there. It is read again on SIGHUP, and in development also when a\n\
+     file changes. Unset: the set that was last applied with chat-server scripts apply, or\n\
+     the binary's own.",
 );
 
 pub(super) const JWT_SECRET: Setting = text(
@@ -392,8 +393,8 @@ pub(super) const JWT_LEEWAY_SECS: Setting = number(
     "s",
     0,
     (0, 300),
-    "How far the clocks of whoever signs tokens and of this machine may differ: a\n\
-     token counts that much longer than its exp, and that much before its nbf.",
+    "How far the clock of your login and the clock of this machine may differ: a token is\n\
+     accepted that much past its exp, and that much before its nbf.",
 );
 pub(super) const ALLOW_QUERY_TOKEN: Setting = flag(
     "ALLOW_QUERY_TOKEN",
@@ -406,31 +407,32 @@ pub(super) const MAX_CONNECTIONS: Setting = number(
     "connections",
     15_000,
     (1, 1_000_000),
-    "Connections in all. Beyond: HTTP 503. The process needs as many open files.",
+    "Connections in all. Further clients get HTTP 503. The process needs as many open\n\
+     files.",
 );
 pub(super) const MAX_CONNECTIONS_PER_USER: Setting = number(
     "MAX_CONNECTIONS_PER_USER",
     "connections",
     50,
     (1, 1_000_000),
-    "Connections of one user to this server. Beyond: HTTP 429, or over Socket.IO the\n\
-     error RATE_LIMITED.",
+    "Connections of one user to this server. Further ones get HTTP 429, or over Socket.IO\n\
+     the error RATE_LIMITED.",
 );
 pub(super) const MAX_UNJOINED: Setting = number(
     "MAX_UNJOINED",
     "connections",
     15_000,
     (1, 1_000_000),
-    "Connections and Socket.IO sessions that have not joined with a token, beside\n\
-     MAX_CONNECTIONS. Beyond, the one that has been there longest is closed: give no\n\
-     less than may come back at once.",
+    "Connections and Socket.IO sessions that have not joined with a token yet;\n\
+     MAX_CONNECTIONS does not count them. If there are more, the oldest one is closed. Set\n\
+     it no lower than the number of clients that may come back at once.",
 );
 pub(super) const MAX_FRAME_BYTES: Setting = number(
     "MAX_FRAME_BYTES",
     "bytes",
     65_536,
     (1024, 16_777_216),
-    "The largest frame a client may send. Beyond: close code 1009.",
+    "The largest frame that a client may send. A larger one closes the connection (1009).",
 );
 pub(super) const MAX_CONTENT_BYTES: Setting = number(
     "MAX_CONTENT_BYTES",
@@ -451,17 +453,18 @@ pub(super) const MAX_ROOMS_PER_USER: Setting = number(
     "rooms",
     10_000,
     (1, 1_000_000),
-    "Rooms of one user. A room that would be one more for anybody in it is not made:\n\
-     TOO_MANY_ROOMS.",
+    "Rooms that one user may be in. A room that would exceed this for any of its members is\n\
+     refused with TOO_MANY_ROOMS.",
 );
 pub(super) const MAX_NEW_ROOM_MEMBERS_PER_MIN: Setting = number(
     "MAX_NEW_ROOM_MEMBERS_PER_MIN",
     "members/min",
     2000,
     (0, 10_000_000),
-    "Members of the rooms that one user makes in a minute, on each server. Beyond:\n\
-     RATE_LIMITED. After a quiet minute a room of any size is made. 0 sets no limit, as\n\
-     development does where this is unset: there chats are filled by scripts.",
+    "Members, in all, of the rooms that one user creates in a minute, on each server.\n\
+     Further rooms are refused with RATE_LIMITED. After a quiet minute a room of any size\n\
+     is allowed. 0 sets no limit, and in development there is none if this is unset,\n\
+     because there scripts fill the chats.",
 );
 pub(super) const QUEUE_MAX_FRAMES: Setting = number(
     "QUEUE_MAX_FRAMES",
@@ -475,16 +478,16 @@ pub(super) const QUEUE_MAX_BYTES: Setting = number(
     "bytes",
     1_048_576,
     (65_536, 1_073_741_824),
-    "Bytes of them that may wait for one slow device before it is closed (4408). One of any\n\
-     size may wait. Chat lists and answers are not counted.",
+    "Bytes of events that may wait for one slow device before it is closed (4408). A single\n\
+     event of any size may wait. Chat lists and answers are not counted.",
 );
 pub(super) const ANSWERS_MAX_BYTES: Setting = number(
     "ANSWERS_MAX_BYTES",
     "bytes",
     268_435_456,
     (16_777_216, 1_099_511_627_776),
-    "Bytes of pages and chat lists on their way to all devices. While there are more, the\n\
-     next ones wait; who waits for 10 s gets UNAVAILABLE.",
+    "Bytes of pages and chat lists on their way to all devices. While there are more,\n\
+     further ones wait; after 10 s they are answered UNAVAILABLE.",
 );
 pub(super) const ANSWERS_MAX_BYTES_PER_DEVICE: Setting = number(
     "ANSWERS_MAX_BYTES_PER_DEVICE",
@@ -492,7 +495,7 @@ pub(super) const ANSWERS_MAX_BYTES_PER_DEVICE: Setting = number(
     262_144,
     (16_384, 1_073_741_824),
     "Bytes of answers on their way to one device. While there are more, its next request\n\
-     waits; an answer of any size is given.",
+     waits. A single answer may have any size.",
 );
 
 pub(super) const MAX_REQUESTS_PER_SEC: Setting = number(
@@ -500,24 +503,25 @@ pub(super) const MAX_REQUESTS_PER_SEC: Setting = number(
     "requests/s",
     100,
     (0, 1_000_000),
-    "Requests of one device in a second, on the long run. Beyond: RATE_LIMITED, and the\n\
-     request is not done. 0 sets no limit.",
+    "Requests of one device in a second, in the long run. Further requests are refused with\n\
+     RATE_LIMITED. 0 sets no limit.",
 );
 pub(super) const MAX_REQUEST_BURST: Setting = number(
     "MAX_REQUEST_BURST",
     "requests",
     500,
     (1, 1_000_000),
-    "Requests of one device at once, after a quiet time, before MAX_REQUESTS_PER_SEC holds.",
+    "Requests that one device may make at once after a quiet time, before\n\
+     MAX_REQUESTS_PER_SEC applies.",
 );
 pub(super) const MAX_REQUESTS_WAITING: Setting = number(
     "MAX_REQUESTS_WAITING",
     "requests",
     256,
     (1, 1_000_000),
-    "Requests of one device that came over long-polling that may wait for the ones\n\
-     before them. Beyond: RATE_LIMITED. (A device with a WebSocket waits itself: its next\n\
-     request is not read before.)",
+    "Requests of one device over long-polling that may wait for earlier ones. Further\n\
+     requests are refused with RATE_LIMITED. (Over a WebSocket the server does not read the\n\
+     next request before.)",
 );
 
 pub(super) const HISTORY_MAX_MESSAGES: Setting = number(
@@ -525,57 +529,58 @@ pub(super) const HISTORY_MAX_MESSAGES: Setting = number(
     "messages",
     0,
     (0, 1_000_000_000),
-    "About how many messages a room keeps, the newest ones; 0 keeps all.",
+    "About how many messages a room keeps: the newest ones. 0 keeps all.",
 );
 pub(super) const MAX_ROOM_BYTES: Setting = number(
     "MAX_ROOM_BYTES",
     "bytes",
     0,
     (0, 1_000_000_000_000),
-    "About how many bytes of messages a room keeps; the oldest messages go, at most 8 for\n\
-     each that is sent. Counted is what was written, and 64 bytes for each message.\n\
-     0 keeps all.",
+    "About how many bytes of messages a room keeps. The oldest messages are deleted, at\n\
+     most 8 for each message that is sent. Each message counts with the bytes that were\n\
+     written and 64 more. 0 keeps all.",
 );
 pub(super) const DEDUPE_TTL_SECS: Setting = number(
     "DEDUPE_TTL_SECS",
     "s",
     86_400,
     (1, 2_592_000),
-    "How long a message sent again with the same clientMessageId is known as the same, at\n\
-     least; at most twice as long. Meanwhile each message sent with such an id costs 100 to\n\
-     150 bytes more of Redis memory, as much as a short message.",
+    "A message that is sent again with the same clientMessageId is recognised for at least\n\
+     this long, and for at most twice as long. During this time each message that was sent\n\
+     with such an id takes 100 to 150 bytes more of Redis memory, as much as a short\n\
+     message.",
 );
 pub(super) const VIEWER_LEASE_MS: Setting = number(
     "VIEWER_LEASE_MS",
     "ms",
     15_000,
     (1000, 600_000),
-    "How long a device counts as viewing a room after its server last said so, which a\n\
-     server does every third of this.",
+    "How long a device counts as viewing a room after its server last renewed that, which\n\
+     it does every third of this time.",
 );
 pub(super) const LIST_PATIENCE_MS: Setting = number(
     "LIST_PATIENCE_MS",
     "ms",
     30_000,
     (1000, 600_000),
-    "How long a device that has just connected may wait for its chat list. When a server was\n\
-     restarted everybody asks for one at once; new clients are refused (HTTP 503 with\n\
-     Retry-After) while more wait than can have theirs in this time.",
+    "How long a device that has just connected may wait for its chat list. After a restart\n\
+     of a server all of its clients ask for one at once; while more of them wait than can\n\
+     be served in this time, new clients are refused (HTTP 503 with Retry-After).",
 );
 pub(super) const LIST_REFRESH_INTERVAL_MS: Setting = number(
     "LIST_REFRESH_INTERVAL_MS",
     "ms",
     1000,
     (10, 60_000),
-    "While a user's rooms keep changing, the least time between two chat lists.",
+    "The shortest time between two chat lists while the rooms of a user keep changing.",
 );
 pub(super) const QUIET_ROOM_CHECK_MS: Setting = number(
     "QUIET_ROOM_CHECK_MS",
     "ms",
     30_000,
     (100, 3_600_000),
-    "How often rooms in which nothing happens are compared with the store, so that a\n\
-     lost last event is found: at most three of these after it.",
+    "How often rooms without events are compared with the store, so that a lost last event\n\
+     is found, at the latest after three of these intervals.",
 );
 
 pub(super) const HEADER_TIMEOUT_MS: Setting = number(
@@ -590,8 +595,8 @@ pub(super) const REQUEST_TIMEOUT_MS: Setting = number(
     "ms",
     30_000,
     (100, 600_000),
-    "How long a client may take for a whole HTTP request, from its first byte until the\n\
-     answer is taken. What the server takes, as in a long poll, does not count.",
+    "How long a client may take for a whole HTTP request, from its first byte until it has\n\
+     taken the answer. The time that the server takes, as in a long poll, does not count.",
 );
 pub(super) const PING_INTERVAL_MS: Setting = number(
     "PING_INTERVAL_MS",

@@ -112,14 +112,14 @@ impl DoorMetrics {
         let ending = |ending: Ending| {
             counter(
                 "chat_connections_closed_total",
-                "Devices whose connection ended, by why it did.",
+                "Connections of devices that ended, by the reason.",
                 &[label("reason", ending.text())],
             )
         };
         let refused = |code: ErrorCode| {
             counter(
                 "chat_connections_refused_total",
-                "Attempts to connect that were turned away, by the code that the client was told.",
+                "Attempts to connect that were refused, by the error code that the client got.",
                 &[label("code", code)],
             )
         };

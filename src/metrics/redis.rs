@@ -18,7 +18,7 @@ impl ConnectionMetrics {
     pub(super) fn commands() -> Self {
         let seconds = histogram(
             "chat_redis_ping_seconds",
-            "How long Redis took to answer on the connection for commands, where it is asked every half second whether it is the master.",
+            "How long Redis takes to answer on the connection for commands, where the server asks every half second whether Redis is the master.",
             &[],
         );
         Self::new("commands", seconds)
@@ -29,7 +29,7 @@ impl ConnectionMetrics {
     pub(super) fn subscriptions() -> Self {
         let seconds = histogram(
             "chat_pubsub_lag_seconds",
-            "How long it took what a server published to itself to arrive over the connection that listens, behind all events on their way; each second.",
+            "How long what the server publishes to itself takes to arrive over the connection that listens, behind all events on their way; measured each second.",
             &[],
         );
         Self::new("subscriptions", seconds)
@@ -46,7 +46,7 @@ impl ConnectionMetrics {
     fn new(connection: &str, answers: Histogram) -> Self {
         let reconnects = counter(
             "chat_redis_reconnects_total",
-            "Connections to Redis that were made anew, after the first.",
+            "Connections to Redis that replaced an earlier one.",
             &[label("connection", connection)],
         );
         Self {
@@ -102,7 +102,7 @@ impl PublishedMetrics {
                 ),
                 unreadable: counter(
                     "chat_published_unreadable_total",
-                    "Events that came from Redis and are not what the scripts' headers say.",
+                    "Events from Redis that do not match the headers of the scripts.",
                     &labels,
                 ),
             }

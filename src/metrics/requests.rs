@@ -28,7 +28,7 @@ impl RequestMetrics {
         let count = |event: &str, result: String| {
             counter(
                 "chat_requests_total",
-                "Requests that were answered, by the event's name and \"ok\" or the error's code.",
+                "Requests that were answered, by the name of the event and \"ok\" or the error code.",
                 &[label("event", event), label("result", result)],
             )
         };

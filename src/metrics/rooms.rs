@@ -65,7 +65,7 @@ impl HubMetrics {
             repairs_gone: repairs("gone"),
             resets: counter(
                 "chat_history_resets_total",
-                "Times that a room's devices were told HISTORY_RESET.",
+                "Times that the devices of a room got HISTORY_RESET.",
                 &[],
             ),
         }

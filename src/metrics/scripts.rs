@@ -32,13 +32,13 @@ impl ScriptMetrics {
             PerScript {
                 seconds: histogram(
                     "chat_script_seconds",
-                    "From when a script's call was made to its reply or failure, waiting and repeats included.",
+                    "Time from the call of a script to its reply or failure, including waiting and repeats.",
                     &[name()],
                 ),
                 failures: FAILURES.map(|code| {
                     counter(
                         "chat_script_failures_total",
-                        "Round trips with calls of a script that failed otherwise than by a rule, by the error's code.",
+                        "Round trips with calls of a script that failed for another reason than a rule, by the error code.",
                         &[name(), label("code", code)],
                     )
                 }),
