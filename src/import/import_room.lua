@@ -35,7 +35,7 @@
 --   sender     string   who sent it
 --   content    string   the text, UTF-8
 --   client_id  string   its id in the replaced server
---   type       string   '' for text
+--   type       string   the message's type, 'text' for most
 --   parts      string   the bytes of each string of a content that is an array, '5,12'; '' for a string
 -- Returns   {outcome, created 0|1, moved markers, last_id}; the outcome is
 --           done:    it is written, or was there already
@@ -110,7 +110,7 @@ for i = FIRST_MESSAGE, #ARGV, MESSAGE_FIELDS do
   last_ms = math.max(math.min(tonumber(ARGV[i]), now_ms), last_ms)
   last_id = string.format('%d-%d', last_ms, seq)
   local entry = {'sender', ARGV[i + 1], 'content', ARGV[i + 2], 'client_id', ARGV[i + 3]}
-  if ARGV[i + 4] ~= '' then
+  if ARGV[i + 4] ~= 'text' then
     entry[#entry + 1], entry[#entry + 2] = 'type', ARGV[i + 4]
   end
   if ARGV[i + 5] ~= '' then

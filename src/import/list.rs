@@ -95,7 +95,10 @@ impl<'a> List<'a> {
     }
 
     fn take(&mut self, message: OldMessage) {
-        self.bytes += message.said.as_ref().map_or(0, |said| said.content.len());
+        self.bytes += message
+            .said
+            .as_ref()
+            .map_or(0, |said| said.content.text.len());
         self.taken.push(message);
     }
 

@@ -1,22 +1,16 @@
 //! One message of the replaced server, read from its JSON.
 
+use std::borrow::Cow;
 use std::time::UNIX_EPOCH;
 
 use serde_json::{Map, Value};
 
 use super::members::Members;
 use super::report::Why;
+use crate::protocol::content::{self, Content, STRINGS_MAX, SYSTEM, is_kind};
 use crate::protocol::ids::UserId;
+use crate::protocol::request::ID_MAX_CHARS;
 use crate::protocol::surrogates::replace_halves;
-
-/// Characters of an id that can be a message's `clientMessageId`, at most.
-const ID_MAX_CHARS: usize = 64;
-/// Characters of a type, at most.
-const TYPE_MAX_CHARS: usize = 32;
-/// The type of a message that tells none.
-const TEXT: &str = "text";
-/// The type that only a server gives to messages.
-const SYSTEM: &str = "system";
 
 /// A message that has a time, and so a place among the others.
 #[derive(Debug)]
@@ -35,12 +29,8 @@ pub(super) struct OldMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) sender: UserId,
-    /// The strings of an array are joined by line ends.
-    pub(super) content: String,
-    /// `None` for a text.
-    pub(super) kind: Option<String>,
-    /// The bytes of each string, where the content was an array.
-    pub(super) parts: Option<Vec<usize>>,
+    pub(super) kind: Cow<'static, str>,
+    pub(super) content: Content,
 }
 
 /// Reads a message as the list holds it.
@@ -114,69 +104,38 @@ fn said(
     content_max_bytes: usize,
 ) -> Result<Said, Why> {
     let kind = match kind {
-        Value::Null => TEXT.to_owned(),
-        Value::String(kind) if is_type(&kind) => kind,
+        Value::Null => content::kind(None),
+        Value::String(kind) if is_kind(&kind) && kind != SYSTEM => content::kind(Some(kind)),
         _ => return Err(Why::Type),
     };
-    let strings = match content {
-        Value::String(text) => Strings::One(text),
-        Value::Array(items) => Strings::Many(texts(items).ok_or(Why::NoContent)?),
-        _ => return Err(Why::NoContent),
-    };
-    for text in strings.all() {
+    let content = read_content(content).ok_or(Why::NoContent)?;
+    let strings = content.strings();
+    for text in &strings {
         check(&kind, text)?;
     }
-    let (content, parts) = match strings {
-        Strings::One(text) => (text, None),
-        Strings::Many(texts) => (
-            texts.join("\n"),
-            Some(texts.iter().map(String::len).collect()),
-        ),
-    };
-    let ends = parts
-        .as_ref()
-        .map_or(0, |parts: &Vec<usize>| parts.len() - 1);
     // The line ends between several strings do not count.
-    let bytes = content.len() - ends;
+    let bytes = strings.iter().map(|text| text.len()).sum();
     if bytes > content_max_bytes {
         let at_most = content_max_bytes;
         return Err(Why::TooLarge { bytes, at_most });
     }
     Ok(Said {
         sender,
+        kind,
         content,
-        kind: Some(kind).filter(|kind| kind != TEXT),
-        parts,
     })
 }
 
-/// A content in the shape in which it was sent.
-enum Strings {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Strings {
-    fn all(&self) -> &[String] {
-        match self {
-            Self::One(text) => std::slice::from_ref(text),
-            Self::Many(texts) => texts,
-        }
+/// Of an array that is too long the last string holds all that is left.
+fn read_content(mut content: Value) -> Option<Content> {
+    if let Some(strings) = content.as_array_mut()
+        && strings.len() > STRINGS_MAX
+    {
+        let rest = strings.split_off(STRINGS_MAX - 1);
+        let rest: Option<Vec<&str>> = rest.iter().map(Value::as_str).collect();
+        strings.push(rest?.join("\n").into());
     }
-}
-
-fn texts(items: Vec<Value>) -> Option<Vec<String>> {
-    let text = |item| match item {
-        Value::String(text) => Some(text),
-        _ => None,
-    };
-    let texts: Option<Vec<String>> = items.into_iter().map(text).collect();
-    texts.filter(|texts| !texts.is_empty())
-}
-
-fn is_type(kind: &str) -> bool {
-    let printable = kind.bytes().all(|byte| byte.is_ascii_graphic());
-    (1..=TYPE_MAX_CHARS).contains(&kind.len()) && printable && kind != SYSTEM
+    serde_json::from_value(content).ok()
 }
 
 /// An image is an address; a picture within the text is none that a chat's history can hold.
@@ -227,22 +186,33 @@ mod tests {
         assert_eq!((&*read.id, read.at_ms), ("m-1", 1_724_148_900_250));
         assert_eq!(read.readers, [0, 1, 0]);
         let said = read.said.unwrap();
-        assert_eq!(
-            (&*said.content, said.kind, said.parts),
-            ("Hello", None, None)
-        );
+        assert_eq!((&*said.content.text, &*said.kind), ("Hello", "text"));
+        assert_eq!(said.content.parts, None);
     }
 
     #[test]
     fn a_message_of_later_versions_keeps_its_type_and_its_strings() {
         let text = json!({ "type": "text", "content": ["Hello", "José\n"] });
         let said = read(&message(text)).unwrap().said.unwrap();
-        assert_eq!((&*said.content, said.kind), ("Hello\nJosé\n", None));
-        assert_eq!(said.parts, Some(vec![5, 6]));
+        assert_eq!(
+            (&*said.content.text, &*said.kind),
+            ("Hello\nJosé\n", "text")
+        );
+        assert_eq!(said.content.strings(), ["Hello", "José\n"]);
         let image = json!({ "type": "image", "content": ["https://a.example/b.png"] });
         let said = read(&message(image)).unwrap().said.unwrap();
-        assert_eq!(said.kind.as_deref(), Some("image"));
-        assert_eq!(said.parts, Some(vec![23]));
+        assert_eq!(said.kind, "image");
+        assert_eq!(said.content.strings(), ["https://a.example/b.png"]);
+    }
+
+    #[test]
+    fn of_too_many_strings_none_is_lost() {
+        let many: Vec<String> = (1..=22).map(|n| n.to_string()).collect();
+        let said = read(&message(json!({ "content": many }))).unwrap().said;
+        let content = said.unwrap().content;
+        assert_eq!(content.text, many.join("\n"));
+        assert_eq!(content.strings().len(), 20);
+        assert_eq!(content.strings()[19], "20\n21\n22");
     }
 
     #[test]
@@ -252,7 +222,7 @@ mod tests {
             .replace("Hello", r"cut \ud83d");
         let members = Members::new(Vec::new());
         let said = parse(json.as_bytes(), &members, 100).unwrap().said.unwrap();
-        assert_eq!(said.content, "cut \u{fffd}");
+        assert_eq!(said.content.text, "cut \u{fffd}");
     }
 
     #[test]

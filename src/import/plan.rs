@@ -97,6 +97,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::import::message::Said;
+    use crate::protocol::content::Content;
     use crate::protocol::ids::MessageId;
 
     fn user(name: &str) -> UserId {
@@ -114,9 +115,11 @@ mod tests {
             readers: readers.to_vec(),
             said: Ok(Said {
                 sender: user("alice"),
-                content: format!("{id} at {at_ms}"),
-                kind: None,
-                parts: None,
+                kind: "text".into(),
+                content: Content {
+                    text: format!("{id} at {at_ms}"),
+                    parts: None,
+                },
             }),
         }
     }

@@ -10,6 +10,7 @@ use super::ImportError;
 use super::message::OldMessage;
 use super::report::Why;
 use crate::config::Limits;
+use crate::protocol::content::Parts;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
 use crate::room::Topic;
 use crate::store::keys::{Keys, ROOM_KEYS};
@@ -167,12 +168,13 @@ impl Target {
         }
         for message in messages {
             if let Ok(said) = &message.said {
+                let parts = said.content.parts.as_ref();
                 call.arg(message.at_ms)
                     .arg(said.sender.as_str())
-                    .arg(&said.content)
+                    .arg(&said.content.text)
                     .arg(&message.id)
-                    .arg(said.kind.as_deref().unwrap_or_default())
-                    .arg(parts(said.parts.as_deref().unwrap_or_default()));
+                    .arg(&*said.kind)
+                    .arg(parts.map(Parts::to_string).unwrap_or_default());
             }
         }
         let reply = call.invoke_async(&mut self.connection).await;
@@ -205,9 +207,4 @@ impl Target {
             }),
         }
     }
-}
-
-fn parts(lengths: &[usize]) -> String {
-    let lengths: Vec<String> = lengths.iter().map(usize::to_string).collect();
-    lengths.join(",")
 }

@@ -11,6 +11,7 @@ use super::plan::{Plan, plan};
 use super::report::{Report, What, Why};
 use super::target::{RoomHead, Stored, Target, Written};
 use crate::protocol::ids::RoomId;
+use crate::protocol::request::NAME_MAX_CHARS;
 use crate::store::keys::replaced::{self, Part};
 
 /// Messages that one call writes, at most.
@@ -19,8 +20,6 @@ const CHUNK_MESSAGES: usize = 200;
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// How often it is tried to write a room that somebody else writes to.
 const ATTEMPTS: usize = 3;
-/// Characters of a group's name, at most.
-const NAME_MAX_CHARS: usize = 128;
 
 /// One room on its way from the old server to the new one.
 pub(super) struct Transfer<'a> {
@@ -171,7 +170,12 @@ impl Transfer<'_> {
 
 /// Messages in parts that one call takes; one that is empty where there are none.
 fn chunks<'m, 'a>(messages: &'m [&'a OldMessage]) -> Vec<&'m [&'a OldMessage]> {
-    let bytes = |message: &OldMessage| message.said.as_ref().map_or(0, |said| said.content.len());
+    let bytes = |message: &OldMessage| {
+        message
+            .said
+            .as_ref()
+            .map_or(0, |said| said.content.text.len())
+    };
     let (mut chunks, mut begin, mut size) = (Vec::new(), 0, 0);
     for (index, message) in messages.iter().enumerate() {
         size += bytes(message);
@@ -190,6 +194,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::import::message::Said;
+    use crate::protocol::content::Content;
     use crate::protocol::ids::UserId;
 
     fn message(bytes: usize) -> OldMessage {
@@ -199,9 +204,11 @@ mod tests {
             readers: Vec::new(),
             said: Ok(Said {
                 sender: UserId::parse("alice").unwrap(),
-                content: "x".repeat(bytes),
-                kind: None,
-                parts: None,
+                kind: "text".into(),
+                content: Content {
+                    text: "x".repeat(bytes),
+                    parts: None,
+                },
             }),
         }
     }

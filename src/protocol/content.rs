@@ -13,6 +13,9 @@ pub const SYSTEM: &str = "system";
 /// Strings of one content, at most.
 pub const STRINGS_MAX: usize = 20;
 
+/// Bytes of a type's name, at most.
+const KIND_MAX_BYTES: usize = 32;
+
 /// Stands between the strings of a content where it is one text.
 const JOINT: char = '\n';
 
@@ -22,6 +25,12 @@ pub fn kind(name: Option<String>) -> Cow<'static, str> {
         Some(name) if name != TEXT => Cow::Owned(name),
         _ => Cow::Borrowed(TEXT),
     }
+}
+
+/// Whether a type can have this name: 1 to 32 printable ASCII characters.
+pub fn is_kind(name: &str) -> bool {
+    let is_printable = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    is_printable && (1..=KIND_MAX_BYTES).contains(&name.len())
 }
 
 /// How a content that was sent as an array is made of strings: the bytes of each. The text has them joined by line ends.
@@ -82,6 +91,14 @@ pub struct Content {
 }
 
 impl Content {
+    /// The strings as they were sent.
+    pub fn strings(&self) -> Vec<&str> {
+        match &self.parts {
+            Some(parts) => parts.split(&self.text),
+            None => vec![&self.text],
+        }
+    }
+
     /// Whether it says nothing at all.
     pub fn is_empty(&self) -> bool {
         match &self.parts {

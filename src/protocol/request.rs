@@ -20,9 +20,10 @@ pub const PAGE_DEFAULT: u32 = 50;
 /// Messages in a page of history, at most.
 pub const PAGE_MAX: u32 = 100;
 
-const ID_MAX_CHARS: usize = 64;
-const NAME_MAX_CHARS: usize = 128;
-const KIND_MAX_CHARS: usize = 32;
+/// Characters of an id that a client gives, at most.
+pub const ID_MAX_CHARS: usize = 64;
+/// Characters of a group's name, at most.
+pub const NAME_MAX_CHARS: usize = 128;
 
 /// A client event with its payload.
 #[derive(Debug, Clone, PartialEq)]
@@ -319,8 +320,7 @@ fn send_message(fields: &Fields) -> Result<ClientEvent, ChatError> {
 
 fn kind(fields: &Fields) -> Result<Cow<'static, str>, ChatError> {
     let name = content::kind(string("type", fields.kind)?);
-    let is_printable = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if !(is_printable && (1..=KIND_MAX_CHARS).contains(&name.len())) {
+    if !content::is_kind(&name) {
         return Err(ChatError::invalid_payload(
             "\"type\" must have 1 to 32 printable ASCII characters",
         ));

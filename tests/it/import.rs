@@ -90,6 +90,16 @@ async fn people_find_their_chats_as_they_left_them() {
     ];
     assert_eq!(said(&history), expected);
 
+    // And a device that wants contents as they were sent gets them so
+    let as_sent = Client::device("alice").content("as-sent");
+    let history = as_sent.connect(&server).await.history(GROUP).await;
+    let row = |it: &Value| json!([it["type"], it["content"]]);
+    let expected = json!([
+        ["text", ["Which book?", "Any ideas?"]],
+        ["image", ["https://pictures.example/1.png"]],
+    ]);
+    assert_eq!(json!(history.iter().map(row).collect::<Vec<_>>()), expected);
+
     // And the chats go on
     alice.say(ALICE_AND_BOB, "Here we are").await;
     let heard = bob
