@@ -90,7 +90,7 @@ pub async fn run(chat: Arc<Chat>, quiet_room_check: Duration, cancel: Cancellati
                 let refreshed = list::refresh(chat, &user).await;
                 chat.lists.refreshed(refreshed.is_ok());
                 if let Err(error) = refreshed {
-                    log::debug!("a chat list could not be read, it follows: {error}");
+                    log::debug!("a chat list could not be read yet: {error}");
                 }
             })
         },
@@ -159,7 +159,7 @@ async fn repair(chat: &Chat, turn: &Turn<RoomId>) {
     let room = turn.thing;
     if turn.times == OFTEN {
         log::warn!(
-            "room {room} is repaired again and again, ever more seldom; debug logs tell why"
+            "room {room} is repaired again and again, less and less often; debug logs say why"
         );
     }
     let topic = Topic::Room(room);

@@ -21,7 +21,7 @@ use crate::config::{self, Config};
     about,
     after_help = "\
 Settings come from the environment and from .env.dev or .env.prod in the current folder, \
-as APP_ENV says (unset: production); .env.example tells about each of them.
+as APP_ENV says (unset: production); .env.example describes each of them.
 
 Examples:
   APP_ENV=dev chat-server                 run the server for development
@@ -116,7 +116,7 @@ pub enum TokenError {
     /// Whoever has a token is that user, so production takes a deliberate step.
     #[error(
         "refused: this is production, where tokens come from your own login; \
-         set APP_ENV=dev, or say --force if you mean it"
+         set APP_ENV=dev, or add --force if you mean it"
     )]
     Production,
     /// The lifetime was given twice.

@@ -225,7 +225,7 @@ fn read_key(reader: &mut Reader<'_>, environment: Option<Environment>) -> KeySou
         (None, None) if environment.is_none() => {}
         (None, None) => {
             let text = "is not set, nor is JWT_PUBLIC_KEY; give one of the two \
-                        (for development: cp .env.example .env.dev, and APP_ENV=dev)";
+                        (in development, make run writes one into .env.dev)";
             reader.report(&s::JWT_SECRET, text);
         }
     }

@@ -54,7 +54,7 @@ pub(super) async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if let Err(error) = stream.set_nodelay(true) {
-        return log::debug!("a connection was gone at once: {error}");
+        return log::debug!("a connection ended at once: {error}");
     }
     // One that says nothing costs no buffer.
     tokio::select! {

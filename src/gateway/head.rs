@@ -11,9 +11,9 @@ use super::reply::json_reply;
 /// What is wrong with a request's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadHead {
-    #[error("the request's target is to be a path or an http address")]
+    #[error("the request target must be a path or an http address")]
     Target,
-    #[error("there is to be one Host, of a name or address and perhaps a port")]
+    #[error("there must be exactly one Host: a name or an address, with or without a port")]
     Host,
 }
 

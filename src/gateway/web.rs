@@ -183,18 +183,17 @@ impl TokenDesk {
         let own = origin::is_own(headers)
             && (self.config.dev_open || origin::is_for_this_machine(headers));
         if !own {
-            let text =
-                "only the server's own page may ask for tokens, at an address of this machine";
+            let text = "only the server's own page may ask for tokens, and only at an address of this machine";
             let error = ChatError::new(ErrorCode::Unauthorized, text);
             return json_reply(StatusCode::FORBIDDEN, &error);
         }
         // Other pages' forms cannot send this type.
         if !is_json(headers) {
-            let error = ChatError::invalid_payload("the content type is to be application/json");
+            let error = ChatError::invalid_payload("the content type must be application/json");
             return json_reply(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error);
         }
         let Ok(TokenRequest { id }) = serde_json::from_slice(body) else {
-            let error = ChatError::invalid_payload("the body is to be {\"id\": \"a user id\"}");
+            let error = ChatError::invalid_payload("the body must be {\"id\": \"a user id\"}");
             return json_reply(StatusCode::BAD_REQUEST, &error);
         };
         match self.sign(&id) {

@@ -120,7 +120,7 @@ impl Hub {
         }
         if page.has_more {
             let Some(last) = page.messages.last() else {
-                log::warn!("room {room}: a repair is told that there is more, but not what");
+                log::warn!("room {room}: Redis says that there is more to repair, but not what");
                 self.repairs.add(room);
                 return Repair::Ended;
             };

@@ -269,7 +269,7 @@ impl Background {
             FolderWatch::new(dir)
                 .inspect_err(|error| {
                     log::warn!(
-                        "changes in {} are not noticed, SIGHUP reloads: {error}",
+                        "changes in {} will not be noticed, so reload with SIGHUP: {error}",
                         dir.display()
                     );
                 })

@@ -62,7 +62,7 @@ impl Checks {
         let (keys, durability) = (self.keys.clone(), self.durability);
         let read = tokio::task::spawn_blocking(move || Needed::of(&set, &keys, durability));
         let read = read.await;
-        read.inspect_err(|panic| log::error!("what rights the scripts need is not known: {panic}"))
+        read.inspect_err(|panic| log::error!("cannot tell which rights the scripts need: {panic}"))
             .ok()
     }
 
@@ -71,7 +71,7 @@ impl Checks {
         let missing = match timeout(ANSWER_WITHIN, needed.missing(&mut redis)).await {
             Ok(Ok(missing)) => missing,
             Ok(Err(error)) if error.code() == Some("ERR") => {
-                log::debug!("this Redis does not tell which rights its user has: {error}");
+                log::debug!("this Redis does not say which rights its user has: {error}");
                 Vec::new()
             }
             // What was known stays known.

@@ -87,7 +87,7 @@ impl Listener {
                 Ok(Announcement::Unknown) => {}
                 Err(error) => {
                     self.metrics.unreadable(topic);
-                    log::warn!("what was announced to all servers is not understood: {error}");
+                    log::warn!("an announcement to all servers is not understood: {error}");
                 }
             },
         }

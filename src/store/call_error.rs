@@ -12,7 +12,7 @@ pub(crate) enum CallError {
     #[error("there is no connection to Redis")]
     Down,
     /// Nothing was written.
-    #[error("too many calls of Redis were waiting")]
+    #[error("too many calls to Redis were waiting")]
     Crowded,
     #[error("Redis did not answer in time")]
     TimedOut,

@@ -96,7 +96,7 @@ async fn reconcile(keys: &Keys, interest: &Interest, connection: Connection) {
                     && error.code().is_some()
                     && interest.refused(connection.number)
                 {
-                    log::warn!("Redis refuses subscriptions, they are tried again: {error}");
+                    log::warn!("Redis refuses subscriptions, and they are tried again: {error}");
                 }
             }
         }
