@@ -1,4 +1,4 @@
-//! What a token with a good signature says: who, from when, until when, by and for whom.
+//! What a token with a good signature says: its user, the time in which it counts, its issuer and its audience.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -137,8 +137,8 @@ impl ClaimRules {
     }
 }
 
-/// A user id is a non-empty string or an integer; `None` for what is no user id. A number that cannot be told from its
-/// neighbours is refused: passed over, it would leave the choice of the user to another claim.
+/// A user id is a non-empty string or an integer; `None` for what is no user id. A number that JSON readers
+/// may round is refused: passed over, it would leave the choice of the user to another claim.
 fn as_user_id(value: &Value) -> Option<Result<String, AuthError>> {
     match value {
         Value::String(text) if !text.is_empty() => Some(Ok(text.clone())),

@@ -1,4 +1,4 @@
-//! Who a client is: where a token may be, how it is verified, which claim is the user.
+//! How a client shows its user: where a token may be, how it is verified, which claim is the user.
 //!
 //! Nothing here does I/O.
 
@@ -23,7 +23,7 @@ pub use claims::{MAX_USER_ID_BYTES, is_valid_user_id};
 pub use keys::{AuthSetupError, check_public_key};
 pub use request::{CHAT_SUBPROTOCOL, PresentedToken, offers_chat_subprotocol, token_from_request};
 
-/// Who a token speaks for, and how long.
+/// The user that a token speaks for, and how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// 1 to 128 bytes without control characters.
@@ -92,7 +92,7 @@ impl Verifier {
         })
     }
 
-    /// Checks signature and claims of a token as they stand now, and says who it speaks for.
+    /// Checks the signature and the claims of a token at this moment, and returns the user that it speaks for.
     ///
     /// # Errors
     /// [`AuthError::Missing`] for an empty token, [`AuthError::Expired`] for one whose only flaw

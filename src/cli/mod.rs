@@ -113,7 +113,7 @@ const DEFAULT_TTL: Ttl = Ttl::For(Duration::from_secs(86_400));
 /// Why `token` prints none.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// Whoever has a token is that user, so production takes a deliberate step.
+    /// A token makes its holder that user, so production takes a deliberate step.
     #[error(
         "refused: this is production, where tokens come from your own login; \
          set APP_ENV=dev, or add --force if you mean it"

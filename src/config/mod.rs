@@ -36,7 +36,7 @@ pub struct Config {
     pub port: u16,
     /// Whether the chat client for browsers is served.
     pub web_client: bool,
-    /// Where `/metrics` is told; `None` for the clients' port.
+    /// Where `/metrics` is served; `None` for the clients' port.
     pub metrics_address: Option<SocketAddr>,
     /// In development: allow what only developers may also where `host` is not loopback.
     pub dev_open: bool,
@@ -65,7 +65,7 @@ pub struct OperatorConfig {
     pub redis: RedisConfig,
     /// The folder of the scripts that a server with these settings runs.
     pub lua_dir: Option<PathBuf>,
-    /// What scripts are told of payloads.
+    /// The limits that scripts get as arguments.
     pub limits: Limits,
     /// How chats behave.
     pub chat: ChatConfig,
@@ -259,7 +259,7 @@ pub fn load_for_operator() -> Result<OperatorConfig, ConfigErrors> {
     checked(outcome, &sources)
 }
 
-/// Who uses this process: `USER` or `LOGNAME`.
+/// The user of this process: `USER` or `LOGNAME`.
 #[must_use]
 pub fn user_name() -> Option<String> {
     ["USER", "LOGNAME"]
@@ -344,7 +344,7 @@ fn origin(sources: &Sources) -> String {
 }
 
 impl Config {
-    /// Where programs on this machine find the server: an address that stands for all is none to connect to.
+    /// Where programs on this machine find the server: nobody can connect to an address that means all addresses.
     pub fn own_host(&self) -> IpAddr {
         match self.host {
             IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! Reads single settings and keeps what is wrong with them, so that all of it is told at once.
+//! Reads single settings and keeps what is wrong with them, so that all of it is reported at once.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use super::{
 use crate::auth;
 
 impl Config {
-    /// Reads all settings from `lookup`, which stands for the environment.
+    /// Reads all settings from `lookup`, in place of the environment.
     ///
     /// # Errors
     /// All bad values at once.

@@ -31,7 +31,7 @@ impl Sources {
     pub(super) fn open(folder: &Path, env: OsLookup<'_>) -> Self {
         let mut sources = Self::default();
         sources.read_real(env);
-        // A bad APP_ENV picks no file; it is reported by whoever parses the settings.
+        // A bad APP_ENV picks no file; the code that parses the settings reports it.
         let lookup = |name: &str| sources.real.get(name).cloned();
         if let Ok(environment) = environment_of(&lookup) {
             sources.read_file(folder, environment);

@@ -54,7 +54,7 @@ pub async fn accept(gateway: Arc<Gateway>, listener: TcpListener) {
     }
 }
 
-/// The Socket.IO door, warp's routes beside it, and what browsers are told before both.
+/// Socket.IO, warp's routes beside it, and the CORS headers for both.
 fn service(
     gateway: Arc<Gateway>,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone
@@ -89,8 +89,8 @@ fn is_socket_io(request: &Request<Incoming>) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Who is not even let in to say who they are: Socket.IO clients of foreign pages, those that do not speak HTTP as the
-/// transports do, or anybody while there is no room.
+/// Refuses requests before a session begins: Socket.IO clients on foreign pages, requests that do not use HTTP as the
+/// transports do, and every new client while there is no room.
 fn refusal(gateway: &Gateway, request: &Request<Incoming>) -> Option<warp::reply::Response> {
     if !is_socket_io(request) {
         return None;

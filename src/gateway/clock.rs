@@ -1,5 +1,5 @@
 //! The time that a client has for one HTTP request: from its first byte until its answer is taken. It runs while the server
-//! waits for the client, and stands while the client waits for the server, as in a long poll.
+//! waits for the client, and stops while the client waits for the server, as in a long poll.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -136,7 +136,7 @@ impl Alarm {
     }
 }
 
-/// The body of an answer, which tells when the connection is done with it.
+/// The body of an answer, which reports when the connection is done with it.
 pub(super) struct Answer<B> {
     body: B,
     clock: Clock,
@@ -168,7 +168,7 @@ impl<B> Drop for Answer<B> {
     }
 }
 
-/// A connection that tells its clock what comes and what is taken.
+/// A connection that reports to its clock what comes and what is taken.
 pub(super) struct Timed<T> {
     stream: T,
     clock: Clock,

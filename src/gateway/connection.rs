@@ -27,7 +27,7 @@ const HEAD_MAX_BYTES: usize = 16 * 1024;
 /// How long requests under way may take when the server ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// An answer's, whoever made it.
+/// The body of an answer, from either part of the server.
 pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The stream of a connection that was switched to another protocol.

@@ -1,4 +1,4 @@
-//! What both doors do with a session: start it, answer requests, end it when its token does.
+//! What both protocols do with a session: they start it, answer its requests, and end it with its token.
 //!
 //! Whatever ends a session here closes its device: the writer sends what still waits, then ends the connection.
 

@@ -1,4 +1,4 @@
-//! What browsers are told of the pages that may use the server (CORS, <https://fetch.spec.whatwg.org/#http-cors-protocol>).
+//! The headers that say to browsers which pages may use the server (CORS, <https://fetch.spec.whatwg.org/#http-cors-protocol>).
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,

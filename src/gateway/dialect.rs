@@ -1,4 +1,4 @@
-//! What differs between the doors once a WebSocket is open: how texts read, what is a ping, how a client is told to go.
+//! What differs between the protocols once a WebSocket is open: how texts are read, what a ping is, how a client is sent away.
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Message;
@@ -43,7 +43,7 @@ impl Dialect {
         }
     }
 
-    /// The text of a frame; `None` if that is for the other door.
+    /// The text of a frame; `None` if it is for the other protocol.
     pub(super) fn text(self, frame: &Frame) -> Option<Text> {
         match self {
             Self::Native => frame.native(),

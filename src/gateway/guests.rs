@@ -1,7 +1,7 @@
-//! Who is there and has not joined: connections without a device yet, and sessions that have not shown a token.
+//! Guests: connections without a device yet, and sessions that have not shown a token.
 //!
-//! They have places of their own, so that they take none from those who have joined. When all of these are taken, whoever
-//! has had one longest gives way: so whoever joins at once comes in, however many are there who never do.
+//! They have places of their own, so that they take none from users who have joined. When all of these are taken, the oldest
+//! guest gives way. So a client that joins at once gets in, however many others never do.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,7 +48,7 @@ impl Guests {
         self.permits.clone().acquire_owned().await.ok()
     }
 
-    /// Takes a place, for a connection with its permit or for a session. Whoever has had one longest gives way.
+    /// Takes a place, for a connection with its permit or for a session. The oldest guest gives way if there is none left.
     pub(super) fn enter(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>) -> Guest {
         let turned_out = CancellationToken::new();
         let mut seated = self.seated();
@@ -158,7 +158,7 @@ mod tests {
         let third = guests.enter(None);
         assert!(is_turned_out(&second) && !is_turned_out(&first));
         drop(first);
-        // Who was turned out goes, whoever vouches for it
+        // A guest that was turned out goes, even if it is vouched for
         second.vouch();
         third.vouch();
         let _fourth = guests.enter(None);

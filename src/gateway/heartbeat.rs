@@ -34,7 +34,7 @@ impl Heartbeat {
         }
     }
 
-    /// What to do at `now`, when it is `due`. `heard` is set by whoever reads, when anything comes.
+    /// What to do at `now`, when it is `due`. The reader sets `heard` when anything comes.
     pub fn beat(&mut self, now: Instant, heard: &AtomicBool) -> Beat {
         let Some(pinged_at) = self.pinged_at else {
             return self.ping(now, heard);

@@ -1,4 +1,4 @@
-//! The front doors: HTTP routes, `/ws`, one socket's two directions.
+//! How clients come in: HTTP routes, `/ws`, Socket.IO, and the two directions of a socket.
 
 pub mod accept;
 pub mod admission;
@@ -47,12 +47,12 @@ pub struct Gateway {
     pub web: Web,
     /// One permit for each connected device.
     pub seats: Arc<Semaphore>,
-    /// Places for whoever has no seat yet.
+    /// Places for connections that have no seat yet.
     pub guests: Arc<Guests>,
     /// Every task that serves a connection.
     pub tasks: TaskTracker,
     pub readiness: Readiness,
-    /// What `/metrics` tells, if it is told on the clients' port.
+    /// What `/metrics` reports, if it is on the clients' port.
     pub exposition: Option<Arc<Exposition>>,
     pub metrics: DoorMetrics,
     /// Set when the server begins to end.

@@ -1,6 +1,6 @@
 //! A device's TCP connection, to which more than one may write: whole WebSocket frames, one behind the other.
 //!
-//! The reader's WebSocket stream answers pings and closes by itself; everything else is written by whoever has something
+//! The reader's WebSocket stream answers pings and closes by itself; everything else is written by the task that has something
 //! for the device. What the socket does not take at once stays here, ahead of all that comes later.
 
 use std::collections::VecDeque;
@@ -130,7 +130,7 @@ impl Line {
     }
 
     /// Ends what is written and reads on until the peer hangs up too. A connection that is closed while something in it is
-    /// unread is reset, and the peer loses what it was told last: that its frame was too large, for one.
+    /// unread is reset, and the peer loses the last thing that was sent, such as the reason that its frame was too large.
     pub(super) async fn hang_up(mut self) -> io::Result<()> {
         // The last to let go of the writing half ends it.
         drop(self.pipe);

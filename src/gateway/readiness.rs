@@ -22,7 +22,7 @@ pub struct Readiness {
     pub subscriber: Current,
     /// Tells whether the servers' channel is heard on it.
     pub interest: Arc<Interest>,
-    /// What Redis does not allow; nothing before it has told.
+    /// What Redis does not allow; empty until it has answered.
     pub missing_rights: watch::Receiver<Option<Arc<[Right]>>>,
     /// Servers of another version on the same Redis.
     pub others: watch::Receiver<Others>,

@@ -147,7 +147,7 @@ pub(super) async fn run(
         end = write(gateway, device, dialect, &outlet, &heard) => end,
     };
     if !matches!(end, End::Gone) {
-        // Whoever does not read the goodbye in time goes without.
+        // A client that does not read the close frame in time goes without it.
         let goodbye = Box::pin(say_goodbye(socket, outlet, dialect, &end));
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
@@ -331,7 +331,7 @@ async fn say_goodbye(
 /// Tells a peer that broke a rule, before it had a device, which one.
 pub(super) async fn turn_away_broken(socket: Socket, end: &End) {
     if let End::Broken(code, reason) = end {
-        // Whoever does not read it in time goes without.
+        // A client that does not read it in time goes without it.
         let _ = tokio::time::timeout(GOODBYE, close(socket, *code, reason)).await;
     }
 }

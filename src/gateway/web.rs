@@ -32,7 +32,8 @@ static FILES: Dir = include_dir!("$CARGO_MANIFEST_DIR/web");
 const OFFERS: &str = "page.json";
 /// Bytes of a request for a token, at most: a user id of 128 bytes, each of them escaped, fits.
 const REQUEST_MAX_BYTES: u64 = 4096;
-/// Nothing but the page's own files and the server's own doors; no inline scripts or styles; nobody may frame it. 'self'
+/// The page may load nothing but its own files and connect to nothing but its own server. It has no inline scripts or styles, and
+/// nobody may frame it. 'self'
 /// covers `ws:` and `wss:` of the same host.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
@@ -42,7 +43,7 @@ pub struct Web {
     page: bool,
     /// Whether all chats may be deleted.
     reset: bool,
-    /// Who signs tokens for the asking; `None` where nobody does.
+    /// The part that signs tokens for any name; `None` if the server does not do that.
     tokens: Option<TokenDesk>,
 }
 
@@ -146,7 +147,7 @@ impl File {
     }
 }
 
-/// `POST /dev/token {"id"}`: a token for any name, for whoever develops on this machine. Elsewhere there is no such route.
+/// `POST /dev/token {"id"}`: a token for any name, for developers on this machine. Elsewhere this route does not exist.
 pub fn token_route(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
     let exists = gateway.clone();
     let there = move || {
@@ -168,7 +169,7 @@ pub fn token_route(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-/// Signs tokens for the asking.
+/// Signs tokens for any name.
 struct TokenDesk {
     config: Box<Config>,
 }

@@ -1,4 +1,4 @@
-//! Who comes in by which door, who is turned away, and how connections end.
+//! Connections: over which protocol they come, which are refused, and how they end.
 
 use std::sync::Arc;
 
@@ -163,7 +163,7 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// The device leaves for this reason; where none is told, it left by itself.
+    /// The device leaves for this reason; without one, it left by itself.
     pub fn leave(mut self, ending: Ending) {
         self.ending = ending;
     }

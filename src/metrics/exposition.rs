@@ -19,7 +19,7 @@ const TIDY_EVERY: Duration = Duration::from_secs(2);
 pub struct Exposition {
     handle: PrometheusHandle,
     observe: Box<dyn Fn() + Send + Sync>,
-    /// One at a time: whoever asks without end costs one thread.
+    /// One at a time: a client that asks without end costs one thread.
     turn: Semaphore,
 }
 

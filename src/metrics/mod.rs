@@ -1,6 +1,6 @@
-//! What `/metrics` tells: each counter, gauge and histogram, registered once when the server starts.
+//! What `/metrics` reports: each counter, gauge and histogram, registered once when the server starts.
 //!
-//! Who counts keeps a handle: counting is an atomic add or two, without a look-up and without an allocation. Labels take
+//! The code that counts keeps a handle: counting is an atomic add or two, without a look-up and without an allocation. Labels take
 //! only values that are listed in here, so that nothing a client sends makes a new series. Outside a server (in tests, in
 //! `chat-server scripts`) no recorder is set, and the same handles count nothing.
 
@@ -50,7 +50,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Handles that are told of by the recorder. `confirms`: there is a connection for confirmations.
+    /// Handles that the recorder reports. `confirms`: there is a connection for confirmations.
     ///
     /// # Errors
     /// The recorder takes no such buckets.

@@ -40,8 +40,8 @@ const COMMANDS_PULSE: Pulse = Pulse {
     late: Duration::from_secs(1),
     dead: Duration::from_secs(15),
 };
-/// What Redis has published meanwhile still comes when it goes on: making the connection anew would cost comparisons.
-/// Asked often, for the echo tells how far behind the events are.
+/// What Redis has published meanwhile still comes when it goes on: a new connection would cost comparisons.
+/// This is asked often, because the echo shows how far behind the events are.
 const SUBSCRIPTIONS_PULSE: Pulse = Pulse {
     every: Duration::from_secs(1),
     late: Duration::from_secs(15),
@@ -229,7 +229,7 @@ impl Background {
         missing
     }
 
-    /// The task that notices when Redis is told to drop chats.
+    /// The task that notices when somebody sets Redis to drop chats.
     pub(super) fn keep_watching_policy(&mut self, current: Current) {
         let cancel = self.cancel.clone();
         self.spawn(async move {

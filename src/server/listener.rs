@@ -1,4 +1,4 @@
-//! What Redis sends unasked, and who is told of it.
+//! What Redis sends unasked, and which parts hear of it.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(super) struct Listener {
     pub(super) keys: Keys,
     pub(super) hub: Arc<Hub>,
     pub(super) orders: Orders,
-    /// Is told of other servers.
+    /// Hears of other servers.
     pub(super) peers: mpsc::Sender<Heard>,
     pub(super) metrics: PublishedMetrics,
     pub(super) flaw_log: Arc<FlawLog>,
@@ -61,7 +61,7 @@ impl Listener {
                 None => {
                     self.metrics.unreadable(topic);
                     log::warn!("an event of a user's channel could not be read");
-                    // The room that it tells of is in the user's index.
+                    // The room that it is about is in the user's index.
                     self.hub.recounts.add(user.clone());
                 }
             },

@@ -143,7 +143,7 @@ async fn start_embedded(config: &Config) -> Result<EmbeddedRedis, EmbeddedError>
 /// Where connections come in.
 pub struct Listeners {
     pub clients: TcpListener,
-    /// For `/metrics`, where it is not told on the clients' port.
+    /// For `/metrics`, if it is not on the clients' port.
     pub metrics: Option<TcpListener>,
 }
 

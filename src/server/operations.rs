@@ -1,4 +1,4 @@
-//! What operators are told of a running server, and on which port.
+//! What operators can ask of a running server, and on which port.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

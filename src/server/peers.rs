@@ -1,4 +1,4 @@
-//! Which servers of another version run on the same Redis: each server asks all, now and then, and is told.
+//! Which servers of another version run on the same Redis: each server asks all others now and then.
 //!
 //! Servers of every version answer the question that `chat-server scripts list` asks. Asked by a server they learn from it
 //! which version that one is.
@@ -64,7 +64,7 @@ impl Peers {
         cancel.run_until_cancelled(rounds).await;
     }
 
-    /// Asks once, tells what was answered, and goes on listening until it is time to ask again.
+    /// Asks once, reports what was answered, and goes on listening until it is time to ask again.
     async fn round(&mut self) {
         let Some(asked) = self.ask().await else {
             return sleep(AGAIN).await;

@@ -24,7 +24,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The body, and what tells whether the connection took all of it.
+    /// The body, and a receiver that learns whether the connection took all of it.
     pub(super) fn new(packets: &[Text]) -> (Self, oneshot::Receiver<()>) {
         let mut pieces = VecDeque::new();
         for packet in packets {

@@ -140,7 +140,7 @@ impl Polling {
     pub(super) fn end(mut self, word: &'static str) {
         if let Some(poll) = self.poll.take() {
             let (answer, _) = Answer::new(&[Text::of(word)]);
-            // Whoever asked may be gone.
+            // The client that asked may be gone.
             let _ = poll.send(Ok(answer));
         }
     }
@@ -165,7 +165,7 @@ impl Polling {
             return Some(Turn::Moved(socket));
         }
         let is_said = self.is_last && self.outbox.is_empty() && !self.transport.is_answering();
-        // It is told once.
+        // The reason is given once.
         self.is_last &= !is_said;
         is_said.then_some(Turn::Said)
     }
@@ -185,7 +185,7 @@ impl Polling {
         self.transport.answered(Instant::now());
         self.taken = Some(taken);
         if let Some(poll) = self.poll.take() {
-            // An answer that nobody waits for any more is dropped, which its receiver tells.
+            // An answer that nobody waits for any more is dropped, and its receiver notices that.
             let _ = poll.send(Ok(answer));
         }
     }
@@ -205,7 +205,7 @@ impl Polling {
         packets
     }
 
-    /// Serves a request, or refuses it. Whoever asked may be gone: then nobody takes the answer.
+    /// Serves a request, or refuses it. The client that asked may be gone; then nobody takes the answer.
     fn serve(&mut self, event: Event, device: Option<&Device>) -> Option<Turn> {
         match event {
             Event::Poll(reply) => match self.transport.poll() {

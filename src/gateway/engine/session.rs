@@ -83,7 +83,7 @@ pub(super) async fn serve(gateway: Arc<Gateway>, arrival: Arrival, mut polling: 
 /// What a client speaks that has moved to WebSocket.
 const MOVED: Dialect = Dialect::SocketIo { has_polled: true };
 
-/// Tells the client why it may not come in. One that is to come again is not told to stay away.
+/// Gives the client the reason for its refusal. A client that should come back gets no `disconnect`, which keeps it away.
 async fn turn_away(polling: Box<Polling>, error: &ChatError) {
     let is_final = error.code != ErrorCode::Unavailable;
     let mut last: Vec<Text> = Frame::error(None, error).socket_io().into_iter().collect();
@@ -167,7 +167,7 @@ fn put(socket: &mut Socket, polling: Polling) {
     rest.extend(texts.iter().flat_map(Text::frame));
 }
 
-/// Sends what still waits. A client that is not to come back by itself is told to disconnect.
+/// Sends what still waits. A client that should not come back by itself gets a `disconnect`.
 async fn say_goodbye(polling: Box<Polling>, device: &Device, close: Close) {
     let mut last = Vec::new();
     while device.take(|frame| last.extend(frame.socket_io())) == Taken::Frames {}
@@ -186,9 +186,9 @@ async fn say_goodbye(polling: Box<Polling>, device: &Device, close: Close) {
     say_last(polling, last, is_final(close), word).await;
 }
 
-/// Says this, then ends the session. Whoever does not come for it in time goes without.
+/// Sends this, then ends the session. A client that does not fetch it in time goes without it.
 ///
-/// A client that was told to disconnect gets as much time to hang up itself.
+/// A client that got a `disconnect` has as much time to close the connection itself.
 async fn say_last(mut polling: Box<Polling>, last: Vec<Text>, is_final: bool, word: &'static str) {
     polling.say(last);
     let saying = async {

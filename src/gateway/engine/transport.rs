@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// How long a WebSocket may take to replace long-polling, from its opening to its client's word that it moves.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a session stands.
+/// The state of a session.
 #[derive(Debug)]
 pub(super) struct Transport {
     poll: Poll,

@@ -87,7 +87,7 @@ async fn arrive(
     match admit(gateway, &arrival.headers, &arrival.query, &auth) {
         Ok(admitted) => Some((socket, admitted)),
         Err(error) => {
-            // Whoever does not read it in time goes without.
+            // A client that does not read it in time goes without it.
             let _ = timeout(GOODBYE, turn_away(socket, &error)).await;
             None
         }
@@ -126,7 +126,7 @@ async fn join(socket: &mut Socket, sid: &str) -> Result<Auth, End> {
     }
 }
 
-/// Tells the client why, then disconnects it. One that is to come again is not told to stay away.
+/// Gives the client the reason, then disconnects it. A client that should come back gets no `disconnect`, which keeps it away.
 async fn turn_away(mut socket: Box<Socket>, error: &ChatError) -> Option<()> {
     let told = Frame::error(None, error).socket_io()?;
     let told = Message::text(told.as_str().into_owned());

@@ -97,7 +97,7 @@ pub(super) fn command(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Ctrl-C in the terminal is for us, who then stop the child.
+        // Ctrl-C in the terminal is for the server, which then stops the child.
         .process_group(0)
         .kill_on_drop(true);
     command

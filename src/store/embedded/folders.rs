@@ -33,7 +33,7 @@ pub(super) fn open_data_dir(path: &Path) -> Result<PathBuf, EmbeddedError> {
         })
 }
 
-/// The right to use a data folder, held until dropped. The file holds our pid, for whoever finds
+/// The right to use a data folder, held until dropped. The file holds our pid, for a server that finds
 /// it locked, and after a newline the path of our Redis's socket, for a later server that has
 /// to find the Redis we left behind. It stays when the lock is gone, so that no two servers ever
 /// lock two files of that name.
@@ -222,7 +222,7 @@ pub(super) fn default_runtime_dir(
     }
 }
 
-/// Whoever can enter the folder can command Redis: it must be a folder, and ours alone.
+/// A process that can enter the folder can command Redis, so it must be a folder, and ours alone.
 fn check_private(path: &Path, uid: u32) -> Result<(), String> {
     let meta = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
     let mode = meta.mode() & 0o777;
@@ -240,7 +240,7 @@ fn check_private(path: &Path, uid: u32) -> Result<(), String> {
     }
 }
 
-/// The user we run as, which the system tells each end of a socket pair.
+/// The user that we run as: the system names it to each end of a socket pair.
 fn our_uid() -> io::Result<u32> {
     let (ours, _other) = UnixStream::pair()?;
     Ok(ours.peer_cred()?.uid())

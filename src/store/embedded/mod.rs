@@ -6,7 +6,7 @@
 //! that died and shuts it down when the server stops.
 //!
 //! - `folders`: the data folder and its lock, the runtime folder that holds the socket
-//! - `privacy`: who may read the data folder
+//! - `privacy`: keeps other users of the machine out of the data folder
 //! - `orphan`: the child that an earlier, killed server left behind
 //! - `child`: one `redis-server` process and its log
 //! - `control`: the few commands spoken over the socket

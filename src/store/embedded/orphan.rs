@@ -94,13 +94,13 @@ async fn listener(socket: &Path) -> Option<Option<u32>> {
             let pid = stream.peer_cred().ok().and_then(|cred| cred.pid());
             Some(pid.and_then(|pid| u32::try_from(pid).ok()))
         }
-        // The queue of those who wait to be accepted is full.
+        // The queue of connections that wait to be accepted is full.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(None),
         Err(_) => None,
     }
 }
 
-/// The Redis of the pid file if it still runs on this folder, where `/proc` tells.
+/// The Redis of the pid file if it still runs on this folder, if `/proc` says so.
 fn unreachable_pid(data_dir: &Path) -> Option<u32> {
     let pid = fs::read_to_string(data_dir.join(PID_FILE)).ok()?;
     let pid: u32 = pid.trim().parse().ok()?;

@@ -1,4 +1,4 @@
-//! Who may read the data folder: nobody but the user that the server runs as.
+//! Only the user that the server runs as may read the data folder.
 
 use std::fs::{self, Permissions};
 use std::io;
