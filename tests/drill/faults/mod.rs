@@ -144,7 +144,7 @@ pub(crate) const ALL: &[Drill] = &[
     Drill::new("redis_killed", "kill -9 of Redis, fsync always", |scale| {
         Box::pin(redis::killed(scale))
     }),
-    Drill::new("redis_stopped", "Redis stands still", |scale| {
+    Drill::new("redis_stopped", "Redis hangs", |scale| {
         Box::pin(redis::stopped(scale))
     }),
     Drill::new("connections_cut", "CLIENT KILL, every second", |scale| {
@@ -155,7 +155,7 @@ pub(crate) const ALL: &[Drill] = &[
     }),
     Drill::new(
         "subscription_cut",
-        "a server stands still until Redis cuts it off",
+        "a server hangs until Redis cuts it off",
         |scale| Box::pin(servers::cut_off(scale)),
     ),
     Drill::new("redis_emptied", "Redis comes back empty", |scale| {
