@@ -46,9 +46,11 @@ pub enum ScriptsCommand {
         #[command(flatten)]
         which: Which,
     },
-    /// Write the embedded scripts and their README into a folder
+    /// Write the scripts in effect and their README into a folder; the embedded ones where there is no Redis
     Export {
         dir: PathBuf,
+        #[command(flatten)]
+        which: Which,
         /// Overwrite files that have another text
         #[arg(long)]
         force: bool,
@@ -64,18 +66,8 @@ pub enum ScriptsCommand {
         json: bool,
     },
     /// Check a folder's scripts, store them in Redis as a set, and have every server run it
-    Apply {
-        dir: PathBuf,
-        /// What the set is for
-        #[arg(long, default_value = "")]
-        note: String,
-        /// Who applies it [default: this system's user and host]
-        #[arg(long)]
-        by: Option<String>,
-        #[command(flatten)]
-        how: How,
-    },
-    /// Show the sets that were applied; the last ten are kept
+    Apply(ApplyArgs),
+    /// Show the sets that were applied; ten are kept, and what was in effect for a day
     History {
         /// Print JSON
         #[arg(long)]
@@ -83,12 +75,29 @@ pub enum ScriptsCommand {
     },
     /// Have every server run an earlier set
     Rollback {
-        /// A set's number, or `embedded` for the binary's own scripts [default: the set before the current one]
+        /// A set's number, or `embedded` for the binary's own scripts [default: what was in effect before]
         #[arg(value_parser = parse_target)]
         target: Option<Target>,
     },
     /// Call a script with real keys and print what it returns
     Run(RunArgs),
+}
+
+/// The arguments of `scripts apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    pub dir: PathBuf,
+    /// What the set is for
+    #[arg(long, default_value = "")]
+    pub note: String,
+    /// Who applies it [default: this system's user and host]
+    #[arg(long)]
+    pub by: Option<String>,
+    /// Apply it though others have changed what is in effect since this folder was made
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub how: How,
 }
 
 /// How scripts are checked.

@@ -5,6 +5,10 @@
 //! | `current` | the number of the set that servers run; no such field: their own |
 //! | `last` | the highest number that was ever given |
 //! | `set:<number>` | a set as JSON: who, when, note, contract, and each script's text and SHA1 |
+//! | `effect` | as JSON: what was in effect before, and how long each set was; versions before 0.2.0 do not write it |
+//! | `server:<host> <address>` | as JSON: a server that has run an applied set, or was asked to |
+
+mod effect;
 
 use std::collections::HashMap;
 
@@ -12,12 +16,18 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError};
 use serde::{Deserialize, Serialize};
 
+pub use self::effect::Effect;
 use super::registry::{CONTRACT, Script};
 use super::set::{Origin, ScriptSet, ScriptText, Source};
+use super::wire::ServerFacts;
 use crate::store::keys::Keys;
 
-/// Sets that are kept.
+/// Sets that are kept, besides those that were in effect for a day.
 const KEPT: usize = 10;
+/// What the fields of servers begin with.
+const SERVER: &str = "server:";
+/// Where it is noted what was in effect.
+const EFFECT: &str = "effect";
 /// What the fields of sets begin with.
 const SET: &str = "set:";
 
@@ -39,7 +49,7 @@ pub struct AppliedSet {
 }
 
 /// A script as it is stored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredScript {
     pub sha1: String,
     pub text: String,
@@ -57,7 +67,7 @@ pub enum Unfit {
     Incomplete { number: u64, script: &'static str },
     #[error("set {number} was changed after it was applied: {script}.lua has not its SHA1")]
     Changed { number: u64, script: &'static str },
-    #[error("set {0} is not kept any more")]
+    #[error("set {0} is not kept, or not any more: `scripts history` shows those that are")]
     Gone(u64),
 }
 
@@ -75,11 +85,15 @@ pub enum AppliedError {
     #[error(transparent)]
     Unfit(#[from] Unfit),
     #[error(
-        "the set before the current one is not kept any more; `scripts rollback embedded` goes back to the binary's own"
+        "there is nothing to go back to: `scripts history` shows the sets that there are, `scripts rollback N` goes to one"
     )]
     NothingBefore,
     #[error("the servers run their own scripts: there is no applied set to go back from")]
     NoneApplied,
+    #[error(
+        "somebody else exchanged the scripts just now: look at `scripts history`, then try again"
+    )]
+    Overtaken,
 }
 
 impl AppliedSet {
@@ -117,20 +131,17 @@ pub struct History {
     pub current: Option<u64>,
     /// By number.
     pub sets: Vec<AppliedSet>,
+    /// What was in effect before.
+    pub effect: Effect,
+    /// Servers that ran an applied set at some time, or were asked to.
+    pub servers: Vec<ServerFacts>,
 }
 
-/// The numbers of the sets that are kept, in order.
-async fn numbers(
-    connection: &mut MultiplexedConnection,
-    keys: &Keys,
-) -> Result<Vec<u64>, RedisError> {
-    let mut fields = redis::cmd("HKEYS");
-    fields.arg(keys.scripts());
-    let fields: Vec<String> = fields.query_async(connection).await?;
-    let number = |field: &String| field.strip_prefix(SET)?.parse().ok();
-    let mut numbers: Vec<u64> = fields.iter().filter_map(number).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
+impl History {
+    /// The set of this number, if it is kept.
+    pub fn set(&self, number: u64) -> Option<&AppliedSet> {
+        self.sets.iter().find(|set| set.number == number)
+    }
 }
 
 /// The number of the set that servers are to run; `None` for their own.
@@ -141,6 +152,13 @@ pub async fn current(
     let mut get = redis::cmd("HGET");
     get.arg(keys.scripts()).arg("current");
     get.query_async(connection).await
+}
+
+/// Whether any set was ever applied, as far as Redis knows.
+pub async fn any(connection: &mut MultiplexedConnection, keys: &Keys) -> Result<bool, RedisError> {
+    let mut exists = redis::cmd("HEXISTS");
+    exists.arg(keys.scripts()).arg("last");
+    exists.query_async(connection).await
 }
 
 /// One set.
@@ -174,58 +192,182 @@ pub async fn history(
         .map(|(field, json)| parse(keys, field, json))
         .collect::<Result<Vec<_>, _>>()?;
     sets.sort_by_key(|set| set.number);
-    Ok(History { current, sets })
+    let stored = fields
+        .get(EFFECT)
+        .and_then(|json| serde_json::from_str(json).ok());
+    let effect = Effect::known(stored, current, &sets, now_ms(connection).await?);
+    let mut servers: Vec<ServerFacts> = fields
+        .iter()
+        .filter(|(field, _)| field.starts_with(SERVER))
+        .filter_map(|(_, json)| serde_json::from_str(json).ok())
+        .collect();
+    servers.sort_by_key(ToString::to_string);
+    Ok(History {
+        current,
+        sets,
+        effect,
+        servers,
+    })
 }
 
-/// Stores a checked set, makes it the current one, and returns its number.
+/// Redis's clock, Unix time in milliseconds.
+async fn now_ms(connection: &mut MultiplexedConnection) -> Result<u64, RedisError> {
+    let (secs, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+    Ok(secs * 1000 + micros / 1000)
+}
+
+/// Notes which server this is, so that it can be named when it does not answer.
+pub async fn note_server(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+    server: &ServerFacts,
+) -> Result<(), RedisError> {
+    let json = serde_json::to_string(server).unwrap_or_default();
+    let mut note = redis::cmd("HSET");
+    note.arg(keys.scripts())
+        .arg(format!("{SERVER}{} {}", server.host, server.address))
+        .arg(json);
+    note.exec_async(connection).await
+}
+
+/// What became of a set that was to be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It is stored under this number, and current.
+    New(u64),
+    /// This set has the same texts. It is current again.
+    Again(u64),
+    /// The current set, of this number, has the same texts.
+    Already(u64),
+}
+
+impl Applied {
+    pub fn number(self) -> u64 {
+        let (Self::New(number) | Self::Again(number) | Self::Already(number)) = self;
+        number
+    }
+}
+
+/// Makes a checked set the current one, in place of `expected`; it is stored unless the same texts are.
+///
+/// # Errors
+/// Another set than `expected` is current.
 pub async fn apply(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
     set: &ScriptSet,
     by: &str,
     note: &str,
-) -> Result<u64, AppliedError> {
-    let (secs, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+    expected: Option<u64>,
+) -> Result<Applied, AppliedError> {
     let scripts = set.iter().map(|(script, text)| {
         let (sha1, text) = (text.sha1.clone(), text.text.clone());
         (script.name().to_owned(), StoredScript { sha1, text })
     });
-    let mut stored = AppliedSet {
-        number: 0,
-        by: by.to_owned(),
-        at_ms: secs * 1000 + micros / 1000,
-        note: note.to_owned(),
-        contract: CONTRACT,
-        scripts: scripts.collect(),
-    };
+    let scripts: HashMap<String, StoredScript> = scripts.collect();
     exchange(connection, keys, async |connection| {
-        let mut last = redis::cmd("HGET");
-        last.arg(keys.scripts()).arg("last");
-        let last: Option<u64> = last.query_async(connection).await?;
-        let kept = numbers(connection, keys).await?;
-        stored.number = last.unwrap_or_default() + 1;
-        let number = stored.number;
-        let json = serde_json::to_string(&stored).map_err(|source| AppliedError::Unreadable {
-            key: keys.scripts(),
-            field: field_of(number),
-            source,
-        })?;
-        let mut set = redis::cmd("HSET");
-        set.arg(keys.scripts())
-            .arg(&[("last", number), ("current", number)])
-            .arg(field_of(number))
-            .arg(json);
-        let surplus = (kept.len() + 1).saturating_sub(KEPT);
-        let old = kept.iter().take(surplus).map(|old| delete(keys, *old));
-        Ok((number, std::iter::once(set).chain(old).collect()))
+        let history = history(connection, keys).await?;
+        if history.current != expected {
+            return Err(AppliedError::Overtaken);
+        }
+        let is_same =
+            |stored: &&AppliedSet| stored.contract == CONTRACT && stored.scripts == scripts;
+        let same = history.sets.iter().rev().find(is_same);
+        let same = same.map(|stored| stored.number);
+        match same {
+            Some(number) if history.current == same => Ok((Applied::Already(number), Vec::new())),
+            Some(number) => {
+                let commands = enter(connection, keys, history.effect, Some(number)).await?;
+                Ok((Applied::Again(number), commands))
+            }
+            None => {
+                let stored = AppliedSet {
+                    number: next_number(connection, keys).await?,
+                    by: by.to_owned(),
+                    at_ms: now_ms(connection).await?,
+                    note: note.to_owned(),
+                    contract: CONTRACT,
+                    scripts: scripts.clone(),
+                };
+                store(keys, stored, history)
+            }
+        }
     })
     .await
+}
+
+async fn next_number(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+) -> Result<u64, RedisError> {
+    let mut last = redis::cmd("HGET");
+    last.arg(keys.scripts()).arg("last");
+    let last: Option<u64> = last.query_async(connection).await?;
+    Ok(last.unwrap_or_default() + 1)
+}
+
+/// What stores a new set, makes it current, and drops what is not kept any more.
+fn store(
+    keys: &Keys,
+    stored: AppliedSet,
+    history: History,
+) -> Result<(Applied, Vec<Cmd>), AppliedError> {
+    let (number, now_ms) = (stored.number, stored.at_ms);
+    let json = serde_json::to_string(&stored).map_err(|source| AppliedError::Unreadable {
+        key: keys.scripts(),
+        field: field_of(number),
+        source,
+    })?;
+    let (mut effect, mut sets) = (history.effect, history.sets);
+    effect.enter(Some(number), now_ms);
+    sets.push(stored);
+    let dropped = effect.surplus(&sets, KEPT, now_ms);
+    effect.forget(&dropped);
+    let mut set = redis::cmd("HSET");
+    set.arg(keys.scripts())
+        .arg(&[("last", number), ("current", number)])
+        .arg(field_of(number))
+        .arg(json)
+        .arg(EFFECT)
+        .arg(json_of(&effect));
+    let dropped = dropped.iter().map(|old| delete(keys, field_of(*old)));
+    Ok((
+        Applied::New(number),
+        std::iter::once(set).chain(dropped).collect(),
+    ))
+}
+
+/// What makes a stored set, or none, the current one.
+async fn enter(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+    mut effect: Effect,
+    number: Option<u64>,
+) -> Result<Vec<Cmd>, RedisError> {
+    effect.enter(number, now_ms(connection).await?);
+    Ok(make_current(keys, &effect))
+}
+
+fn make_current(keys: &Keys, effect: &Effect) -> Vec<Cmd> {
+    let mut set = redis::cmd("HSET");
+    set.arg(keys.scripts()).arg(EFFECT).arg(json_of(effect));
+    match effect.current {
+        Some(number) => {
+            set.arg("current").arg(number);
+            vec![set]
+        }
+        None => vec![set, delete(keys, "current".to_owned())],
+    }
+}
+
+fn json_of(effect: &Effect) -> String {
+    serde_json::to_string(effect).unwrap_or_default()
 }
 
 /// Where to go back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The set before the current one; before the first one there were the binary's own scripts.
+    /// What was in effect before.
     Previous,
     /// The set of this number.
     Set(u64),
@@ -244,35 +386,31 @@ pub async fn roll_back(
     target: Target,
 ) -> Result<Option<u64>, AppliedError> {
     exchange(connection, keys, async |connection| {
-        let number = match target {
-            Target::Embedded => None,
-            Target::Set(number) => Some(number),
-            Target::Previous => previous(connection, keys).await?,
-        };
-        let Some(number) = number else {
-            let mut delete = redis::cmd("HDEL");
-            delete.arg(keys.scripts()).arg("current");
-            return Ok((None, vec![delete]));
-        };
-        read(connection, keys, number).await?.to_set(embedded)?;
-        let mut set = redis::cmd("HSET");
-        set.arg(keys.scripts()).arg("current").arg(number);
-        Ok((Some(number), vec![set]))
+        let history = history(connection, keys).await?;
+        let mut effect = history.effect.clone();
+        let now_ms = now_ms(connection).await?;
+        match target {
+            Target::Previous => {
+                let stepped = effect.step_back(now_ms);
+                stepped.ok_or(match history.current {
+                    None => AppliedError::NoneApplied,
+                    Some(_) => AppliedError::NothingBefore,
+                })?;
+            }
+            Target::Embedded => effect.enter(None, now_ms),
+            Target::Set(number) => effect.enter(Some(number), now_ms),
+        }
+        if let Some(number) = effect.current {
+            let set = history.set(number).ok_or(Unfit::Gone(number))?;
+            set.to_set(embedded)?;
+        }
+        // It is what it is already.
+        if effect.current == history.current {
+            return Ok((effect.current, Vec::new()));
+        }
+        Ok((effect.current, make_current(keys, &effect)))
     })
     .await
-}
-
-async fn previous(
-    connection: &mut MultiplexedConnection,
-    keys: &Keys,
-) -> Result<Option<u64>, AppliedError> {
-    let current = current(connection, keys).await?;
-    let current = current.ok_or(AppliedError::NoneApplied)?;
-    let kept = numbers(connection, keys).await?;
-    match kept.into_iter().rfind(|number| *number < current) {
-        None if current > 1 => Err(AppliedError::NothingBefore),
-        before => Ok(before),
-    }
 }
 
 /// Reads, then writes what `plan` says, as if nobody else did meanwhile: else it plans again.
@@ -286,7 +424,13 @@ async fn exchange<T>(
     loop {
         let mut watch = redis::cmd("WATCH");
         watch.arg(keys.scripts()).exec_async(connection).await?;
-        let (result, commands) = plan(connection).await?;
+        let (result, commands) = match plan(connection).await {
+            Ok((result, commands)) if !commands.is_empty() => (result, commands),
+            nothing_to_do => {
+                redis::cmd("UNWATCH").exec_async(connection).await?;
+                return nothing_to_do.map(|(result, _)| result);
+            }
+        };
         let mut transaction = redis::pipe();
         transaction.atomic();
         for command in commands {
@@ -299,9 +443,9 @@ async fn exchange<T>(
     }
 }
 
-fn delete(keys: &Keys, number: u64) -> Cmd {
+fn delete(keys: &Keys, field: String) -> Cmd {
     let mut delete = redis::cmd("HDEL");
-    delete.arg(keys.scripts()).arg(field_of(number));
+    delete.arg(keys.scripts()).arg(field);
     delete
 }
 

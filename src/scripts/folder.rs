@@ -1,8 +1,11 @@
-//! Sets of scripts as folders of files: reading one, and writing the embedded one out.
+//! Sets of scripts as folders of files: reading one, and writing one out.
+
+mod base;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use self::base::{Base, Sha1s, sha1s};
 use super::problem::Problem;
 use super::registry::Script;
 use super::set::{LUA, Origin, ScriptSet, ScriptText, Source};
@@ -117,7 +120,7 @@ fn at(path: &Path, line: usize, reason: &str) -> Problem {
     }
 }
 
-/// Why the embedded set was not written.
+/// Why a set was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     #[error("{}: {source}", path.display())]
@@ -129,30 +132,39 @@ pub enum ExportError {
     Exists(PathBuf),
 }
 
-/// Writes `lua/` as it was embedded, README included, and returns the files' paths.
+/// Writes a set's scripts, the README and what the folder is made from, and returns the files' paths.
 ///
 /// # Errors
 /// What cannot be written, and without `force` a file that has another text; nothing is written then.
-pub fn export(dir: &Path, force: bool) -> Result<Vec<PathBuf>, ExportError> {
-    let target = |file: &include_dir::File| dir.join(file.path());
-    let other = LUA
+pub fn export(dir: &Path, set: &ScriptSet, force: bool) -> Result<Vec<PathBuf>, ExportError> {
+    let files: Vec<(PathBuf, &[u8])> = LUA
         .files()
-        .find(|file| fs::read(target(file)).is_ok_and(|bytes| bytes.as_slice() != file.contents()));
-    if let (Some(file), false) = (other, force) {
-        return Err(ExportError::Exists(target(file)));
+        .map(|file| (dir.join(file.path()), contents(file, set)))
+        .collect();
+    let differs = |(path, contents): &&(PathBuf, &[u8])| {
+        fs::read(path).is_ok_and(|bytes| bytes.as_slice() != *contents)
+    };
+    if let (Some((path, _)), false) = (files.iter().find(differs), force) {
+        return Err(ExportError::Exists(path.clone()));
     }
     let failed = |path: &Path| {
         let path = path.to_owned();
         |source| ExportError::Write { path, source }
     };
     fs::create_dir_all(dir).map_err(failed(dir))?;
-    let mut written = Vec::new();
-    for file in LUA.files() {
-        let path = target(file);
-        fs::write(&path, file.contents()).map_err(failed(&path))?;
-        written.push(path);
+    for (path, contents) in &files {
+        fs::write(path, contents).map_err(failed(path))?;
     }
-    Ok(written)
+    Base::of(set).write(dir).map_err(failed(&Base::file(dir)))?;
+    Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+/// The set's text where the file is a script.
+fn contents<'a>(file: &'a include_dir::File, set: &'a ScriptSet) -> &'a [u8] {
+    let name = file.path().file_stem().and_then(|stem| stem.to_str());
+    let is_lua = file.path().extension().is_some_and(|it| it == "lua");
+    let script = name.filter(|_| is_lua).and_then(Script::of_name);
+    script.map_or(file.contents(), |script| set.get(script).text.as_bytes())
 }
 
 #[cfg(test)]
@@ -162,8 +174,9 @@ mod tests {
 
     fn exported() -> (tempfile::TempDir, ScriptSet) {
         let dir = tempfile::tempdir().unwrap();
-        export(dir.path(), false).unwrap();
-        (dir, ScriptSet::embedded().unwrap())
+        let embedded = ScriptSet::embedded().unwrap();
+        export(dir.path(), &embedded, false).unwrap();
+        (dir, embedded)
     }
 
     #[test]
@@ -177,13 +190,15 @@ mod tests {
 
     #[test]
     fn an_edited_file_is_not_overwritten_unasked() {
-        let (dir, _) = exported();
+        let (dir, embedded) = exported();
         let file = dir.path().join("send_message.lua");
         fs::write(&file, "-- mine").unwrap();
-        let refused = export(dir.path(), false).unwrap_err().to_string();
+        let refused = export(dir.path(), &embedded, false)
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("send_message.lua is there"), "{refused}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "-- mine");
-        export(dir.path(), true).unwrap();
+        export(dir.path(), &embedded, true).unwrap();
         assert_ne!(fs::read_to_string(&file).unwrap(), "-- mine");
     }
 

@@ -201,6 +201,14 @@ impl Keeper {
         load(connection, &set).await
     }
 
+    /// Notes beside the applied sets that this server runs. A full Redis takes no notes, and is used all the same.
+    async fn note_server(&self, connection: &mut MultiplexedConnection) {
+        let noted = applied::note_server(connection, &self.parts.keys, &self.parts.server);
+        if let Ok(Err(error)) = tokio::time::timeout(LOAD_TIMEOUT, noted).await {
+            log::debug!("which server this is cannot be noted: {error}");
+        }
+    }
+
     async fn look_again(&mut self) {
         let Some(mut connection) = self.connection() else {
             // The next connection is prepared, which looks.
@@ -232,10 +240,15 @@ impl Keeper {
         let running = self.parts.in_effect.borrow().origin.clone();
         match wanted {
             None if running == Origin::Embedded => self.refused = None,
-            None => self.swap(Vetted {
-                set: self.parts.embedded.clone(),
-                note: None,
-            }),
+            None => {
+                if !applied::any(connection, &self.parts.keys).await? {
+                    log::warn!(
+                        "Redis has lost {running}, and all others: the embedded set is run. Apply the scripts again"
+                    );
+                }
+                let (set, note) = (self.parts.embedded.clone(), None);
+                self.swap(Vetted { set, note });
+            }
             Some(number) if running == Origin::Applied(number) => self.refused = None,
             Some(number) if self.has_refused(number) => {}
             Some(number) => match self.fetch(connection, number).await {
@@ -280,6 +293,7 @@ impl Keeper {
             return Err(unfit(missing));
         }
         load(connection, &set).await.map_err(FetchError::Redis)?;
+        self.note_server(connection).await;
         let note = note(&verdict);
         Ok(Vetted { set, note })
     }
@@ -400,6 +414,9 @@ impl Keeper {
             log::warn!("a question about scripts is not answered: Redis cannot be used right now");
             return;
         };
+        if question.want == Want::Settle {
+            self.note_server(&mut connection).await;
+        }
         let mut report = self.report();
         if question.from.is_some() {
             report.scripts.clear();

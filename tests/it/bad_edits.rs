@@ -122,7 +122,7 @@ async fn each_is_refused_with_its_place_and_the_old_set_serves_on() {
         // When a bad edit is applied, then it is refused with file, line and reason
         let rules = Rules::export().await;
         let expected = edit(&rules);
-        let exit = rules.apply(&redis, &[]).await;
+        let exit = rules.apply(&redis, &["--force"]).await;
         assert_eq!(exit.code, Some(1), "{kind}: {}", exit.stdout);
         let place = format!(
             "{}:{}: ",

@@ -144,7 +144,7 @@ async fn applies_under_load_lose_and_refuse_nothing() {
         for left in (0..apply_count()).rev() {
             let next = end - end.duration_since(Instant::now()) * left / (left + 1);
             let rules = [&first, &second][left as usize % 2];
-            let applied = rules.apply(&redis, &["--no-behaviour"]).await;
+            let applied = rules.apply(&redis, &["--no-behaviour", "--force"]).await;
             assert_eq!(
                 applied.code,
                 Some(0),

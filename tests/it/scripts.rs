@@ -58,9 +58,7 @@ async fn an_applied_set_reaches_every_server_and_those_that_start_later() {
     let history = scripts_do(&redis, &["history"]).await;
     assert!(history.starts_with("*   1  20"), "{history}");
     assert!(
-        history
-            .trim_end()
-            .ends_with("dora  changed: send_message  tags"),
+        history.contains("dora  changed: send_message  tags\n"),
         "{history}"
     );
 }
@@ -85,26 +83,38 @@ async fn rollback_goes_back_step_by_step() {
     for tag in ["1:", "2:", "3:"] {
         let rules = Rules::export().await;
         rules.tag(tag);
-        let applied = rules.apply(&redis, &["--no-behaviour"]).await;
+        // Each in a folder that knows nothing of the others
+        let applied = rules.apply(&redis, &["--no-behaviour", "--force"]).await;
         assert_eq!(applied.code, Some(0), "{}", applied.stderr);
     }
     assert_eq!(stored(&mut alice, &room).await, "3:hello");
 
-    // When one goes back, then it is to the set before, to the one named, to the binary's own
-    scripts_do(&redis, &["rollback"]).await;
+    // When one goes back, then it is to what was in effect before, and it is said what that is
+    let back = scripts_do(&redis, &["rollback"]).await;
+    assert!(back.starts_with("current is set 2 (by "), "{back}");
+    assert!(back.contains("in place of set 3 (by "), "{back}");
     assert_eq!(stored(&mut alice, &room).await, "2:hello");
     scripts_do(&redis, &["rollback"]).await;
     assert_eq!(stored(&mut alice, &room).await, "1:hello");
     // Before the first one there were the binary's own
     scripts_do(&redis, &["rollback"]).await;
     assert_eq!(stored(&mut alice, &room).await, "hello");
+    // And going to a set is a step that can be taken back, whatever its number
+    scripts_do(&redis, &["rollback", "1"]).await;
     scripts_do(&redis, &["rollback", "3"]).await;
     assert_eq!(stored(&mut alice, &room).await, "3:hello");
+    let history = scripts_do(&redis, &["history"]).await;
+    assert!(
+        history.ends_with("`scripts rollback` goes to set 1\n"),
+        "{history}"
+    );
+    scripts_do(&redis, &["rollback"]).await;
+    assert_eq!(stored(&mut alice, &room).await, "1:hello");
     scripts_do(&redis, &["rollback", "embedded"]).await;
     assert_eq!(stored(&mut alice, &room).await, "hello");
     let history = scripts_do(&redis, &["history"]).await;
     assert!(
-        history.ends_with("* the servers' own scripts are current\n"),
+        history.contains("* the servers' own scripts are current\n"),
         "{history}"
     );
     let refused = scripts(&redis, &["rollback", "9"]).await;
@@ -115,29 +125,207 @@ async fn rollback_goes_back_step_by_step() {
     );
 }
 
+/// The kept sets' numbers, and the current one.
+async fn kept(redis: &Redis) -> (Vec<u64>, Value) {
+    let history = scripts_do(redis, &["history", "--json"]).await;
+    let history: Value = serde_json::from_str(&history).expect("JSON");
+    let sets = history["sets"].as_array().expect("sets").iter();
+    let numbers = sets.map(|set| set["number"].as_u64().expect("a number"));
+    (numbers.collect(), history["current"].clone())
+}
+
 #[tokio::test]
-async fn the_last_ten_sets_are_kept_and_numbers_are_never_used_again() {
+async fn ten_sets_are_kept_and_what_was_in_effect_for_a_day() {
     let redis = Redis::start().await;
     let rules = Rules::export().await;
-    for _ in 1..=12 {
+    let apply = async |number: u64| {
+        let from = "local entry = {";
+        let tagged = format!("-- Version {number}.\n{from}");
+        rules.edit("send_message", from, &tagged);
         let applied = rules.apply(&redis, &["--no-behaviour"]).await;
         assert_eq!(applied.code, Some(0), "{}", applied.stderr);
-        assert!(
-            applied.stdout.contains("no server is running"),
-            "{}",
-            applied.stdout
-        );
+        let none = "no server is running";
+        assert!(applied.stdout.contains(none), "{}", applied.stdout);
+    };
+    for number in 1..=12 {
+        apply(number).await;
     }
-    let history = scripts_do(&redis, &["history", "--json"]).await;
-    let history: Value = serde_json::from_str(&history).expect("JSON");
-    assert_eq!(history["current"], 12);
-    let numbers: Vec<u64> = history["sets"]
-        .as_array()
-        .expect("sets")
-        .iter()
-        .map(|set| set["number"].as_u64().expect("a number"))
-        .collect();
-    assert_eq!(numbers, (3..=12).collect::<Vec<_>>());
+    assert_eq!(kept(&redis).await, ((3..=12).collect(), json!(12)));
+
+    // Given set 4 was in effect for a day, by what is noted
+    let effect: String = redis.run("HGET chat:scripts effect").await;
+    let mut effect: Value = serde_json::from_str(&effect).expect("JSON");
+    effect["totalMs"]["4"] = json!(24 * 60 * 60 * 1000);
+    let mut hset = redis::cmd("HSET");
+    hset.arg("chat:scripts")
+        .arg("effect")
+        .arg(effect.to_string());
+    hset.exec_async(&mut redis.admin()).await.expect("HSET");
+    // Then it stays, and the ten that are kept are others
+    for number in 13..=25 {
+        apply(number).await;
+    }
+    let (numbers, current) = kept(&redis).await;
+    assert_eq!(numbers.first(), Some(&4));
+    assert_eq!((numbers.len(), current), (10, json!(25)));
+}
+
+#[tokio::test]
+async fn what_a_former_version_has_stored_can_be_gone_back_to() {
+    // Given three sets, stored by a version that did not note what was in effect when
+    let redis = Redis::start().await;
+    for tag in ["1:", "2:", "3:"] {
+        let rules = Rules::export().await;
+        rules.tag(tag);
+        rules.apply(&redis, &["--no-behaviour", "--force"]).await;
+    }
+    let _: u64 = redis.run("HDEL chat:scripts effect").await;
+    let _: u64 = redis.run("HSET chat:scripts current 2").await;
+    // Then the one before is gone back to, and from there to the binary's own
+    let back = scripts_do(&redis, &["rollback"]).await;
+    assert!(back.starts_with("current is set 1 "), "{back}");
+    // And what such a version applies meanwhile is a step too
+    let _: u64 = redis.run("HSET chat:scripts current 3").await;
+    let back = scripts_do(&redis, &["rollback"]).await;
+    assert!(back.starts_with("current is set 1 "), "{back}");
+    let back = scripts_do(&redis, &["rollback"]).await;
+    assert!(
+        back.starts_with("current is the servers' own scripts"),
+        "{back}"
+    );
+}
+
+#[tokio::test]
+async fn the_same_texts_make_no_new_set() {
+    let redis = Redis::start().await;
+    let rules = Rules::export().await;
+    rules.tag("1:");
+    rules.apply(&redis, &["--no-behaviour"]).await;
+    let again = rules.apply(&redis, &["--no-behaviour"]).await;
+    let said = "set 1 is current, and has the same scripts";
+    assert!(again.stdout.contains(said), "{}", again.stdout);
+    rules.edit("send_message", "'1:'", "'2:'");
+    rules.apply(&redis, &["--no-behaviour"]).await;
+    rules.edit("send_message", "'2:'", "'1:'");
+    let again = rules.apply(&redis, &["--no-behaviour"]).await;
+    let said = "set 1 has the same scripts: it is current again";
+    assert!(again.stdout.contains(said), "{}", again.stdout);
+    assert_eq!(kept(&redis).await, (vec![1, 2], json!(1)));
+    // And back is where it came from
+    let back = scripts_do(&redis, &["rollback"]).await;
+    assert!(back.starts_with("current is set 2 "), "{back}");
+}
+
+#[tokio::test]
+async fn a_folder_does_not_undo_what_somebody_else_changed_since() {
+    // Given Dora and Emil, who both export what is in effect
+    let redis = Redis::start().await;
+    let (dora, emil) = (
+        Rules::export_of(&redis, &[]).await,
+        Rules::export_of(&redis, &[]).await,
+    );
+    dora.edit(
+        "send_message",
+        "local entry = {",
+        "-- Dora's.\nlocal entry = {",
+    );
+    let applied = dora
+        .apply(&redis, &["--no-behaviour", "--by", "dora"])
+        .await;
+    assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+
+    // When Emil applies his change, then it is refused, as Dora's would be undone, and that is shown
+    emil.edit("leave_chat", "local lease = ", "-- Emil's.\nlocal lease = ");
+    let refused = emil.apply(&redis, &["--no-behaviour"]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stdout.contains("\n--- Dora's.\n"),
+        "{}",
+        refused.stdout
+    );
+    assert!(
+        refused.stdout.contains("\n+-- Emil's.\n"),
+        "{}",
+        refused.stdout
+    );
+    let said = "in effect is set 1 (by dora, ";
+    assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    assert_eq!(kept(&redis).await, (vec![1], json!(1)));
+
+    // When he begins with what is in effect now, then it is taken
+    let emil = Rules::export_of(&redis, &[]).await;
+    emil.edit("leave_chat", "local lease = ", "-- Emil's.\nlocal lease = ");
+    let applied = emil.apply(&redis, &["--no-behaviour"]).await;
+    assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+    let text = scripts_do(&redis, &["show", "send_message"]).await;
+    assert!(text.contains("-- Dora's."));
+
+    // And Dora's folder remembers what it was applied as: a rollback by somebody is a change too
+    scripts_do(&redis, &["rollback"]).await;
+    dora.edit("send_message", "-- Dora's.", "-- Dora's second.");
+    let applied = dora.apply(&redis, &["--no-behaviour"]).await;
+    assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+    scripts_do(&redis, &["rollback"]).await;
+    dora.edit("send_message", "-- Dora's second.", "-- Dora's third.");
+    let refused = dora.apply(&redis, &["--no-behaviour"]).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    // Unless it is wanted so
+    let forced = dora.apply(&redis, &["--no-behaviour", "--force"]).await;
+    assert_eq!(forced.code, Some(0), "{}", forced.stderr);
+}
+
+#[tokio::test]
+async fn export_writes_what_is_in_effect_or_what_is_named() {
+    let redis = Redis::start().await;
+    for tag in ["1:", "2:"] {
+        let rules = Rules::export().await;
+        rules.tag(tag);
+        rules.apply(&redis, &["--no-behaviour", "--force"]).await;
+    }
+    for (which, tag) in [
+        (&[][..], Some("'2:'")),
+        (&["--set", "1"][..], Some("'1:'")),
+        (&["--embedded"][..], None),
+    ] {
+        let rules = Rules::export_of(&redis, which).await;
+        let text = fs::read_to_string(rules.file("send_message")).expect("a script");
+        let tags = ["'1:'", "'2:'"].into_iter().find(|tag| text.contains(tag));
+        assert_eq!(tags, tag, "{which:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_named() {
+    let redis = Redis::start().await;
+    let servers = [Server::start(&redis).await, Server::start(&redis).await];
+    let rules = Rules::export().await;
+    rules.tag("1:");
+    rules.apply(&redis, &["--no-behaviour"]).await;
+    servers[1].signal("STOP");
+    let told = scripts_do(&redis, &["list"]).await;
+    servers[1].signal("CONT");
+    let silent = format!(" {} (pid ", servers[1].address);
+    let line = told
+        .lines()
+        .find(|line| line.starts_with("did not answer in time: "));
+    assert!(line.is_some_and(|line| line.contains(&silent)), "{told}");
+}
+
+#[tokio::test]
+async fn the_loss_of_the_applied_set_is_a_warning() {
+    // Given a server that runs an applied set
+    let redis = Redis::start().await;
+    let server = Server::start(&redis).await;
+    let rules = Rules::export().await;
+    rules.tag("1:");
+    rules.apply(&redis, &["--no-behaviour"]).await;
+    logged(&server.log, "applied set 1 is in effect").await;
+    // When Redis loses it, and the server looks again
+    let _: u64 = redis.run("DEL chat:scripts").await;
+    let _: redis::Value = redis.run("CLIENT KILL TYPE normal SKIPME yes").await;
+    // Then it runs its own, and warns
+    logged(&server.log, "WARN  chat_server::scripts::keeper").await;
+    logged(&server.log, "Redis has lost applied set 1").await;
 }
 
 #[tokio::test]

@@ -193,7 +193,13 @@ async fn a_set_that_0_1_0_applied_is_not_run_and_said_so() {
         "local entry = {",
         "content = content:gsub('casino', '***')\nlocal entry = {",
     );
-    let applied = rules.apply(&redis, &[]).await;
+    let refused = rules.apply(&redis, &[]).await;
+    assert!(
+        refused.stderr.contains("in effect is set 1 (by dora, "),
+        "{}",
+        refused.stderr
+    );
+    let applied = rules.apply(&redis, &["--force"]).await;
     assert_eq!(applied.code, Some(0), "{}", applied.stderr);
     assert!(
         applied.stdout.contains("set 2 is stored"),

@@ -1,6 +1,6 @@
 //! `scripts apply`, `history` and `rollback`.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::json;
@@ -8,44 +8,115 @@ use serde_json::json;
 use super::check::tell_verdict;
 use super::desk::Desk;
 use super::survey::ask;
+use super::texts::say_diff;
 use super::{CommandError, say, say_json};
+use crate::cli::scripts::ApplyArgs;
 use crate::config;
-use crate::scripts::applied::{self, AppliedSet, History, Target};
+use crate::scripts::applied::{self, Applied, AppliedSet, History, Target};
+use crate::scripts::folder::{Base, Sha1s, sha1s};
 use crate::scripts::set::{Origin, ScriptSet};
-use crate::scripts::verify::{Wanted, verify_for_operator};
+use crate::scripts::verify::verify_for_operator;
 use crate::scripts::wire::{Answer, Want};
 
 /// Checks a folder's scripts, stores them, and has every server run them.
-pub(super) async fn apply(
-    desk: &Desk,
-    dir: PathBuf,
-    note: &str,
-    by: Option<String>,
-    wanted: &Wanted,
-) -> Result<(), CommandError> {
-    let set = desk.folder(dir)?;
-    let verdict = verify_for_operator(&set, wanted).await?;
+pub(super) async fn apply(desk: &Desk, args: ApplyArgs) -> Result<(), CommandError> {
+    let dir = args.dir;
+    let set = desk.folder(dir.clone())?;
+    let verdict = verify_for_operator(&set, &args.how.wanted()).await?;
     tell_verdict(&verdict);
     say(format_args!(
         "differs from the embedded scripts in: {}",
         names_of_differing(&set, &desk.embedded)
     ));
     let mut connection = desk.connect().await?;
-    let by = by.unwrap_or_else(operator);
-    let number = applied::apply(&mut connection, &desk.keys, &set, &by, note).await?;
-    say(format_args!("set {number} is stored and current"));
-    settle(desk, Some(number)).await
+    let history = applied::history(&mut connection, &desk.keys).await?;
+    if !args.force {
+        undoes_nothing(desk, &dir, &set, &history)?;
+    }
+    let by = args.by.unwrap_or_else(operator);
+    let (keys, note) = (&desk.keys, &args.note);
+    let applied = applied::apply(&mut connection, keys, &set, &by, note, history.current).await?;
+    say(match applied {
+        Applied::New(number) => format!("set {number} is stored and current"),
+        Applied::Again(number) => format!("set {number} has the same scripts: it is current again"),
+        Applied::Already(number) => format!("set {number} is current, and has the same scripts"),
+    });
+    let base = Base::of(&set.from_origin(Origin::Applied(applied.number())));
+    if let Err(error) = base.write(&dir) {
+        let file = Base::file(&dir);
+        eprintln!(
+            "what was applied cannot be noted in {}: {error}",
+            file.display()
+        );
+    }
+    settle(desk, Some(applied.number())).await
+}
+
+/// The folder was made from what is in effect, or was applied last: applying it undoes nobody's change.
+fn undoes_nothing(
+    desk: &Desk,
+    dir: &Path,
+    set: &ScriptSet,
+    history: &History,
+) -> Result<(), CommandError> {
+    let current = history.current.and_then(|number| history.set(number));
+    let in_effect: Sha1s = match current {
+        Some(stored) => stored
+            .scripts
+            .iter()
+            .map(|(name, script)| (name.clone(), script.sha1.clone()))
+            .collect(),
+        None => sha1s(&desk.embedded),
+    };
+    let base = Base::read(dir);
+    let is_based = match &base {
+        Some(base) => base.sha1 == in_effect,
+        None => current.is_none(),
+    };
+    if is_based || sha1s(set) == in_effect {
+        return Ok(());
+    }
+    match current.map(|stored| stored.to_set(&desk.embedded)) {
+        None => say_diff(&desk.embedded, set),
+        Some(Ok(stored)) => say_diff(&stored, set),
+        Some(Err(unfit)) => say(unfit),
+    }
+    Err(CommandError::Newer {
+        current: current.map_or_else(|| "the embedded set".to_owned(), in_words),
+        base: base.map_or_else(|| "nothing that it remembers".to_owned(), |base| base.set),
+    })
+}
+
+/// Which set that is: its number, who applied it, when and what for.
+fn in_words(set: &AppliedSet) -> String {
+    let note = match set.note.is_empty() {
+        true => String::new(),
+        false => format!(": {}", set.note),
+    };
+    let (number, by, at) = (set.number, &set.by, time(set.at_ms));
+    format!("set {number} (by {by}, {at}{note})")
 }
 
 /// Goes back to an earlier set, and has every server do so.
 pub(super) async fn roll_back(desk: &Desk, target: Option<Target>) -> Result<(), CommandError> {
     let mut connection = desk.connect().await?;
+    let before = applied::history(&mut connection, &desk.keys).await?;
     let target = target.unwrap_or(Target::Previous);
     let number = applied::roll_back(&mut connection, &desk.keys, &desk.embedded, target).await?;
-    match number {
-        Some(number) => say(format_args!("set {number} is current")),
-        None => say("the servers' own scripts are current"),
-    }
+    let words = |number: Option<u64>| match number {
+        None => "the servers' own scripts".to_owned(),
+        Some(number) => before
+            .set(number)
+            .map_or_else(|| format!("set {number}"), in_words),
+    };
+    say(match number == before.current {
+        true => format!("current is, as before, {}", words(number)),
+        false => format!(
+            "current is {}, in place of {}",
+            words(number),
+            words(before.current)
+        ),
+    });
     settle(desk, number).await
 }
 
@@ -61,7 +132,7 @@ async fn settle(desk: &Desk, number: Option<u64>) -> Result<(), CommandError> {
     .await?;
     let running = survey.answers.iter().filter(|answer| runs_it(answer));
     let running = running.count();
-    survey.tell_missing();
+    survey.tell_missing(desk).await?;
     say(match survey.asked {
         0 => "no server is running: those that start will run it".to_owned(),
         asked => format!("{running} of {asked} servers run it"),
@@ -115,6 +186,11 @@ pub(super) async fn history(desk: &Desk, as_json: bool) -> Result<(), CommandErr
     if history.current.is_none() {
         say("* the servers' own scripts are current");
     }
+    match history.effect.before.last() {
+        None => {}
+        Some(None) => say("`scripts rollback` goes to the servers' own scripts"),
+        Some(Some(number)) => say(format_args!("`scripts rollback` goes to set {number}")),
+    }
     Ok(())
 }
 
@@ -133,7 +209,11 @@ fn as_value(history: &History) -> serde_json::Value {
             "sha1": sha1s.collect::<std::collections::BTreeMap<_, _>>(),
         })
     });
-    json!({ "current": history.current, "sets": sets.collect::<Vec<_>>() })
+    json!({
+        "current": history.current,
+        "before": history.effect.before,
+        "sets": sets.collect::<Vec<_>>(),
+    })
 }
 
 /// The scripts in which a set differs from the embedded one.

@@ -44,7 +44,7 @@ pub(super) async fn list(desk: &Desk, as_json: bool) -> Result<(), CommandError>
         tell_server(answer, &set);
     }
     say("");
-    survey.tell_missing();
+    survey.tell_missing(desk).await?;
     tell_divergence(&survey, &set);
     Ok(())
 }

@@ -41,6 +41,12 @@ pub enum CommandError {
     Export(#[from] ExportError),
     #[error(transparent)]
     Applied(#[from] AppliedError),
+    /// What applying would change has been printed.
+    #[error(
+        "in effect is {current}, and this folder was made from {base}: applying it changes what is shown above. Export \
+         what is in effect into a new folder and make your change there, or say --force"
+    )]
+    Newer { current: String, base: String },
     #[error("REDIS_URL is not set, and no server runs a Redis of its own on {}", .0.display())]
     NoRedis(std::path::PathBuf),
     #[error("cannot use Redis at {address}: {source}")]
@@ -73,13 +79,13 @@ pub async fn run(command: ScriptsCommand, config: OperatorConfig) -> Result<(), 
         ScriptsCommand::List { json } => list::list(&desk, json).await,
         ScriptsCommand::Show { script, dir, which } => texts::show(&desk, script, dir, which).await,
         ScriptsCommand::Diff { dir, which } => texts::diff(&desk, dir, which).await,
-        ScriptsCommand::Export { dir, force } => texts::export(&dir, force),
+        ScriptsCommand::Export { dir, which, force } => {
+            texts::export(&desk, &dir, which, force).await
+        }
         ScriptsCommand::Check { dir, how, json } => {
             check::check(&desk, dir, &how.wanted(), json).await
         }
-        ScriptsCommand::Apply { dir, note, by, how } => {
-            exchange::apply(&desk, dir, &note, by, &how.wanted()).await
-        }
+        ScriptsCommand::Apply(args) => exchange::apply(&desk, args).await,
         ScriptsCommand::History { json } => exchange::history(&desk, json).await,
         ScriptsCommand::Rollback { target } => exchange::roll_back(&desk, target).await,
         ScriptsCommand::Run(args) => call::run(&desk, args).await,

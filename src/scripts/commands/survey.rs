@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::desk::Desk;
 use super::{CommandError, say};
 use crate::room::Topic;
-use crate::scripts::wire::{Announcement, Answer, Question, Want};
+use crate::scripts::applied;
+use crate::scripts::wire::{Announcement, Answer, Question, ServerFacts, Want};
 
 /// How long a server may take to tell what it runs.
 const REPORT_WITHIN: Duration = Duration::from_secs(5);
@@ -27,15 +28,38 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Says how many did not answer, if any did not.
-    pub(super) fn tell_missing(&self) {
-        match self.asked.saturating_sub(self.answers.len()) {
-            0 => {}
-            1 => say("1 server did not answer in time; its log says why"),
-            missing => say(format_args!(
-                "{missing} servers did not answer in time; their logs say why"
-            )),
+    /// Says which servers did not answer, if any did not.
+    pub(super) async fn tell_missing(&self, desk: &Desk) -> Result<(), CommandError> {
+        let missing = self.asked.saturating_sub(self.answers.len());
+        if missing == 0 {
+            return Ok(());
         }
+        let known = applied::history(&mut desk.connect().await?, &desk.keys).await?;
+        let is_silent = |known: &&ServerFacts| {
+            let mut answers = self.answers.iter().map(|answer| &answer.server);
+            !answers.any(|it| (&it.host, &it.address) == (&known.host, &known.address))
+        };
+        let silent: Vec<String> = known
+            .servers
+            .iter()
+            .filter(is_silent)
+            .map(ToString::to_string)
+            .collect();
+        say(match (missing, silent.len()) {
+            (1, 0) => "1 server did not answer in time; its log says why".to_owned(),
+            (_, 0) => format!("{missing} servers did not answer in time; their logs say why"),
+            (missing, named) if named <= missing => {
+                format!(
+                    "did not answer in time: {}; its log says why",
+                    silent.join(", ")
+                )
+            }
+            (missing, _) => format!(
+                "{missing} of these did not answer in time, or run no more: {}",
+                silent.join(", ")
+            ),
+        });
+        Ok(())
     }
 }
 

@@ -9,12 +9,23 @@ use super::{CommandError, say};
 use crate::cli::scripts::Which;
 use crate::scripts::folder;
 use crate::scripts::registry::Script;
+use crate::scripts::set::ScriptSet;
 
-/// Writes the embedded scripts into a folder.
-pub(super) fn export(dir: &Path, force: bool) -> Result<(), CommandError> {
-    for path in folder::export(dir, force)? {
+/// Writes the scripts that are meant into a folder; by default those in effect, and where there is no Redis the embedded.
+pub(super) async fn export(
+    desk: &Desk,
+    dir: &Path,
+    which: Which,
+    force: bool,
+) -> Result<(), CommandError> {
+    let set = match desk.chosen(None, which).await {
+        Err(CommandError::NoRedis(_)) => desk.embedded.clone(),
+        chosen => chosen?,
+    };
+    for path in folder::export(dir, &set, force)? {
         say(path.display());
     }
+    say(format_args!("these are the scripts of {}", set.origin));
     Ok(())
 }
 
@@ -37,13 +48,18 @@ pub(super) async fn diff(
     which: Which,
 ) -> Result<(), CommandError> {
     let set = desk.chosen(dir, which).await?;
-    for script in set.differing(&desk.embedded) {
-        let (old, new) = (desk.embedded.get(script), set.get(script));
+    say_diff(&desk.embedded, &set);
+    Ok(())
+}
+
+/// Prints what differs, script by script.
+pub(super) fn say_diff(old: &ScriptSet, new: &ScriptSet) {
+    for script in new.differing(old) {
+        let (old, new) = (old.get(script), new.get(script));
         let name = script.name();
         let diff = TextDiff::from_lines(old.text.as_str(), new.text.as_str());
         let mut unified = diff.unified_diff();
         unified.header(&format!("a/{name}.lua"), &format!("b/{name}.lua"));
         say(unified.to_string().trim_end());
     }
-    Ok(())
 }

@@ -24,6 +24,14 @@ impl Rules {
         Self { dir }
     }
 
+    /// The scripts in effect on a Redis, or those that `which` names.
+    pub(crate) async fn export_of(redis: &Redis, which: &[&str]) -> Self {
+        let dir = TempDir::with_prefix("chat-rules-").expect("a temporary folder");
+        let path = dir.path().display().to_string();
+        scripts_do(redis, &[&["export", &path], which].concat()).await;
+        Self { dir }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
