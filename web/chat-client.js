@@ -16,7 +16,8 @@
  *   - It connects again after a break, with growing pauses and some randomness, until `close()`.
  *   - It keeps the chat list (`rooms`) and the messages of rooms that were entered (`timeline(roomId)`), and brings both
  *     up to date after a break: nothing is missing, nothing twice.
- *   - It sends a message again after a break, under the same `clientMessageId`, so that it is stored once.
+ *   - It sends a message again after a break, under the same `clientMessageId`, so that it is stored once; with a `keeper`
+ *     also after the tab was closed. What would only break each connection anew is given up.
  *   - It asks the token hook for a fresh token at each connection, and shortly before the token in use expires.
  *
  * Events; `detail` of each:
@@ -50,6 +51,18 @@ export const NAMED_READERS = 100;
 const PAGE = 100;
 /** Who missed more than this begins with the newest page instead of catching up. */
 const CATCH_UP_AT_MOST = 500;
+/** Pages that are read again after a break, to learn who has read what meanwhile. */
+const READS_PAGES = 10;
+/** Messages on their way out, at most. */
+const OUTBOX_MAX = 1000;
+/** The server knows a message that is sent again for a day; past this, sent again it might be there twice. */
+const KNOWN_FOR_MS = 20 * 3_600_000;
+/** What is smaller than this breaks no connection by its size. */
+const SUSPECT_BYTES = 4096;
+/** A larger message is given up when so many connections broke while it was on its way. */
+const BREAKS_AT_MOST = 3;
+/** How long the first list may take; the server's own patience is shorter. */
+const LIST_TIMEOUT_MS = 40_000;
 /** A token is renewed this long before it expires, or after four fifths of its life if that is later. */
 const RENEW_BEFORE_MS = 60_000;
 /** The longest pause that a timer can have. */
@@ -63,6 +76,8 @@ const NO_ANSWER = 4000;
 export class ChatClient extends EventTarget {
   /** The user that the token speaks for; null before the first connection. */
   userId = null;
+  /** What the server takes, as its `hello` says: `{frameBytes, contentBytes, …}`; null before the first connection. */
+  limits = null;
   /** The chat list, latest activity first: the server's ChatEntry objects, kept up to date. */
   rooms = [];
   state = "closed";
@@ -71,10 +86,13 @@ export class ChatClient extends EventTarget {
   #socket = null;
   #wanted = false;
   #attempt = 0;
+  /** When the connection was ready; null while it is not. */
+  #readyAt = null;
   #retryTimer;
   #renewTimer;
   #openTimer;
   #lastId = 0;
+  #lastWritten = 0;
   /** Requests without an answer, in the order in which they went out. */
   #waiting = new Map();
   /** Messages that are not in a timeline yet, by clientMessageId, in the order of writing. */
@@ -94,6 +112,9 @@ export class ChatClient extends EventTarget {
    * @param {number} [options.ackTimeoutMs=10000]  a connection that is not there, or leaves a request unanswered, for so
    *   long counts as dead
    * @param {[number, number]} [options.pausesMs=[500, 30000]]  the first and the longest pause between attempts
+   * @param {number} [options.steadyMs=10000]  after a connection that lasted so long the pauses begin anew with the first
+   * @param {object} [options.keeper]          keeps messages that are not stored yet beyond the life of this client; see
+   *   KeptMessages in kept.js, which does that for the tabs of a browser
    * @param {typeof WebSocket} [options.WebSocket]  where there is none in the global scope
    */
   constructor(options) {
@@ -102,6 +123,7 @@ export class ChatClient extends EventTarget {
       pageSize: 50,
       ackTimeoutMs: 10_000,
       pausesMs: [500, 30_000],
+      steadyMs: 10_000,
       WebSocket: globalThis.WebSocket,
       ...options,
     };
@@ -154,9 +176,13 @@ export class ChatClient extends EventTarget {
     }
     const id = (this.#lastId += 1);
     const text = JSON.stringify({ event, data, id });
+    const size = bytesOf(text);
+    if (size > (this.limits?.frameBytes ?? Infinity)) {
+      return Promise.reject(new ChatError("MESSAGE_TOO_LARGE", "this is more than the server takes at once"));
+    }
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#lost(socket, NO_ANSWER), this.#options.ackTimeoutMs);
-      this.#waiting.set(id, { event, data, size: text.length, resolve, reject, timer });
+      this.#waiting.set(id, { event, data, size, resolve, reject, timer });
       this.#tell("frame", { direction: "out", text: event === "authenticate" ? withoutToken(id) : text });
       socket.send(text);
     });
@@ -196,32 +222,46 @@ export class ChatClient extends EventTarget {
    * refuses it, this rejects, and the message stays among `outgoing(roomId)` as failed: see `retry` and `discard`.
    */
   send(roomId, content, clientMessageId = newId()) {
-    const outgoing = { clientMessageId, roomId, content, writtenAt: new Date().toISOString() };
+    if (this.#outbox.size >= OUTBOX_MAX) {
+      return Promise.reject(new ChatError("RATE_LIMITED", "too many messages are on their way", roomId));
+    }
+    // No two of one moment, so that their order is known from it.
+    this.#lastWritten = Math.max(Date.now(), this.#lastWritten + 1);
+    const outgoing = { clientMessageId, roomId, content, writtenAt: new Date(this.#lastWritten).toISOString() };
     this.#outbox.set(clientMessageId, outgoing);
     return this.#begin(outgoing);
   }
 
-  /** Sends a failed message again, under the same id: if it was stored after all, it is not stored twice. */
+  /** Whether the server takes a text as one message. True as long as its limits are not known. */
+  fits(roomId, content) {
+    if (!this.limits) return true;
+    if (bytesOf(content) > this.limits.contentBytes) return false;
+    // In a frame some characters take more room; the ids have the length that they will have at most.
+    const data = { roomId, content, clientMessageId: "x".repeat(64) };
+    return bytesOf(JSON.stringify({ event: "sendMessage", data, id: Number.MAX_SAFE_INTEGER })) <= this.limits.frameBytes;
+  }
+
+  /** Sends a failed message again, under the same id: if it was stored within the last day, it is not stored twice. */
   retry(clientMessageId) {
     const outgoing = this.#outbox.get(clientMessageId);
     if (outgoing?.state !== "failed") return Promise.resolve();
-    return this.#begin(outgoing);
+    return this.#begin(Object.assign(outgoing, { triedAt: undefined, breaks: 0 }));
   }
 
   /** Forgets a failed message. */
   discard(clientMessageId) {
     const outgoing = this.#outbox.get(clientMessageId);
     if (outgoing?.state !== "failed") return;
-    this.#outbox.delete(clientMessageId);
+    this.#dropOutgoing(clientMessageId);
     this.#tell("timeline", { roomId: outgoing.roomId });
   }
 
   /** Reads a page of older messages into the timeline; resolves with whether there are more. */
-  async loadOlder(roomId) {
+  async loadOlder(roomId, limit = this.#options.pageSize) {
     const timeline = this.#timelines.get(roomId);
     const oldest = timeline?.messages[0];
     if (!oldest || !timeline.hasOlder) return false;
-    timeline.older ??= this.#loadOlder(roomId, timeline, oldest).finally(() => (timeline.older = null));
+    timeline.older ??= this.#loadOlder(timeline, { roomId, before: oldest.id, limit }).finally(() => (timeline.older = null));
     return timeline.older;
   }
 
@@ -253,6 +293,11 @@ export class ChatClient extends EventTarget {
     return [...readers];
   }
 
+  /** How many messages are not stored yet. */
+  get unsent() {
+    return [...this.#outbox.values()].filter(({ state }) => state !== "sent").length;
+  }
+
   /** Unread messages in all rooms. */
   get unread() {
     return this.rooms.reduce((sum, room) => sum + room.unreadCnt, 0);
@@ -281,7 +326,7 @@ export class ChatClient extends EventTarget {
     this.#socket = socket;
     this.#listed = false;
     this.#openTimer = setTimeout(() => this.#lost(socket, NO_ANSWER), this.#options.ackTimeoutMs);
-    socket.onmessage = ({ data }) => this.#socket === socket && this.#receive(data);
+    socket.onmessage = ({ data }) => this.#socket === socket && this.#receive(socket, data);
     socket.onclose = ({ code }) => this.#lost(socket, code);
   }
 
@@ -291,6 +336,9 @@ export class ChatClient extends EventTarget {
     clearTimeout(this.#renewTimer);
     clearTimeout(this.#openTimer);
     socket.close();
+    // One that ends as soon as it is there is no reason to come back faster.
+    if (this.#readyAt !== null && performance.now() - this.#readyAt >= this.#options.steadyMs) this.#attempt = 0;
+    this.#readyAt = null;
     this.#rejectAll(code);
     const renewable = typeof this.#options.token === "function";
     if (code === TOKEN_EXPIRED && !renewable) {
@@ -311,7 +359,10 @@ export class ChatClient extends EventTarget {
       } else if (FAULT_OF_OURS.has(code)) {
         reject(new ChatError("REJECTED", `the server closed the connection (${code})`));
       } else {
-        reject(new ChatError("DISCONNECTED", "the connection was lost before the answer"));
+        const error = new ChatError("DISCONNECTED", "the connection was lost before the answer");
+        // Browsers and proxies do not always say that a frame was too large.
+        error.suspect = size === largest && size > SUSPECT_BYTES;
+        reject(error);
       }
     }
   }
@@ -330,6 +381,7 @@ export class ChatClient extends EventTarget {
 
   #stop(error) {
     this.#wanted = false;
+    this.#readyAt = null;
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#renewTimer);
     clearTimeout(this.#openTimer);
@@ -366,7 +418,7 @@ export class ChatClient extends EventTarget {
 
   // ---- frames ----
 
-  #receive(text) {
+  #receive(socket, text) {
     this.#tell("frame", { direction: "in", text });
     const { event, id, data } = JSON.parse(text);
     const request = this.#waiting.get(id);
@@ -377,8 +429,8 @@ export class ChatClient extends EventTarget {
       return request.reject(new ChatError(data.code, data.message, data.roomId));
     }
     switch (event) {
-      case "status":
-        return this.#greeted(data);
+      case "hello":
+        return this.#greeted(socket, data);
       case "chatList":
         return this.#takeList(data);
       case "chatEntry":
@@ -394,14 +446,29 @@ export class ChatClient extends EventTarget {
     }
   }
 
-  #greeted(text) {
-    // The server's word for who the token speaks for: only it knows which claim counts.
-    const user = /^user:(.*) connected$/s.exec(text);
-    if (user && !this.#listed) this.userId = user[1];
+  /** The first event: who the token speaks for (only the server knows which claim counts), and what the server takes. */
+  #greeted(socket, { userId, limits }) {
+    if (this.userId !== null && this.userId !== userId) this.#forgetAll();
+    [this.userId, this.limits] = [userId, limits];
+    // A server that greets is there, and may take its time for the list.
+    if (this.#listed) return;
+    clearTimeout(this.#openTimer);
+    this.#openTimer = setTimeout(() => this.#lost(socket, NO_ANSWER), LIST_TIMEOUT_MS);
+  }
+
+  /** The token speaks for another user: nothing of the former one is shown or sent. What is kept stays kept. */
+  #forgetAll() {
+    for (const { reject } of this.#outbox.values()) reject?.(new ChatError("DISCONNECTED", "another user is here now"));
+    this.#outbox.clear();
+    this.#timelines.clear();
+    this.#reads.clear();
+    this.#viewing = null;
+    this.rooms = [];
   }
 
   #takeList(entries) {
     this.rooms = entries;
+    for (const { lastMessage } of entries) if (lastMessage) this.#noteReaders(lastMessage);
     const known = new Set(entries.map((entry) => entry.roomId));
     const asked = this.#entering().map(({ data }) => data.roomId);
     for (const roomId of new Set([...this.#timelines.keys(), ...asked])) {
@@ -412,7 +479,7 @@ export class ChatClient extends EventTarget {
     this.#listed = true;
     clearTimeout(this.#openTimer);
     // What comes from now on waits for what was missed before it.
-    for (const timeline of this.#timelines.values()) Object.assign(timeline, { filling: true, held: [] });
+    for (const timeline of this.#timelines.values()) Object.assign(timeline, { filling: true, held: [], readsMissed: true });
     this.#resume(this.#socket);
   }
 
@@ -422,10 +489,13 @@ export class ChatClient extends EventTarget {
     try {
       for (const roomId of [...this.#timelines.keys()]) await unlessGone(this.#catchUp(roomId));
       if (this.#socket !== socket) return;
-      this.#attempt = 0;
+      this.#readyAt = performance.now();
       this.#enterState("ready");
+      const { userId } = this;
+      this.#options.keeper?.adopt(userId, (kept) => this.userId === userId && this.#adopt(kept));
       this.#flush();
       if (this.#viewing !== null && this.room(this.#viewing)) await unlessGone(this.#enter(this.#viewing));
+      for (const roomId of [...this.#timelines.keys()]) await unlessGone(this.#catchUpReads(roomId));
     } catch (error) {
       if (this.#socket !== socket) return;
       this.#report(error);
@@ -435,6 +505,7 @@ export class ChatClient extends EventTarget {
   }
 
   #takeEntry(entry) {
+    if (entry.lastMessage) this.#noteReaders(entry.lastMessage);
     const index = this.rooms.findIndex((room) => room.roomId === entry.roomId);
     const before = this.rooms[index];
     if (before && before.seq === entry.seq) this.rooms[index] = entry;
@@ -447,7 +518,7 @@ export class ChatClient extends EventTarget {
 
   #takeMessage(message) {
     const { roomId, seq } = message;
-    for (const user of [message.senderId, ...message.readBy]) this.#noteRead(roomId, user, seq);
+    this.#noteReaders(message);
     const index = this.rooms.findIndex((room) => room.roomId === roomId);
     if (index >= 0) {
       const [room] = this.rooms.splice(index, 1);
@@ -509,6 +580,11 @@ export class ChatClient extends EventTarget {
     reads.set(user, Math.max(seq, reads.get(user) ?? 0));
   }
 
+  /** Who has read a message has read all before it. */
+  #noteReaders({ roomId, seq, senderId, readBy }) {
+    for (const user of [senderId, ...readBy]) this.#noteRead(roomId, user, seq);
+  }
+
   #count(room) {
     const seq = this.#reads.get(room.roomId)?.get(this.userId) ?? 0;
     room.readSeq = Math.max(room.readSeq, seq);
@@ -535,9 +611,7 @@ export class ChatClient extends EventTarget {
       this.#timelines.set(roomId, { messages: [], hasOlder: messages[0]?.seq > 1, held: [] });
       this.#append(this.#timelines.get(roomId), messages);
     } else {
-      // What was known is told again, with who has read it by now.
-      const anew = new Map(messages.map((message) => [message.id, message]));
-      timeline.messages = timeline.messages.map((message) => anew.get(message.id) ?? message);
+      this.#renew(timeline, messages);
       this.#append(timeline, messages, false);
     }
     this.#tell("timeline", { roomId });
@@ -552,6 +626,7 @@ export class ChatClient extends EventTarget {
       const newest = timeline.messages.at(-1)?.seq;
       if (newest !== undefined && message.seq <= newest) continue;
       timeline.messages.push(message);
+      this.#noteReaders(message);
       this.#settleBy(message);
       if (live !== undefined) this.#tell("message", { message, live });
     }
@@ -582,6 +657,33 @@ export class ChatClient extends EventTarget {
     this.#tell("timeline", { roomId });
   }
 
+  /** Messages that are known are told again, with who has read them by now. */
+  #renew(timeline, messages) {
+    const anew = new Map(messages.map((message) => [message.id, message]));
+    timeline.messages = timeline.messages.map((message) => anew.get(message.id) ?? message);
+    messages.forEach((message) => this.#noteReaders(message));
+  }
+
+  /** Reads who has read what during a break: from the newest message back to one that all have read. */
+  async #catchUpReads(roomId) {
+    const timeline = this.#timelines.get(roomId);
+    if (!timeline?.readsMissed) return;
+    timeline.readsMissed = false;
+    const isKnown = () => this.#timelines.get(roomId) === timeline && timeline.messages.length > 0;
+    const othersCount = (this.room(roomId)?.memberCount ?? 2) - 1;
+    let before;
+    for (let pages = 0; pages < READS_PAGES && isKnown(); pages += 1) {
+      const oldestRead = timeline.messages.find(({ id }) => id === before) ?? timeline.messages.at(-1);
+      if (this.readersOf(oldestRead).length >= othersCount) break;
+      const { messages } = await this.request("getHistory", { roomId, before, limit: PAGE });
+      if (messages.length === 0 || !isKnown()) break;
+      this.#renew(timeline, messages);
+      before = messages[0].id;
+      if (messages[0].seq <= timeline.messages[0].seq || messages[0].readCount > othersCount) break;
+    }
+    this.#tell("timeline", { roomId });
+  }
+
   /** Takes a room's timeline anew. */
   async #reload(roomId) {
     this.#forget(roomId);
@@ -601,11 +703,12 @@ export class ChatClient extends EventTarget {
     this.#tell("timeline", { roomId });
   }
 
-  async #loadOlder(roomId, timeline, oldest) {
-    const { pageSize } = this.#options;
-    const page = await this.request("getHistory", { roomId, before: oldest.id, limit: pageSize });
+  async #loadOlder(timeline, wanted) {
+    const { roomId } = wanted;
+    const page = await this.request("getHistory", wanted);
     if (this.#timelines.get(roomId) !== timeline) return false;
     timeline.messages = [...page.messages, ...timeline.messages];
+    page.messages.forEach((message) => this.#noteReaders(message));
     timeline.hasOlder = page.hasMore;
     this.#tell("timeline", { roomId });
     return page.hasMore;
@@ -617,7 +720,7 @@ export class ChatClient extends EventTarget {
     // What was asked for before may be answered with what is no more.
     for (const request of this.#entering()) request.outdated ||= request.data.roomId === roomId;
     for (const { state, clientMessageId } of this.outgoing(roomId)) {
-      if (state === "sent") this.#outbox.delete(clientMessageId);
+      if (state === "sent") this.#dropOutgoing(clientMessageId);
     }
     if (this.#viewing === roomId && !this.room(roomId)) this.#viewing = null;
     this.#tell("reset", { roomId });
@@ -628,6 +731,7 @@ export class ChatClient extends EventTarget {
   #begin(outgoing) {
     Object.assign(outgoing, { state: "sending", error: null, inFlight: false });
     const acked = new Promise((resolve, reject) => Object.assign(outgoing, { resolve, reject }));
+    this.#keep(outgoing);
     this.#tell("timeline", { roomId: outgoing.roomId });
     this.#flush();
     return acked;
@@ -640,33 +744,80 @@ export class ChatClient extends EventTarget {
     }
   }
 
+  /** A message that was kept when its client ended goes out from here, in the order of writing. */
+  #adopt(kept) {
+    if (this.#outbox.has(kept.clientMessageId)) return;
+    // Nobody could see it, nor send it.
+    if (!this.room(kept.roomId)) return this.#options.keeper.drop(this.userId, kept.clientMessageId);
+    const { failed, ...message } = kept;
+    const all = [...this.#outbox.values(), { ...message, state: failed ? "failed" : "sending", error: failed ?? null }];
+    all.sort((one, other) => Date.parse(one.writtenAt) - Date.parse(other.writtenAt));
+    this.#outbox = new Map(all.map((outgoing) => [outgoing.clientMessageId, outgoing]));
+    this.#tell("timeline", { roomId: kept.roomId });
+    this.#flush();
+  }
+
+  #keep({ clientMessageId, roomId, content, writtenAt, triedAt, breaks, error }) {
+    if (this.userId === null) return;
+    const failed = error ? { code: error.code, message: error.message } : undefined;
+    const message = { clientMessageId, roomId, content, writtenAt, triedAt, breaks, failed };
+    this.#options.keeper?.keep(this.userId, message);
+  }
+
+  #dropOutgoing(clientMessageId) {
+    this.#outbox.delete(clientMessageId);
+    this.#options.keeper?.drop(this.userId, clientMessageId);
+  }
+
   async #transmit(outgoing) {
     const { roomId, content, clientMessageId } = outgoing;
     outgoing.inFlight = true;
     try {
+      this.#mayGoOut(outgoing);
       const ack = await this.request("sendMessage", { roomId, content, clientMessageId });
       outgoing.state = "sent";
-      outgoing.resolve(ack);
+      outgoing.resolve?.(ack);
       // Where a timeline is kept it shows there until its message comes.
       const newest = this.#timelines.get(roomId)?.messages.at(-1)?.seq ?? Infinity;
       if (ack.seq <= newest) this.#outbox.delete(clientMessageId);
+      this.#options.keeper?.drop(this.userId, clientMessageId);
     } catch (error) {
-      // It goes out again, under the same id, as soon as there is a connection.
-      if (error.code === "DISCONNECTED") return;
-      Object.assign(outgoing, { state: "failed", error });
-      outgoing.reject(error);
+      this.#notSent(outgoing, error);
     } finally {
       outgoing.inFlight = false;
       this.#tell("timeline", { roomId });
     }
   }
 
+  /** Throws if it is clear that the message must not be sent. */
+  #mayGoOut(outgoing) {
+    const { roomId, content, triedAt } = outgoing;
+    if (!this.fits(roomId, content)) throw new ChatError("MESSAGE_TOO_LARGE", "this is too long for one message", roomId);
+    if (triedAt && Date.now() - triedAt > KNOWN_FOR_MS) {
+      throw new ChatError("TIMEOUT", "it is too long ago to know whether this was sent", roomId);
+    }
+    if (triedAt) return;
+    outgoing.triedAt = Date.now();
+    this.#keep(outgoing);
+  }
+
+  #notSent(outgoing, error) {
+    if (error.suspect) outgoing.breaks = (outgoing.breaks ?? 0) + 1;
+    const isTooMuch = error.suspect && outgoing.breaks >= BREAKS_AT_MOST;
+    // It goes out again, under the same id, as soon as there is a connection.
+    if (error.code === "DISCONNECTED" && !isTooMuch) return this.#keep(outgoing);
+    const why = isTooMuch ? new ChatError("DISCONNECTED", "the connection broke each time this was sent") : error;
+    Object.assign(outgoing, { state: "failed", error: why });
+    this.#keep(outgoing);
+    outgoing.reject?.(why);
+  }
+
   /** A message of ours that has come back is stored, whatever became of its ack. */
   #settleBy({ senderId, clientMessageId, id, roomId, seq, timestamp }) {
     const outgoing = this.#outbox.get(clientMessageId);
     if (!outgoing || senderId !== this.userId || outgoing.roomId !== roomId) return;
-    this.#outbox.delete(clientMessageId);
-    outgoing.resolve({ id, roomId, seq, timestamp, duplicate: false });
+    this.#dropOutgoing(clientMessageId);
+    outgoing.resolve?.({ id, roomId, seq, timestamp, duplicate: false });
   }
 
   // ---- events ----
@@ -694,6 +845,9 @@ async function unlessGone(work) {
     if (error.code !== "NOT_MEMBER") throw error;
   }
 }
+
+const utf8 = new TextEncoder();
+const bytesOf = (text) => utf8.encode(text).length;
 
 function connectTo(WebSocket, address, token) {
   try {
