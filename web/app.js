@@ -1,10 +1,11 @@
 // The page: who is signed in, which room is open, and what each part is told when something changes.
 import { ChatClient } from "./chat-client.js";
 import { Conversation } from "./conversation.js";
-import { newChatDialog, resetDialog } from "./dialogs.js";
+import { newChatDialog, resetDialog, signOutDialog } from "./dialogs.js";
 import { announce, byId, fillAvatar } from "./dom.js";
-import { titleOf } from "./format.js";
+import { lineOf, titleOf } from "./format.js";
 import { Inspector } from "./inspector.js";
+import { Drafts, KeptMessages } from "./kept.js";
 import { RoomList } from "./room-list.js";
 import { SignIn, forget, leaveProblem, remembered, takeProblem, tokenFor } from "./sign-in.js";
 
@@ -25,14 +26,16 @@ class Session {
   #countdown;
   #due = false;
   #listening = new AbortController();
+  #kept = new KeptMessages();
+  #drafts = new Drafts();
 
   constructor(who) {
     const url = new URL("ws", location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     url.hash = "";
-    this.#chat = new ChatClient({ url, token: tokenFor(who) });
+    this.#chat = new ChatClient({ url, token: tokenFor(who), keeper: this.#kept });
     this.#list = new RoomList((roomId) => this.#goTo(roomId));
-    this.#conversation = new Conversation(this.#chat, { leave: () => this.#goTo(null) });
+    this.#conversation = new Conversation(this.#chat, { drafts: this.#drafts, leave: () => this.#goTo(null) });
   }
 
   begin() {
@@ -50,7 +53,8 @@ class Session {
     this.#on(window, "online", () => chat.connectNow());
     this.#on(document, "visibilitychange", () => this.#lookedUpOrAway());
     this.#on(byId("try-now"), "click", () => chat.connectNow());
-    this.#on(byId("sign-out"), "click", () => this.#signOut());
+    const askBeforeLoss = signOutDialog(() => this.#leave());
+    this.#on(byId("sign-out"), "click", () => (chat.unsent > 0 ? askBeforeLoss(chat.unsent) : this.#leave()));
     this.#on(byId("second-device"), "click", () => openWindow(""));
     // Without what this window keeps: it asks who it is.
     this.#on(byId("another-user"), "click", () => openWindow("noopener"));
@@ -123,12 +127,12 @@ class Session {
   }
 
   #heard({ message, live }) {
-    const { roomId, senderId, content } = message;
+    const { roomId, senderId } = message;
     if (roomId === this.#conversation.roomId) this.#conversation.noteMessage(message);
     if (!live || senderId === this.#chat.userId) return;
     const room = this.#chat.room(roomId);
     const where = roomId === this.#conversation.roomId || !room?.isGroupChat ? "" : ` in ${titleOf(room)}`;
-    announce(`${senderId}${where}: ${content.slice(0, 300)}`);
+    announce(`${senderId}${where}: ${lineOf(message, 300)}`);
   }
 
   // ---- showing ----
@@ -196,6 +200,13 @@ class Session {
     this.#refused = there ? this.#refused + 1 : 0;
     if (this.#refused < REFUSALS || this.#chat.state !== "waiting") return;
     this.#signOut("The server does not let you in: the token may have expired, or be signed with another key.");
+  }
+
+  /** By hand: nothing that was written stays in this browser. */
+  #leave() {
+    this.#kept.forget(this.#chat.userId);
+    this.#drafts.forget(this.#chat.userId);
+    this.#signOut();
   }
 
   #signOut(problem = "") {

@@ -1,41 +1,41 @@
 // The open chat: its messages, reading older ones, writing.
-import { NAMED_READERS } from "./chat-client.js";
+import { Composer } from "./composer.js";
+import { membersDialog } from "./dialogs.js";
 import { byId, fillAvatar, reconcile } from "./dom.js";
-import { names, titleOf } from "./format.js";
+import { membersOf, names, number, titleOf } from "./format.js";
 import { rowsOf } from "./messages.js";
+import { News } from "./news.js";
 
 /** Nearer to its end than this the conversation follows new messages. */
 const NEAR_PX = 80;
+/** Pages of this many messages are read on the way to the first new one, and so many of them for one click. */
+const PAGE = 100;
+const PAGES_AT_ONCE = 20;
 
 export class Conversation {
   #chat;
   #roomId = null;
-  /** The seq under which all was read when the room was opened. */
-  #readBefore = null;
-  #firstUnread = null;
+  #news = new News();
+  #composer;
+  #showMembers = membersDialog();
   #whole = new Set();
-  #drafts = new Map();
   #missed = 0;
   #scroller = byId("scroller");
-  #text = byId("composer-text");
 
-  constructor(chat, { leave }) {
+  constructor(chat, { drafts, leave }) {
     this.#chat = chat;
+    this.#composer = new Composer(chat, drafts, (content) => this.#send(content));
     byId("back").addEventListener("click", leave);
     byId("older").addEventListener("click", () => this.#loadOlder());
     byId("to-newest").addEventListener("click", () => this.#toEnd());
+    byId("to-new").addEventListener("click", () => this.#toFirstNew());
+    byId("room-members").addEventListener("click", () => this.#showMembers(this.#room, this.#chat.userId));
     this.#scroller.addEventListener("scroll", () => this.#scrolled());
     // Older messages are read before they come into view.
     const watched = { root: this.#scroller, rootMargin: "600px 0px 0px" };
     new IntersectionObserver(([entry]) => entry.isIntersecting && this.#loadOlder(), watched).observe(byId("older"));
     // What makes the conversation lower (the keyboard of a phone, a long draft) does not hide its end.
     new ResizeObserver(() => this.#follows && this.#toEnd()).observe(this.#scroller);
-    byId("composer").addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.#send();
-    });
-    this.#text.addEventListener("keydown", (event) => this.#key(event));
-    this.#text.addEventListener("input", () => this.#fitText());
   }
 
   get roomId() {
@@ -45,58 +45,60 @@ export class Conversation {
   /** Opens a room, or none with null. */
   open(roomId) {
     if (this.#roomId === roomId) return;
-    if (this.#roomId !== null) this.#drafts.set(this.#roomId, this.#text.value);
     this.#roomId = roomId;
     this.lookedBack();
-    this.#firstUnread = null;
     this.#follows = true;
     this.#missed = 0;
-    this.#text.value = this.#drafts.get(roomId) ?? "";
     byId("messages").replaceChildren();
     this.show();
-    this.#fitText();
+    // It measures its text, so it has to be shown.
+    this.#composer.open(roomId);
   }
 
   focus() {
-    this.#text.focus();
+    this.#composer.focus();
   }
 
   /** From now on nobody looks: what comes is new to them. */
   lookedAway() {
-    this.#firstUnread = null;
+    this.#news.end();
   }
 
   /** What is unread now gets a line above it. */
   lookedBack() {
-    const room = this.#chat.room(this.#roomId);
-    this.#readBefore = room?.unreadCnt > 0 ? room.readSeq : null;
+    this.#news.begin(this.#room);
+  }
+
+  get #room() {
+    return this.#roomId === null ? undefined : this.#chat.room(this.#roomId);
   }
 
   show() {
-    const room = this.#roomId === null ? undefined : this.#chat.room(this.#roomId);
+    const room = this.#room;
     for (const id of ["room-header", "scroller", "composer"]) byId(id).hidden = !room;
     byId("nothing-open").hidden = Boolean(room);
-    byId("to-newest").hidden = true;
-    if (!room) return;
+    if (!room) {
+      for (const id of ["to-newest", "to-new"]) byId(id).hidden = true;
+      return;
+    }
     this.#showHeader(room);
-    const { messages, hasOlder } = this.#chat.timeline(room.roomId);
-    this.#firstUnread ??= this.#findFirstUnread(messages);
+    const timeline = this.#chat.timeline(room.roomId);
     const rows = rowsOf({
       chat: this.#chat,
       room,
-      firstUnread: this.#firstUnread,
+      firstUnread: this.#news.first(timeline, this.#chat.userId),
       whole: this.#whole,
       actions: this.#actions,
     });
     const { scrollHeight, scrollTop } = this.#scroller;
     const first = byId("messages").querySelector(".message")?.dataset.key;
-    byId("older").hidden = !hasOlder;
+    byId("older").hidden = !timeline.hasOlder;
     reconcile(byId("messages"), rows);
     if (this.#follows) return this.#toEnd();
     // Older messages above: what was in view stays in view.
     const grewAbove = first !== byId("messages").querySelector(".message")?.dataset.key;
     if (grewAbove) this.#scroller.scrollTop = scrollTop + this.#scroller.scrollHeight - scrollHeight;
-    this.#showWayDown();
+    this.#showWays();
   }
 
   /** A message came to the open room. */
@@ -119,21 +121,10 @@ export class Conversation {
     const title = titleOf(room);
     byId("room-name").textContent = title;
     fillAvatar(byId("room-avatar"), title, room.isGroupChat);
-    let members = "Private chat";
-    if (room.isGroupChat) {
-      const named = room.memberCount <= NAMED_READERS;
-      members = named ? `You, ${names(room.members, 4)}` : `${room.memberCount} members`;
-    }
-    byId("room-members").textContent = members;
-  }
-
-  /** The first message of others that was unread when the room was opened. */
-  #findFirstUnread(messages) {
-    if (this.#readBefore === null || messages.length === 0) return null;
-    const found = messages.find(({ seq, senderId }) => seq > this.#readBefore && senderId !== this.#chat.userId);
-    // Only what was there at the opening is new: what comes later is seen as it comes.
-    this.#readBefore = null;
-    return found?.seq ?? null;
+    byId("room-kind").hidden = room.isGroupChat;
+    byId("room-members").hidden = !room.isGroupChat;
+    const all = membersOf(room, this.#chat.userId);
+    byId("room-members").textContent = all ? names(["You", ...all.slice(1)], 5) : `${number(room.memberCount)} members`;
   }
 
   async #loadOlder() {
@@ -152,10 +143,13 @@ export class Conversation {
   #scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
     this.#follows = scrollHeight - scrollTop - clientHeight < NEAR_PX;
-    this.#showWayDown();
+    this.#showWays();
   }
 
-  #showWayDown() {
+  /** To the newest message, and to the first new one. */
+  #showWays() {
+    if (!this.#room) return;
+    this.#news.showWay(this.#chat.timeline(this.#roomId), this.#scroller);
     if (this.#follows) this.#missed = 0;
     byId("to-newest").hidden = this.#follows;
     byId("to-newest-text").textContent = this.#missed > 0 ? `${this.#missed} new` : "Newest";
@@ -164,31 +158,32 @@ export class Conversation {
   #toEnd() {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
     this.#follows = true;
-    this.#showWayDown();
+    this.#showWays();
   }
 
-  #key(event) {
-    // Enter also ends the composition of a character, which sends nothing.
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    this.#send();
+  async #toFirstNew() {
+    const roomId = this.#roomId;
+    this.#follows = false;
+    this.#scroller.setAttribute("aria-busy", "true");
+    try {
+      const isAbove = () => roomId === this.#roomId && this.#news.isAbove(this.#chat.timeline(roomId));
+      for (let pages = 0; pages < PAGES_AT_ONCE && isAbove(); pages += 1) await this.#chat.loadOlder(roomId, PAGE);
+    } catch {
+      // The button stays, for after the break.
+    } finally {
+      this.#scroller.removeAttribute("aria-busy");
+    }
+    if (roomId !== this.#roomId) return;
+    this.#follows = false;
+    this.show();
+    const target = this.#scroller.querySelector(".line.new") ?? byId("messages").firstElementChild;
+    target?.scrollIntoView({ block: "start" });
   }
 
-  #send() {
-    const content = this.#text.value;
-    if (content.trim() === "" || this.#roomId === null) return;
-    this.#text.value = "";
-    this.#fitText();
+  #send(content) {
     this.#follows = true;
-    this.#firstUnread = null;
+    this.#news.end();
     // Why it failed stands at the message.
     this.#chat.send(this.#roomId, content).catch(() => {});
-    this.#text.focus();
-  }
-
-  /** As high as its text, within what the style allows. */
-  #fitText() {
-    this.#text.style.height = "auto";
-    this.#text.style.height = `${this.#text.scrollHeight}px`;
   }
 }

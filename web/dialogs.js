@@ -1,5 +1,6 @@
-// The two dialogs: a new chat, and deleting all of them.
-import { byId } from "./dom.js";
+// The dialogs: a new chat, who is in a group, signing out with unsent messages, deleting all chats.
+import { byId, fillAvatar, h } from "./dom.js";
+import { membersOf, number, titleOf } from "./format.js";
 
 /** `start(participants, name)` makes the room; what it throws is shown. */
 export function newChatDialog(start) {
@@ -20,6 +21,34 @@ export function newChatDialog(start) {
       await start(participants, group.hidden ? "" : byId("group-name").value.trim());
     },
   });
+}
+
+/** Shows who is in a group: to be called with the room and one's own id. */
+export function membersDialog() {
+  const element = byId("members-dialog");
+  return (room, userId) => {
+    const all = membersOf(room, userId);
+    byId("members-title").textContent = titleOf(room);
+    byId("members-count").textContent = `${number(room.memberCount)} members`;
+    byId("members-unknown").hidden = all !== null;
+    byId("members-list").replaceChildren(...(all ?? []).map((user) => memberRow(user, user === userId)));
+    element.showModal();
+  };
+}
+
+function memberRow(user, isOwn) {
+  const avatar = fillAvatar(h("span", { class: "avatar small", "aria-hidden": "true" }), user);
+  return h("li", {}, avatar, h("bdi", {}, user), isOwn ? h("span", { class: "quiet" }, "You") : null);
+}
+
+/** Asks before unsent messages are lost; `signOut()` loses them. To be called with their number. */
+export function signOutDialog(signOut) {
+  const ask = dialog("sign-out", { opened() {}, confirmed: async () => signOut() });
+  return (count) => {
+    const messages = count === 1 ? "1 message is" : `${number(count)} messages are`;
+    byId("sign-out-text").textContent = `${messages} not sent yet. If you sign out now, they are deleted.`;
+    ask();
+  };
 }
 
 /** `reset()` deletes all chats; what it throws is shown. */

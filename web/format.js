@@ -6,6 +6,7 @@ const shortDay = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "sh
 const longDay = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 const longDayAndYear = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
+const digits = new Intl.NumberFormat();
 const list = new Intl.ListFormat(undefined, { type: "conjunction" });
 
 const DAY_MS = 86_400_000;
@@ -41,10 +42,30 @@ export function dayOf(timestamp) {
 /** Names in a row; past `most` of them the rest is counted. */
 export function names(all, most = 3) {
   if (all.length <= most) return list.format(all);
-  return list.format([...all.slice(0, most - 1), `${all.length - most + 1} others`]);
+  return list.format([...all.slice(0, most - 1), `${number(all.length - most + 1)} others`]);
 }
 
-export const titleOf = (room) => (room.isGroupChat ? room.groupName : room.friendId);
+export const number = (value) => digits.format(value);
+
+const byName = new Intl.Collator();
+
+/** Everybody in a group, oneself first; null where the server only counts them. */
+export function membersOf({ isGroupChat, memberCount, members }, userId) {
+  if (!isGroupChat || members.length !== memberCount - 1) return null;
+  return [userId, ...members.toSorted(byName.compare)];
+}
+
+/** What a chat is called: a group that has no name of its own by who is in it. */
+export function titleOf(room) {
+  if (!room.isGroupChat) return room.friendId;
+  const isNamed = room.groupName !== `Group (${room.memberCount})`;
+  return isNamed || room.members.length === 0 ? room.groupName : names(room.members.toSorted(byName.compare), 4);
+}
+
+/** What a message says, in one line of at most so many characters. */
+export function lineOf({ type, content }, characters) {
+  return type === "image" ? "Image" : content.replace(/\s+/g, " ").slice(0, characters);
+}
 
 /** A text in pieces, `{text}` or `{link}`; only addresses of http and https are links. */
 export function pieces(text) {

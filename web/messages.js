@@ -1,7 +1,7 @@
 // The rows of a conversation: days, messages, what is on its way out, who has read.
 import { NAMED_READERS } from "./chat-client.js";
 import { fillAvatar, h, icon } from "./dom.js";
-import { dayOf, fullTimeOf, names, pieces, timeOf } from "./format.js";
+import { dayOf, fullTimeOf, names, number, pieces, timeOf } from "./format.js";
 
 /** Messages of one sender within this time stand together. */
 const TOGETHER_MS = 5 * 60_000;
@@ -19,9 +19,10 @@ const CLOCK = "M12 7v5l3 2M12 3.5a8.5 8.5 0 1 0 .01 0";
  */
 export function rowsOf({ chat, room, firstUnread, whole, actions }) {
   const rows = [];
-  const lastRead = lastOwnThatWasRead(chat, room);
-  let before = null;
   const { messages } = chat.timeline(room.roomId);
+  const reads = readsOf(chat, room, messages);
+  const lastRead = messages.findLast((message) => reads.get(message)?.count > 0);
+  let before = null;
   const all = [...messages, ...chat.outgoing(room.roomId).map((outgoing) => asMessage(chat, outgoing))];
   for (const message of all) {
     const day = new Date(message.timestamp).toDateString();
@@ -32,7 +33,7 @@ export function rowsOf({ chat, room, firstUnread, whole, actions }) {
     const together =
       !newDay && !isFirstUnread && before.senderId === message.senderId &&
       new Date(message.timestamp) - new Date(before.timestamp) < TOGETHER_MS;
-    rows.push(messageRow({ chat, room, message, together, showReaders: message === lastRead, whole, actions }));
+    rows.push(messageRow({ chat, room, message, together, read: reads.get(message), showReaders: message === lastRead, whole, actions }));
     before = message;
   }
   return rows;
@@ -46,17 +47,20 @@ const asMessage = (chat, outgoing) => ({
   clientMessageId: outgoing.clientMessageId,
 });
 
-/** The newest message of this user's that somebody has read. */
-function lastOwnThatWasRead(chat, room) {
-  const { messages } = chat.timeline(room.roomId);
-  return messages.findLast((message) => message.senderId === chat.userId && readersIn(chat, room, message).count > 0);
-}
-
-/** How many others have read a message, and who, where the server says. */
-function readersIn(chat, room, message) {
-  if (room.isGroupChat && room.memberCount > NAMED_READERS) return { count: Math.max(0, message.readCount - 1) };
-  const readers = chat.readersOf(message);
-  return { count: readers.length, readers };
+/** Who else has read each message of this user's, where the server says, and how many: `{count, others, readers}`. */
+function readsOf(chat, room, messages) {
+  const others = room.isGroupChat ? room.memberCount - 1 : 1;
+  const named = others < NAMED_READERS;
+  const reads = new Map();
+  let least = 0;
+  for (const message of messages.toReversed()) {
+    // Who has read a message has read those before it, whose counts may be older.
+    least = Math.max(least, message.readCount - 1);
+    if (message.senderId !== chat.userId) continue;
+    const readers = named ? chat.readersOf(message) : null;
+    reads.set(message, { count: readers?.length ?? least, others, readers });
+  }
+  return reads;
 }
 
 const dayRow = (day, { timestamp }) => ({
@@ -67,18 +71,18 @@ const dayRow = (day, { timestamp }) => ({
 
 const newLine = () => h("li", { class: "line new" }, h("span", {}, "New messages"));
 
-function messageRow({ chat, room, message, together, showReaders, whole, actions }) {
+function messageRow({ chat, room, message, together, read, showReaders, whole, actions }) {
   const own = message.senderId === chat.userId;
   const key = own && message.clientMessageId ? `own ${message.clientMessageId}` : `id ${message.id}`;
   const { outgoing } = message;
   const state = outgoing ? outgoing.state : "stored";
-  const read = own && !outgoing ? readersIn(chat, room, message) : { count: 0 };
-  const readText = own && read.count > 0 ? readBy(room, read) : "";
+  const readText = read?.count > 0 ? readBy(room, read) : "";
   const isWhole = whole.has(key);
   const version = [state, outgoing?.error?.message, readText, showReaders, together, isWhole, message.id].join("\n");
   const make = () => {
-    const bubble = h("div", { class: "bubble" }, ...content(message.content, isWhole, () => actions.showWhole(key)));
-    bubble.append(footer(message, own, state, read.count > 0));
+    const bubble = h("div", { class: "bubble", dir: "auto" }, ...content(message, isWhole, () => actions.showWhole(key)));
+    // It floats beside the last line, or below it where there is no room.
+    bubble.append(footer(message, own, isReadByAll(read) ? "read" : state));
     const row = h("li", { class: `message ${own ? "own" : "other"} ${state}${together ? " together" : ""}` });
     if (!own) row.append(avatarOf(message, together));
     const body = h("div", { class: "body" });
@@ -103,18 +107,27 @@ function avatarOf(message, together) {
   return avatar;
 }
 
+const isReadByAll = (read) => read?.count > 0 && read.count >= read.others;
+
 /** Who has read it, when few; how many, when many. */
-function readBy(room, { count, readers }) {
+function readBy(room, { count, others, readers }) {
   if (!room.isGroupChat) return "Read";
-  const others = room.memberCount - 1;
   if (count >= others) return "Read by all";
-  return readers && count <= 3 ? `Read by ${names(readers)}` : `Read by ${count} of ${others}`;
+  return readers && count <= 3 ? `Read by ${names(readers)}` : `Read by ${number(count)} of ${number(others)}`;
 }
 
-function content(text, isWhole, showWhole) {
+/** What a message says. Of what is no text its type is told, and an address is a link: nothing is fetched from elsewhere. */
+function content({ type = "text", content: text }, isWhole, showWhole) {
+  if (type === "text") return paragraphs(text, isWhole, showWhole);
+  if (type !== "image") return [h("span", { class: "type", dir: "auto" }, type), ...paragraphs(text, isWhole, showWhole)];
+  const isAddress = /^https?:/i.test(text);
+  return [h("span", { class: "type" }, "Image"), ...paragraphs(isAddress ? text : "without an address", true)];
+}
+
+function paragraphs(text, isWhole, showWhole) {
   const long = text.length > LONG_CHARS || text.split("\n", LONG_LINES + 1).length > LONG_LINES;
   const shown = long && !isWhole ? beginningOf(text) : text;
-  const paragraph = h("p", { dir: "auto" });
+  const paragraph = h("p");
   for (const { link, text: plain } of pieces(shown)) {
     paragraph.append(
       link ? h("a", { href: link, target: "_blank", rel: "noopener noreferrer nofollow", dir: "ltr" }, link) : plain,
@@ -131,22 +144,25 @@ function beginningOf(text) {
   return [...lines.slice(0, LONG_CHARS)].slice(0, -1).join("");
 }
 
+/** Two ticks only where everybody has read it. */
 const STATES = {
+  read: ["Read", TWO_TICKS],
   sending: ["Sending", CLOCK],
   sent: ["Sent", ONE_TICK],
   stored: ["Sent", ONE_TICK],
   failed: ["Not sent", null],
 };
 
-function footer(message, own, state, isRead) {
+function footer(message, own, state) {
   const time = h(
     "time",
     { datetime: message.timestamp, title: fullTimeOf(message.timestamp) },
     timeOf(message.timestamp),
   );
-  const line = h("span", { class: "when" }, time);
+  // Its direction is its own: the bubble's is that of the text.
+  const line = h("span", { class: "when", dir: "auto" }, time);
   if (!own) return line;
-  const [text, path] = isRead ? ["Read", TWO_TICKS] : STATES[state];
+  const [text, path] = STATES[state];
   line.append(h("span", { class: "hidden-text" }, `, ${text}`));
   if (path) line.append(icon(path));
   return line;

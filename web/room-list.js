@@ -1,6 +1,6 @@
 // The list of chats: last message, time, what is unread.
 import { byId, fillAvatar, h, reconcile } from "./dom.js";
-import { shortTimeOf, titleOf } from "./format.js";
+import { lineOf, shortTimeOf, titleOf } from "./format.js";
 
 const UNREAD_SHOWN = 99;
 
@@ -56,8 +56,8 @@ function item(room, isOpen, userId) {
 
 function previewOf({ lastMessage, isGroupChat, memberCount }, userId) {
   if (!lastMessage) return isGroupChat ? `Group of ${memberCount}` : "No messages yet";
-  const { senderId, content } = lastMessage;
-  const line = content.replace(/\s+/g, " ").slice(0, 200);
+  const { senderId } = lastMessage;
+  const line = lineOf(lastMessage, 200);
   if (senderId === userId) return `You: ${line}`;
   return isGroupChat ? `${senderId}: ${line}` : line;
 }

@@ -129,6 +129,13 @@ export class Window {
     return new Window(page, this.server);
   }
 
+  /** Another tab of the same browser, in which nobody is signed in. */
+  async tab(context) {
+    const window = new Window(await context.newPage(), this.server);
+    await window.page.goto(this.server.url);
+    return window;
+  }
+
   /** The open chat has no scrollbar across: nothing sticks out. */
   async fits() {
     const [scroll, client] = await this.page.evaluate(() => {
