@@ -18,8 +18,9 @@ const OFFLINE = new RegExp([
 export class Window {
   /** Errors in the console, exceptions and violations of the content security policy. */
   errors = [];
-  /** The frames that went out. */
+  /** The frames that went out, and those that came. */
   sent = [];
+  received = [];
   /** Whether the test takes the server away. */
   mayBeOffline = false;
 
@@ -33,6 +34,7 @@ export class Window {
     });
     page.on("websocket", (socket) => {
       socket.on("framesent", ({ payload }) => this.sent.push(JSON.parse(payload)));
+      socket.on("framereceived", ({ payload }) => this.received.push(JSON.parse(payload)));
     });
     page.on("pageerror", (error) => this.errors.push(String(error)));
   }
@@ -108,9 +110,10 @@ export class Window {
     await this.page.getByText(text).first().waitFor();
   }
 
-  /** Waits until an event went out. */
-  async frameOut(event) {
-    await eventually(`${event} from ${this.name}`, () => this.framesOut(event).length > 0);
+  /** Waits until a request went out and was answered. */
+  async answered(event) {
+    const isAnswered = ({ id }) => this.received.some((frame) => frame.event === "ack" && frame.id === id);
+    await eventually(`the answer to ${event} at ${this.name}`, () => this.framesOut(event).some(isAnswered));
   }
 
   framesOut(wanted) {

@@ -89,7 +89,7 @@ story("what nobody looks at is not read", async (stage) => {
       document.dispatchEvent(new Event("visibilitychange"));
     }, state);
   await visibility("hidden");
-  await bob.frameOut("leaveChat");
+  await bob.answered("leaveChat");
   await alice.say("Are you there?");
   await bob.unread("alice", 1);
   assert.equal(await alice.page.locator(".readers").count(), 0);

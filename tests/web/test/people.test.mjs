@@ -211,3 +211,39 @@ story("another user beside this one", async (stage) => {
   await alice.page.getByRole("button", { name: "Start", exact: true }).click();
   await alice.page.locator("#new-chat-problem").filter({ hasText: /\w/ }).waitFor();
 });
+
+story("messages that are no text: their type is told, addresses are links, nothing is fetched", async (stage) => {
+  const server = await stage.server();
+  const bob = await stage.client(server, "bob");
+  const { roomId } = await bob.openRoom(["alice"]);
+  const send = (type, content) => bob.request("sendMessage", { roomId, type, content });
+  await send("image", "https://images.example/cat.png");
+  await send("image", "data:image/svg+xml,<svg onload=window.caught=1>");
+  await send("image", ["https://images.example/1.png", "https://images.example/2.png"]);
+  await send("<b>poll</b>", "Tea or coffee?");
+  await send(undefined, ["Several", "strings"]);
+
+  const alice = await stage.window(server);
+  const fetched = [];
+  alice.page.on("request", (request) => fetched.push(request.url()));
+  await alice.signIn("alice");
+  await alice.open("bob");
+  await alice.shows(
+    "https://images.example/cat.png",
+    "without an address",
+    "https://images.example/1.png\nhttps://images.example/2.png",
+    "Tea or coffee?",
+    "Several\nstrings",
+  );
+  const types = await alice.page.locator("#messages .type").allTextContents();
+  assert.deepEqual(types, ["Image", "Image", "Image", "<b>poll</b>"]);
+  const links = await alice.page.locator("#messages a").evaluateAll((all) => all.map(({ href }) => href));
+  assert.deepEqual(links, ["cat", "1", "2"].map((name) => `https://images.example/${name}.png`));
+  assert.equal(await alice.page.locator("#messages :is(img, b, svg:not([viewBox]))").count(), 0);
+  assert.ok(fetched.every((url) => url.startsWith(server.url)), fetched.join("\n"));
+
+  // In the list and to those who hear the page an image is just that
+  await send("image", "https://images.example/last.png");
+  await alice.entry("bob").getByText("Image", { exact: true }).waitFor();
+  await alice.page.getByRole("status").filter({ hasText: "bob: Image" }).waitFor();
+});
