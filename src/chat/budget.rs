@@ -11,7 +11,7 @@ use crate::protocol::frame::Frame;
 
 /// Shares are counted in these, as a semaphore gives at most `u32::MAX` permits at once.
 const UNIT_BYTES: usize = 1024;
-/// How long something may wait for its share. Who reads what is under way either takes it or is given up meanwhile.
+/// How long something may wait for its share. Devices that read what is under way either take it or are given up meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What there is for all. Cloning shares it.
@@ -43,7 +43,7 @@ impl Budget {
         }
     }
 
-    /// Takes a share of about so many bytes; waits for it in turn. Whoever wants more than there is takes all.
+    /// Takes a share of about so many bytes; waits for it in turn. A request for more than there is takes all.
     ///
     /// # Errors
     /// If that takes too long.
@@ -116,14 +116,14 @@ mod tests {
             let frame = share.cover(frame(500_000)).await.unwrap();
             let taken = ALL - free(&budget);
             assert!((500_000..510_000).contains(&taken), "{taken}");
-            // A writer has the text, at either door, and the frame is gone
+            // A writer has the text, over either protocol, and the frame is gone
             let native = frame.native().unwrap();
             let socket_io = frame.socket_io().unwrap();
             drop(frame);
             let mut parts = native.frame().chain(socket_io.frame()).collect::<Vec<_>>();
             drop((native, socket_io));
             assert_eq!(ALL - free(&budget), taken);
-            // Whoever reads it gives it back bit by bit
+            // Its reader gives it back bit by bit
             let half = parts.len() / 2;
             parts.drain(..half).for_each(drop);
             assert_eq!(ALL - free(&budget), taken);

@@ -116,7 +116,7 @@ impl Ask {
             Index::Read(index) => index,
             _ => Vec::new(),
         };
-        // Whoever has gone meanwhile does not listen.
+        // A reader that has gone meanwhile does not listen.
         let _ = self.answer.send(Ok(ListChunk { index, entries }));
     }
 }
@@ -126,7 +126,7 @@ struct Queue {
     asks: HashMap<AskId, Ask>,
     /// Those for which a call is to be made, the oldest first. Some are answered before their turn comes.
     order: VecDeque<AskId>,
-    /// Who waits for a room that no call under way reads for them.
+    /// Readers that wait for a room that no call under way reads for them.
     waiting: HashMap<RoomId, BTreeSet<AskId>>,
     last: u64,
 }
@@ -298,7 +298,7 @@ mod tests {
     const USERS: usize = 5;
     const ROOMS: usize = 6;
 
-    /// Which reading an entry is of stands in it as its rev.
+    /// An entry has the number of its reading as its rev.
     fn entry(room: RoomId, reading: u64, user: &UserId) -> PositionedEntry {
         let listed = ListedRoom {
             id: room,
@@ -493,7 +493,7 @@ mod tests {
         assert_eq!(turn.call.rooms.len(), 100);
         assert_eq!(turn.call.readers.len(), 1000, "of all ten others");
         assert!(queue.take().is_none(), "nothing is left to read");
-        // Who asks now is too late for that.
+        // A reader that asks now is too late for that.
         let late = add(&mut queue);
         let answer = answer(&turn.call, 1, 0);
         queue.end(turn, Ok(answer));

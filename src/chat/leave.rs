@@ -14,7 +14,7 @@ pub async fn handle(session: &mut Session, id: Option<&RequestId>) -> Result<(),
     Ok(())
 }
 
-/// The device views no room any more, whether the store could be told or not: the lease ends by itself.
+/// The device views no room any more, whether the store hears of it or not: the lease ends by itself.
 pub async fn leave_room(session: &mut Session) -> Result<(), ChatError> {
     let Some(room) = session.viewing.take() else {
         return Ok(());
@@ -26,7 +26,7 @@ pub async fn leave_room(session: &mut Session) -> Result<(), ChatError> {
     leave_in_store(session, room).await
 }
 
-/// The device enters `next`: a room that it may have entered before, without being told, is left.
+/// The device enters `next`: it leaves a room that it may have entered before without an answer.
 pub async fn leave_entered(session: &mut Session, next: RoomId) {
     let entered = session.entering.take().filter(|entered| *entered != next);
     if let Some(room) = entered
@@ -37,7 +37,7 @@ pub async fn leave_entered(session: &mut Session, next: RoomId) {
     }
 }
 
-/// As [`leave_room`], with a room that the device may have entered without being told.
+/// As [`leave_room`], with a room that the device may have entered without an answer.
 pub async fn leave_all(session: &mut Session) -> Result<(), ChatError> {
     let entering = session.entering.take();
     let former = leave_room(session).await;

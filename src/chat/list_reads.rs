@@ -77,7 +77,7 @@ impl ListReads {
     /// Gives the list to all who asked for it before it was read.
     pub fn end(&self, turn: Turn, outcome: &Outcome) {
         for reader in turn.readers {
-            // Whoever has gone meanwhile does not listen.
+            // A device that has gone meanwhile does not listen.
             let _ = reader.answer.send(outcome.clone());
         }
         self.lock().end(turn.user, Instant::now());

@@ -62,7 +62,7 @@ impl Turn {
     }
 }
 
-/// Devices to be written to, in the order in which they came. Bounded by the number of devices: each stands here once with
+/// Devices to be written to, in the order in which they came. Bounded by the number of devices: each is here once with
 /// each priority.
 #[derive(Default)]
 pub struct Due {
@@ -164,7 +164,7 @@ mod tests {
             }
         }
 
-        /// Who was written to in this turn, in the order in which it was done.
+        /// The devices that were written to in this turn, in their order.
         async fn turn(&self) -> Vec<(usize, Priority)> {
             let mut turn = Turn::default();
             self.due.take(&mut turn).await;
@@ -222,7 +222,7 @@ mod tests {
     async fn several_writers_share_what_waits() {
         let mut devices = Devices::default();
         devices.add(3 * LOW_AT_ONCE, Priority::Low);
-        // One was told when the first came; it tells the next.
+        // One writer was woken when the first came; it wakes the next.
         let (one, two, three) = tokio::join!(
             async {
                 devices.due.added.notified().await;

@@ -165,7 +165,7 @@ impl Hold {
     /// A snapshot that waits is dropped if it is outdated, and read again.
     pub(super) fn outdate(&mut self, is_outdated: impl FnOnce(&Pending) -> bool) {
         if let Some(pending) = self.pending.take_if(|pending| is_outdated(pending)) {
-            // Whoever waited may have gone.
+            // The device that waited may have gone.
             let _ = pending.done.send(Err(Overrun));
         }
     }
@@ -350,7 +350,7 @@ mod tests {
         let early = snapshot(room, MANY / 2);
         assert_eq!(complete(&mut lane, FIRST_HOLD, early), Completed::Overrun);
         assert_eq!(taken(&mut lane), Vec::<String>::new());
-        // When it is read again, then it stands before all that it does not cover
+        // When it is read again, then it comes before all that it does not cover
         message(&mut lane, room, MANY + 1);
         let late = snapshot(room, MANY);
         assert_eq!(complete(&mut lane, FIRST_HOLD, late), Completed::Queued);
@@ -387,7 +387,7 @@ mod tests {
         // When the page was read before some of that, then it is of no use
         let early = snapshot(room, MANY / 2);
         assert_eq!(complete(&mut lane, token, early), Completed::Overrun);
-        // When it is read again, then it stands behind what it covers, and each event comes once
+        // When it is read again, then it comes after what it covers, and each event comes once
         let late = snapshot(room, MANY + 1);
         assert_eq!(complete(&mut lane, token, late), Completed::Queued);
         got.extend(taken(&mut lane));
@@ -427,7 +427,7 @@ mod tests {
             message(&mut lane, other, seq);
             taken(&mut lane);
         }
-        // Then its reader is told, and it holds the room's events for the next
+        // Then its reader hears of it, and it holds the room's events for the next
         assert_eq!(told.try_recv(), Ok(Err(Overrun)));
         message(&mut lane, room, 4);
         let page = snapshot(room, 3);

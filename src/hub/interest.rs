@@ -40,7 +40,7 @@ struct State {
     attempts: u64,
     /// The connection that all of it is about.
     connection: Option<u64>,
-    /// Whether it was told that this connection refuses topics.
+    /// Whether it was logged that this connection refuses topics.
     complained: bool,
 }
 
@@ -92,7 +92,7 @@ impl Interest {
                 if entry.heard {
                     return Ok(());
                 }
-                // All who wait share one: whoever gives up leaves nothing behind.
+                // All waiting tasks share one: a task that gives up leaves nothing behind.
                 entry.told.get_or_insert_default().clone().notified_owned()
             };
             told.await;
@@ -174,7 +174,7 @@ impl Interest {
 
     /// Redis has refused a step. It is tried again by itself.
     ///
-    /// True if that is to be told: the first time on this connection.
+    /// True if that should be logged: the first time on this connection.
     pub fn refused(&self, number: u64) -> bool {
         let mut state = self.lock();
         state.connection == Some(number) && !std::mem::replace(&mut state.complained, true)
@@ -314,7 +314,7 @@ mod tests {
         interest.unwant(room.clone());
         interest.use_connection(1);
 
-        // Then it is unsubscribed, and what is heard is not asked for anew
+        // Then it is unsubscribed, and what is heard is not requested again
         assert_eq!(steps(&interest, now), [Step::Unsubscribe(room)]);
         assert!(interest.hears(&Topic::Control));
     }

@@ -16,7 +16,7 @@ pub const STRINGS_MAX: usize = 20;
 /// Bytes of a type's name, at most.
 const KIND_MAX_BYTES: usize = 32;
 
-/// Stands between the strings of a content where it is one text.
+/// Separates the strings of a content where it is one text.
 const JOINT: char = '\n';
 
 /// A message's type by its name, if it has one.

@@ -3,7 +3,7 @@
 //! <https://github.com/socketio/engine.io-protocol>: one character tells the type. A long-polling payload is packets with a
 //! separator between them.
 
-/// Stands between two packets of a long-polling payload.
+/// Separates two packets of a long-polling payload.
 pub const SEPARATOR: u8 = 0x1e;
 
 /// What the server says for itself.

@@ -65,7 +65,7 @@ impl RoomId {
         Self(Uuid::new_v4())
     }
 
-    /// The id of the one room that these two share, whoever asks.
+    /// The id of the one room that these two share, no matter which of them asks.
     pub fn direct(one: &UserId, other: &UserId) -> Self {
         let (first, second) = if one <= other {
             (one, other)
@@ -178,7 +178,7 @@ impl MessageId {
     }
 }
 
-/// Unix time in milliseconds as it stands on the wire: ISO 8601, UTC, milliseconds.
+/// Unix time in milliseconds as it is on the wire: ISO 8601, UTC, milliseconds.
 pub fn timestamp(ms: u64) -> String {
     // Past the year 9999 the text has no such form; an id that far is no id of ours.
     const YEAR_9999_MS: u64 = 253_402_300_799_999;

@@ -93,7 +93,7 @@ impl EventName {
         Self::ResetRedisForDevelopment,
     ];
 
-    /// As it stands on the wire.
+    /// As it is on the wire.
     pub fn text(self) -> &'static str {
         match self {
             Self::SendMessage => "sendMessage",
@@ -149,7 +149,7 @@ pub enum Cursor {
     After(MessageId),
 }
 
-/// What a device asks for, by whatever door.
+/// What a device asks for, over either protocol.
 #[derive(Debug)]
 pub struct Request {
     /// Present where an ack is asked for.
@@ -233,7 +233,7 @@ fn frame_error(text: &str, error: &serde_json::Error) -> ChatError {
     }
 }
 
-/// Reads an event's payload; the same for both doors. Unknown fields are ignored, `null` counts as absent.
+/// Reads an event's payload; the same for both protocols. Unknown fields are ignored, `null` counts as absent.
 pub fn parse_event(event: &str, data: Option<&RawValue>) -> Result<ClientEvent, ChatError> {
     let name = EventName::of(event)
         .ok_or_else(|| ChatError::new(ErrorCode::UnknownEvent, "there is no event of this name"))?;

@@ -31,7 +31,7 @@ pub trait Positioned {
 #[derive(Debug)]
 pub struct Feed<E> {
     state: State<E>,
-    /// The `rev` at which the feed began, or began anew: what came before it was never seen here.
+    /// The `rev` at which the feed began, or began again: what came before it was never seen here.
     began_rev: u64,
     /// The `rev` of the latest snapshot or repair: events up to it may still be on their way.
     settled_rev: u64,
@@ -132,7 +132,7 @@ pub enum Verdict<E> {
     Repair(Reason),
 }
 
-/// How a snapshot stands to the feed.
+/// How a snapshot relates to the feed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Everything that it covers has been delivered.
@@ -141,7 +141,7 @@ pub enum Standing {
     Ahead,
     /// It lacks something that this server has never seen, and never will: it has to be read again.
     Stale,
-    /// The store has gone back, or has made the room anew. The feed is broken now.
+    /// The store has gone back, or has created the room again. The feed is broken now.
     SetBack,
 }
 
@@ -265,7 +265,7 @@ impl<E: Positioned> Feed<E> {
         self.heard > Tick::default()
     }
 
-    /// How a snapshot stands to what was delivered. It was read at `cut`, by a call that was made at `asked`.
+    /// How a snapshot relates to what was delivered. It was read at `cut`, by a call that was made at `asked`.
     ///
     /// A new feed has to be begun before.
     pub fn compare(&mut self, cut: &Position, asked: Tick) -> Standing {

@@ -9,7 +9,7 @@ use crate::protocol::ids::UserId;
 pub struct Marks(pub Vec<(UserId, u64)>);
 
 impl Marks {
-    /// Who has read the message of this number.
+    /// The members who have read the message with this number.
     pub fn read_by(&self, seq: u64) -> Vec<String> {
         self.0
             .iter()

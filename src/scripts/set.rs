@@ -129,7 +129,7 @@ impl ScriptSet {
     }
 }
 
-/// The set in effect. It is swapped whole; whoever takes it keeps what they took.
+/// The set in effect. It is swapped as a whole; a call that has taken it keeps it.
 pub type InEffect = watch::Receiver<Arc<ScriptSet>>;
 
 /// A set that stays in effect.

@@ -1,4 +1,4 @@
-//! Why a call of a script failed, and what the log and the client are told of it.
+//! Why a call of a script failed, and what the log and the client get of that.
 
 use redis::{ParsingError, RedisError};
 
@@ -81,7 +81,7 @@ fn of_redis(error: &RedisError) -> ErrorCode {
     code.unwrap_or(ErrorCode::Internal)
 }
 
-/// The one place where a failed call becomes what the client is told.
+/// The one place where a failed call becomes the client's error.
 impl From<&CallError> for ChatError {
     fn from(error: &CallError) -> Self {
         let code = ErrorCode::from(error);

@@ -14,7 +14,7 @@ pub struct RedisClock {
 }
 
 impl RedisClock {
-    /// Redis has just told its time: Unix time in milliseconds.
+    /// Redis has just reported its time: Unix time in milliseconds.
     pub fn told(&self, ms: u64) {
         let ahead = i128::from(ms) - i128::from(local_ms());
         // Centuries apart is as wrong as aeons.

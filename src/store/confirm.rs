@@ -2,7 +2,7 @@
 //!
 //! WAIT and WAITAOF speak for the writes of their own connection only. So those who need a confirmation share one
 //! connection: after their replies it writes a marker, which comes after all of their writes in the order in which Redis
-//! writes its file and feeds its replicas, and waits for that. Whoever comes meanwhile shares the next.
+//! writes its file and feeds its replicas, and waits for that. Calls that come meanwhile share the next one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,7 +131,7 @@ fn take_askable(waiting: &mut Vec<Request>, term: Term) -> Vec<Request> {
 
 fn answer(requests: Vec<Request>, safe: bool) {
     for request in requests {
-        // Whoever has given up waiting meanwhile does not listen.
+        // A caller that has given up meanwhile does not listen.
         let _ = request.answer.send(safe);
     }
 }

@@ -97,7 +97,7 @@ impl Connector {
             .await?)
     }
 
-    /// A new connection. `on_push` gets what Redis sends unasked; `broken` is told when the connection ends.
+    /// A new connection. `on_push` gets what Redis sends unasked; `broken` is notified when the connection ends.
     pub async fn open(
         &self,
         on_push: impl Fn(PushInfo) + Send + Sync + 'static,
@@ -176,7 +176,7 @@ impl Progress {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// It begins anew, or is done.
+    /// It begins again, or is done.
     fn reset(&self) {
         self.0.store(false, Ordering::Relaxed);
     }

@@ -85,7 +85,7 @@ impl Store {
         } else {
             self.attempt(&call, deadline).await
         };
-        // Whoever waits for disk or replicas keeps nobody from calling.
+        // A call that waits for disk or replicas does not keep others from calling.
         drop(place);
         for _ in &call.cmds {
             self.tallies.count(script, started.elapsed());
@@ -261,7 +261,7 @@ impl Call<'_> {
         let load = load_cmd(&self.text.text);
         let outcome = self.in_transaction(Some(&load), connection).await;
         match (outcome, self.cmds.as_slice()) {
-            // As after a call that found its script: the caller is told of the whole.
+            // As after a call that found its script: the caller gets the outcome of the whole.
             (Ok(mut replies), [_]) => match replies.pop() {
                 Some(Err(error)) => Err(error),
                 reply => Ok(reply.into_iter().collect()),

@@ -18,7 +18,7 @@ struct Told {
 }
 
 impl FlawLog {
-    /// After so long a flaw that is still there is told again.
+    /// After this time a flaw that is still there is logged again.
     const AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
     /// Lines in that time.
     const LINES_MAX: usize = 100;

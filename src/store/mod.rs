@@ -42,7 +42,7 @@ use crate::room::Topic;
 use crate::scripts::set::InEffect;
 use crate::scripts::{Script, ScriptSet};
 
-/// What the scripts are told with each call; settings.
+/// The settings that the scripts get with each call.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// Messages a room keeps, at least; 0 keeps all.
@@ -97,7 +97,7 @@ impl Bounds {
     }
 }
 
-/// Is told of each call that failed, before the caller is.
+/// Hears of each call that failed, before the caller does.
 type OnFailure = Arc<dyn Fn(Script, &CallError) + Send + Sync>;
 
 /// Calls scripts, each in one round trip.
@@ -106,7 +106,7 @@ pub struct Store {
     scripts: InEffect,
     commands: Current,
     bounds: Bounds,
-    /// For calls at once: whoever finds none waits.
+    /// For calls at once: a call that finds none waits.
     places: Semaphore,
     made: Instant,
     /// When a call first missed the connection, in milliseconds after `made`; [`exchange::UP`] while it is there.

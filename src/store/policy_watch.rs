@@ -1,4 +1,4 @@
-//! Notices when Redis is told to drop chats while servers run: on connecting its policy is checked, then it may change.
+//! Notices when Redis is set to drop chats while servers run: its policy is checked on connecting, and may change later.
 
 use std::time::Duration;
 

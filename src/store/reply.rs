@@ -30,7 +30,7 @@ impl RawPage {
             .filter_map(|raw| message(room, raw, self.small.then_some(&marks), flaws))
             .collect();
         if self.has_more && messages.is_empty() {
-            // Whoever asked for what comes after it would ask for this page again.
+            // A client that asked for what comes after it would ask for this page again.
             return Err("a page announces more and has no message that can be read".into());
         }
         let last_id = message_id(&self.last_id)?;

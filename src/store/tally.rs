@@ -49,7 +49,7 @@ impl Tallies {
         self.metrics.took(script, took);
     }
 
-    /// Counts a failure, by what the client is told.
+    /// Counts a failure, by the error that the client gets.
     pub fn failed(&self, script: Script, code: ErrorCode) {
         self.metrics.failed(script, code);
     }

@@ -1,6 +1,6 @@
 //! What reading a script tells, before it runs: the same checks at start-up, for a changed file and in tests.
 //!
-//! They find mistakes, not malice: whoever may change these scripts may do anything to this Redis anyway.
+//! They find mistakes, not malice: somebody who may change these scripts may do anything to this Redis anyway.
 
 mod commands;
 mod contract;
