@@ -60,7 +60,7 @@ if head[1] and client_id ~= '' then
   end
 end
 -- The line ends between several strings do not count.
-local content_bytes = #content - select(2, parts:gsub(',', ''))
+local content_bytes = parts == '' and #content or #content - select(2, parts:gsub(',', ''))
 if content_bytes > content_max_bytes then
   return redis.error_reply('MESSAGE_TOO_LARGE "content" has ' .. content_bytes .. ' bytes; at most '
     .. content_max_bytes .. ' are accepted')
@@ -85,9 +85,10 @@ local id = string.format('%d-', math.max(now_ms, last_ms)) .. seq_text
 
 local readers, marks = {user}, {seq_text, user}
 if small then
-  local seen = {[user] = true}
+  local seen
   local leases = redis.call('ZRANGE', viewing, '-' .. VIEWERS_MAX, '-1', 'WITHSCORES')
   for i = 1, #leases, 2 do
+    seen = seen or {[user] = true}
     local viewer, left_ms = leases[i]:match('^[^:]*:(.*)$'), leases[i + 1] - now_ms
     if viewer and left_ms > 0 and left_ms <= LEASE_MAX_MS and not seen[viewer] then
       seen[viewer] = true
@@ -159,11 +160,11 @@ if bytes then
   end
 end
 
-local event = {
-  event = 'message', epoch = epoch, rev = rev, seq = seq, id = id,
-  sender = user, content = content, type = kind ~= 'text' and kind or nil, parts = parts ~= '' and parts or nil,
-  clientMessageId = client_id ~= '' and client_id or nil,
-  readBy = small and readers or nil, readCount = #readers,
-}
-redis.call('SPUBLISH', events, cjson.encode(event))
+-- One expression: to have cjson encode it all as a table, or to append part by part, would cost more.
+local event = '{"event":"message","epoch":"' .. epoch .. '","rev":' .. rev_text .. ',"seq":' .. seq_text
+  .. ',"id":"' .. id .. '","sender":' .. cjson.encode(user) .. ',"content":' .. cjson.encode(content)
+  .. (kind ~= 'text' and ',"type":' .. cjson.encode(kind) or '') .. (parts ~= '' and ',"parts":"' .. parts .. '"' or '')
+  .. (client_id ~= '' and ',"clientMessageId":' .. cjson.encode(client_id) or '')
+  .. (small and ',"readBy":' .. cjson.encode(readers) or '') .. ',"readCount":' .. #readers .. '}'
+redis.call('SPUBLISH', events, event)
 return {id, seq, 0}

@@ -9,7 +9,7 @@ use crate::behaviour::{edited, passes, problem};
 const MARKED: &str =
     "-- Rules of your own: here. They refuse with REJECTED, and nothing is written yet.\n";
 const ENTRY: &str = "local entry = {'sender', user, 'content', content}";
-const TOLD: &str = "sender = user, content = content,";
+const TOLD: &str = "cjson.encode(content)";
 
 /// A rule at its marked place.
 fn rule(script: Script, text: &str) -> ScriptSet {
@@ -36,7 +36,7 @@ async fn a_text_that_is_cut_inside_a_character() {
     ] {
         is_found(cut, rule(Script::SendMessage, cut), said).await;
     }
-    let cut = "sender = user, content = content:sub(1, 300),";
+    let cut = "cjson.encode((content:sub(1, 300)))";
     let set = edited(Script::SendMessage, TOLD, cut);
     is_found(cut, set, "from byte 300 on a text is read as").await;
     let name = "name = name:sub(1, 50)";
@@ -104,8 +104,8 @@ async fn a_text_that_is_stored_otherwise_than_published() {
             ENTRY,
             "local direct = redis.call('HGET', meta, 'type') == 'direct'\nlocal entry = {'sender', user, 'content', direct and (content:gsub('%d', '*')) or content}",
         ),
-        (TOLD, "sender = user, content = content:gsub('%d', '*'),"),
-        (TOLD, "sender = user, content = content:gsub('\\n', ' '),"),
+        (TOLD, "cjson.encode((content:gsub('%d', '*')))"),
+        (TOLD, "cjson.encode((content:gsub('\\n', ' ')))"),
     ] {
         is_found(to, edited(Script::SendMessage, from, to), said).await;
     }
