@@ -37,10 +37,15 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
-    /// Whether both are of one Redis, or of a master and its replica. What says nothing of itself counts as the same.
+    /// Whether both are of one Redis, or of a master and its replica. Where nothing can be compared they may be.
     pub fn may_share_data(&self, other: &Self) -> bool {
-        let same = |one: &str, other: &str| one.is_empty() || other.is_empty() || one == other;
-        same(&self.run_id, &other.run_id) || same(&self.replication_id, &other.replication_id)
+        let ids = [
+            (&self.run_id, &other.run_id),
+            (&self.replication_id, &other.replication_id),
+        ];
+        let is_known = |(one, other): &(&String, &String)| !one.is_empty() && !other.is_empty();
+        let mut known = ids.into_iter().filter(is_known).peekable();
+        known.peek().is_none() || known.any(|(one, other)| one == other)
     }
 
     /// Reads the text of `INFO`.
@@ -279,7 +284,9 @@ mod tests {
         assert!(one.may_share_data(&server("a", "x")));
         assert!(one.may_share_data(&server("b", "x")));
         assert!(one.may_share_data(&server("", "")));
-        assert!(!one.may_share_data(&server("b", "y")));
+        for other in [server("b", "y"), server("", "y"), server("b", "")] {
+            assert!(!one.may_share_data(&other));
+        }
     }
 
     #[test]
