@@ -154,16 +154,16 @@ const STATES = {
 };
 
 function footer(message, own, state) {
+  // Its direction is its own, so that the bubble's is that of the text.
   const time = h(
     "time",
-    { datetime: message.timestamp, title: fullTimeOf(message.timestamp) },
+    { datetime: message.timestamp, title: fullTimeOf(message.timestamp), dir: "auto" },
     timeOf(message.timestamp),
   );
-  // Its direction is its own: the bubble's is that of the text.
-  const line = h("span", { class: "when", dir: "auto" }, time);
+  const line = h("span", { class: "when" }, time);
   if (!own) return line;
   const [text, path] = STATES[state];
-  line.append(h("span", { class: "hidden-text" }, `, ${text}`));
+  line.append(h("span", { class: "hidden-text", dir: "ltr" }, `, ${text}`));
   if (path) line.append(icon(path));
   return line;
 }

@@ -45,6 +45,16 @@ for (const [name, options] of [
     await picture("3-chat");
     await accessible(alice, "a chat");
 
+    await alice.page.getByRole("button", { name: "You, bob, carol and dora" }).click();
+    await picture("7-members");
+    await accessible(alice, "the members");
+    await alice.page.getByRole("button", { name: "Close", exact: true }).click();
+    const field = alice.page.getByLabel("Message", { exact: true });
+    await field.fill("x".repeat(20_000));
+    await picture("8-too-long");
+    await accessible(alice, "too long a text");
+    await field.fill("");
+
     await alice.page.getByRole("button", { name: "Frames", exact: true }).click();
     const frame = alice.page.locator("#frames li", { hasText: "enterChat" });
     await frame.click();

@@ -25,15 +25,18 @@ function collisions() {
   const found = [];
   const bubbles = document.querySelectorAll("#messages .bubble");
   for (const bubble of bubbles) {
-    const time = bubble.querySelector(".when").getBoundingClientRect();
     const { left, right, top, bottom } = bubble.getBoundingClientRect();
     const texts = document.createRange();
     texts.selectNodeContents(bubble.querySelector("p"));
     const others = [...texts.getClientRects(), ...[...bubble.querySelectorAll(".link")].map((it) => it.getBoundingClientRect())];
     const text = bubble.querySelector("p").textContent.slice(0, 40);
-    if (others.some((other) => cross(time, other))) found.push(`the time stands on "${text}"`);
-    if (time.left < left || time.right > right || time.top < top || time.bottom > bottom) {
-      found.push(`the time sticks out of "${text}"`);
+    for (const part of bubble.querySelectorAll(".when time, .when svg")) {
+      const box = part.getBoundingClientRect();
+      // With some room beside it.
+      const wider = { ...box.toJSON(), left: box.left - 4, right: box.right + 4 };
+      if (others.some((other) => cross(wider, other))) found.push(`the ${part.tagName} stands on "${text}"`);
+      const sticksOut = box.left < left || box.right > right || box.top < top || box.bottom > bottom;
+      if (sticksOut) found.push(`the ${part.tagName} sticks out of "${text}"`);
     }
   }
   for (const entry of document.querySelectorAll("#rooms .first")) {
