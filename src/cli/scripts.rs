@@ -120,6 +120,7 @@ impl How {
         Wanted {
             no_behaviour,
             allow,
+            own: Vec::new(),
         }
     }
 }

@@ -277,6 +277,33 @@ impl Hub {
         }
     }
 
+    /// The user is in the room no more: their devices get nothing of it from now on, and those with whole lists a new list.
+    pub fn room_left(&self, user: &UserId, room: RoomId) {
+        let mut state = self.lock();
+        let State { users, rooms, .. } = &mut *state;
+        let Some(user) = users
+            .get_mut(user)
+            .filter(|user| user.rooms.contains(&room))
+        else {
+            return;
+        };
+        user.rooms.remove(&room);
+        let devices: Vec<Arc<Device>> = user.devices.iter().cloned().collect();
+        if let Some(followed) = rooms.get_mut(&room) {
+            for device in &devices {
+                followed.devices.remove(&device.id);
+                device.room_gone(room);
+            }
+            if followed.devices.is_empty() {
+                rooms.remove(&room);
+                self.interest.unwant(Topic::Room(room));
+            }
+        }
+        for device in &devices {
+            self.list_changed(&mut state, device);
+        }
+    }
+
     /// False if the user follows the room already, or has no device here.
     fn follow_one(&self, state: &mut State, user: &UserId, room: RoomId) -> bool {
         let Some(known) = state.users.get_mut(user) else {

@@ -249,6 +249,19 @@ struct GainedWire {
     fresh: bool,
 }
 
+/// The room that a user is in no more, if an event of a user's channel tells that. It is published by hand.
+pub fn room_left(payload: &[u8]) -> Option<RoomId> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct LeftWire<'a> {
+        event: &'a str,
+        room_id: &'a str,
+    }
+    let wire: LeftWire = serde_json::from_slice(payload).ok()?;
+    let room = RoomId::parse(wire.room_id)?;
+    (wire.event == "left").then_some(room)
+}
+
 impl RoomGained {
     /// Reads an event of a user's channel as well as it can be read: texts lose what is not UTF-8.
     pub fn read(payload: &[u8]) -> Option<Self> {

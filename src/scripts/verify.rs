@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::behaviour::{self, BehaviourError, Report};
+use super::behaviour::{self, BehaviourError, OwnCase, Report};
 use super::check::{check_rights, check_set};
 use super::folder::FolderError;
 use super::problem::{self, Problem};
@@ -25,6 +25,8 @@ pub struct Wanted {
     pub no_behaviour: bool,
     /// Commands that the server's Redis user may run besides those of `deploy/redis.acl`.
     pub allow: Vec<String>,
+    /// The operator's own cases.
+    pub own: Vec<OwnCase>,
 }
 
 /// What was found of a set that may go live.
@@ -75,7 +77,7 @@ pub async fn verify_for_operator(set: &ScriptSet, wanted: &Wanted) -> Result<Ver
         true => Behaviour::Skipped,
         false => Behaviour::Required,
     };
-    verify(set, behaviour).await
+    tried(set, &wanted.own, behaviour).await
 }
 
 /// Reads the scripts, then runs them.
@@ -87,11 +89,15 @@ pub async fn verify(set: &ScriptSet, behaviour: Behaviour) -> Result<Verdict, Re
     if !problems.is_empty() {
         return Err(Refusal::Problems(problems));
     }
+    tried(set, &[], behaviour).await
+}
+
+async fn tried(set: &ScriptSet, own: &[OwnCase], behaviour: Behaviour) -> Result<Verdict, Refusal> {
     if behaviour == Behaviour::Skipped {
         return Ok(Verdict::Reads("it was asked not to be".to_owned()));
     }
     match behaviour::scratch_program() {
-        Some(program) => run(set, &program, behaviour).await,
+        Some(program) => run(set, own, &program, behaviour).await,
         None if behaviour == Behaviour::Required => Err(Refusal::NoProgram),
         None => Ok(Verdict::Reads("no redis-server is in PATH".to_owned())),
     }
@@ -104,8 +110,13 @@ async fn read(set: &ScriptSet) -> Result<Vec<Problem>, Refusal> {
     problems.map_err(|panic| Refusal::Scratch(panic.to_string()))
 }
 
-async fn run(set: &ScriptSet, program: &Path, behaviour: Behaviour) -> Result<Verdict, Refusal> {
-    match behaviour::run(set, program).await {
+async fn run(
+    set: &ScriptSet,
+    own: &[OwnCase],
+    program: &Path,
+    behaviour: Behaviour,
+) -> Result<Verdict, Refusal> {
+    match behaviour::run_with(set, own, program).await {
         Ok(report) => Ok(Verdict::Behaves(report)),
         Err(BehaviourError::Broken(problem)) => Err(Refusal::Problems(vec![problem])),
         Err(BehaviourError::Scratch(reason)) if behaviour == Behaviour::Required => {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::peers::Heard;
 use crate::hub::Hub;
-use crate::hub::published::{RoomEvent, RoomGained};
+use crate::hub::published::{RoomEvent, RoomGained, room_left};
 use crate::metrics::PublishedMetrics;
 use crate::protocol::ids::RoomId;
 use crate::room::Topic;
@@ -56,9 +56,10 @@ impl Listener {
         self.metrics.heard(topic);
         match topic {
             Topic::Room(room) => self.published_in_room(*room, payload),
-            Topic::User(user) => match RoomGained::read(payload) {
-                Some(gained) => self.hub.room_gained(user, &gained),
-                None => {
+            Topic::User(user) => match (RoomGained::read(payload), room_left(payload)) {
+                (Some(gained), _) => self.hub.room_gained(user, &gained),
+                (None, Some(room)) => self.hub.room_left(user, room),
+                (None, None) => {
                     self.metrics.unreadable(topic);
                     log::warn!("an event of a user's channel could not be read");
                     // The room that it is about is in the user's index.

@@ -430,3 +430,81 @@ async fn an_edit_runs_with_the_further_rights_that_it_needs() {
     let count = run(&mut chief, &ext).await.unwrap();
     assert_eq!(count, redis::Value::BulkString(b"1".to_vec()));
 }
+
+/// The lines of the recipe under a heading of lua/README.md.
+fn recipe(readme: &str, heading: &str) -> Vec<String> {
+    let section = readme
+        .split(&format!("\n### {heading}\n"))
+        .nth(1)
+        .expect("the heading");
+    let block = section
+        .split("```sh\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    block
+        .expect("a recipe")
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn who_is_removed_by_hand_with_a_dba_s_own_rights_gets_no_more_messages() {
+    // Given the user that lua/README.md makes for an operator, beside the server's
+    let redis = Guarded::start("", &[]).await;
+    let mut chief = redis.connect("chief", "chief").await;
+    let readme =
+        fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("lua/README.md"))
+            .unwrap();
+    let user = readme
+        .split('`')
+        .find(|code| code.starts_with("ACL SETUSER dba "))
+        .expect("the user");
+    run(&mut chief, user).await.unwrap();
+    let mut dba = redis.connect("dba", "password").await;
+    for refused in ["CONFIG GET *", "FLUSHALL", "SET other 1", "KEYS *"] {
+        run(&mut dba, refused).await.expect_err(refused);
+    }
+
+    // And a group whose members are connected to two servers, with lists of both kinds
+    let servers = [redis.server().start().await, redis.server().start().await];
+    let mut alice = Client::connect_delta(&servers[0], "alice").await;
+    let mut bob = Client::connect_delta(&servers[1], "bob").await;
+    let mut tablet = Client::connect(&servers[0], "bob").await;
+    let mut carol = Client::connect_delta(&servers[1], "carol").await;
+    let room = alice.open_room(&["bob", "carol"]).await;
+    alice.say(&room, "before").await;
+    for device in [&mut bob, &mut tablet, &mut carol] {
+        device
+            .until("newMessage", |message| message["content"] == "before")
+            .await;
+    }
+
+    // When Bob is removed as the recipe says
+    let mut removed = 0;
+    for line in recipe(&readme, "Remove a member") {
+        let Some(command) = line.strip_prefix("redis-cli ") else {
+            continue;
+        };
+        let command = command.replace("\\\"", "\u{1}").replace(['\'', '"'], "");
+        let command = command.replace('\u{1}', "\"").replace("$room", &room);
+        run(&mut dba, &command).await.unwrap();
+        removed += 1;
+    }
+    assert_eq!(removed, 4);
+
+    // Then nothing of the room reaches his devices any more, and the others go on
+    let gone = |list: &serde_json::Value| list.as_array().unwrap().is_empty();
+    tablet.until("chatList", gone).await;
+    alice.say(&room, "after").await;
+    carol
+        .until("newMessage", |message| message["content"] == "after")
+        .await;
+    for device in [&mut bob, &mut tablet] {
+        device.expect_nothing_of("newMessage").await;
+    }
+    let refused = json!({ "roomId": room, "content": "still here" });
+    bob.refused("sendMessage", refused, "NOT_MEMBER").await;
+    let log: Vec<redis::Value> = cmd("ACL").arg("LOG").query_async(&mut chief).await.unwrap();
+    assert!(!log.is_empty(), "the refused commands");
+}

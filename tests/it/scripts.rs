@@ -690,3 +690,93 @@ async fn check_prints_a_line_for_each_script_or_json() {
     assert_eq!(unsound.len(), 1);
     assert_eq!(unsound[0]["name"], "send_message");
 }
+
+#[tokio::test]
+async fn the_operator_s_own_cases_are_played() {
+    let redis = Redis::start().await;
+    let rules = Rules::export().await;
+    let path = rules.path().display().to_string();
+    // Given the cases that come with the scripts, then they hold
+    let ok = scripts_do(&redis, &["check", &path]).await;
+    assert!(ok.contains("and 3 cases of your own"), "{ok}");
+
+    // And given a rule, with cases that say what it does
+    rules.edit(
+        "send_message",
+        "\n-- Reading every key",
+        "\nif content:find('casino', 1, true) then return redis.error_reply('REJECTED No advertising.') end\n-- Reading every key",
+    );
+    let given = r#""given": {"direct": ["alice", "bob"]}"#;
+    let case = |case: &str, content: &str, then: &str| {
+        format!(
+            r#"{{"case": "{case}", {given}, "when": {{"sendMessage": ["alice", "{content}"]}}, "then": {then}}}"#
+        )
+    };
+    let refused = case(
+        "no casino",
+        "the casino",
+        r#"{"refused": "No advertising"}"#,
+    );
+    let file = rules.path().join("cases.jsonl");
+    fs::write(&file, format!("# Mine.\n\n{refused}\n")).expect("write");
+    let ok = scripts_do(&redis, &["check", &path]).await;
+    assert!(ok.contains("and 1 cases of your own"), "{ok}");
+
+    // When a case does not hold, then its line is named, and what became of it
+    let stored = case("dinner", "the casino", r#"{"stored": "the casino"}"#);
+    fs::write(&file, format!("{refused}\n{stored}\n")).expect("write");
+    for command in ["check", "apply"] {
+        let bad = scripts(&redis, &[command, &path]).await;
+        assert_eq!(bad.code, Some(1));
+        let said = format!("{}{}", bad.stdout, bad.stderr);
+        let told = format!(
+            "{}:2: case `dinner`: it is refused: No advertising.",
+            file.display()
+        );
+        assert!(said.contains(&told), "{said}");
+    }
+    // And what is no case is told too
+    fs::write(&file, "{\"case\": \"x\"}\n").expect("write");
+    let bad = scripts(&redis, &["check", &path]).await;
+    assert!(
+        bad.stdout.contains("cases.jsonl:1: this is no case"),
+        "{}",
+        bad.stdout
+    );
+}
+
+#[tokio::test]
+async fn a_rule_is_tried_by_run_before_any_server_has_it() {
+    let redis = Redis::start().await;
+    let server = Server::start(&redis).await;
+    let mut alice = Client::connect_delta(&server, "alice").await;
+    let room = alice.open_room(&["bob"]).await;
+    let rules = Rules::export().await;
+    rules.tag("tried:");
+    let tried = Server::on(&redis)
+        .without("JWT_SECRET")
+        .env("LUA_DIR", &rules.path().display().to_string())
+        .args(&[
+            "scripts",
+            "run",
+            "send_message",
+            "--room",
+            &room,
+            "--user",
+            "alice",
+            "--content",
+            "hello",
+            "--yes",
+        ])
+        .run()
+        .await;
+    assert_eq!(tried.code, Some(0), "{}", tried.stderr);
+    let contents: Vec<Value> = alice
+        .history(&room)
+        .await
+        .iter()
+        .map(|it| it["content"].clone())
+        .collect();
+    assert_eq!(contents.last(), Some(&json!("tried:hello")));
+    assert_eq!(stored(&mut alice, &room).await, "hello");
+}

@@ -4,6 +4,7 @@
 //! own typed calls, and compare. Operators' rules may refuse what they like with `REJECTED`: the case ends there.
 //!
 //! - `cases`: what the server relies on, case by case
+//! - `own`: the operator's own cases
 //! - `texts`, `pattern`: the texts that rules are tried with
 //! - `compare`: what was got against what is relied on
 //! - `stage`: where a case plays: a store, what is published, what is stored
@@ -13,6 +14,7 @@
 mod cases;
 mod compare;
 mod fault;
+pub mod own;
 mod pattern;
 mod scratch;
 mod stage;
@@ -27,6 +29,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::cases::{CASES, Case};
 use self::fault::{Cause, Ended, Fault};
+pub use self::own::OwnCase;
 use self::scratch::Scratch;
 pub use self::scratch::ScratchError;
 use self::stage::Stage;
@@ -43,6 +46,8 @@ const RUN_MAX: Duration = Duration::from_secs(20);
 pub struct Report {
     /// How many cases there were.
     pub cases: usize,
+    /// How many of the operator's own.
+    pub own: usize,
     /// The cases that a rule of the operator's ended early.
     pub rejected: Vec<Rejection>,
     /// The longest call of each script, as the caller saw it.
@@ -105,14 +110,27 @@ pub fn scratch_program() -> Option<PathBuf> {
 /// # Errors
 /// The first case that the set does not pass, or why it could not be tried.
 pub async fn run(set: &ScriptSet, program: &Path) -> Result<Report, BehaviourError> {
+    run_with(set, &[], program).await
+}
+
+/// The same, and then the operator's own cases.
+///
+/// # Errors
+/// As [`run`]; the first of the operator's cases that does not hold.
+pub async fn run_with(
+    set: &ScriptSet,
+    own: &[OwnCase],
+    program: &Path,
+) -> Result<Report, BehaviourError> {
     let deadline = Instant::now() + RUN_MAX;
     let trial = Trial::of(set);
     let scratch = Scratch::start(program).await?;
-    let outcome = run_cases(&scratch, &trial, deadline).await;
+    let outcome = run_cases(&scratch, &trial, own, deadline).await;
     scratch.stop().await;
     match outcome {
         Ok(report) => Ok(report),
         Err(Stop::Scratch(error)) => Err(error.into()),
+        Err(Stop::Own(problem)) => Err(BehaviourError::Broken(problem)),
         Err(Stop::Broken(case, fault)) => {
             // What was found stands, whether or not its line is found in time.
             let located = timeout_at(deadline, locate(&trial, program, case, &fault)).await;
@@ -130,10 +148,17 @@ pub async fn run(set: &ScriptSet, program: &Path) -> Result<Report, BehaviourErr
 /// Why no further case is tried.
 enum Stop {
     Broken(&'static Case, Fault),
+    /// One of the operator's own cases.
+    Own(Problem),
     Scratch(ScratchError),
 }
 
-async fn run_cases(scratch: &Scratch, trial: &Trial, deadline: Instant) -> Result<Report, Stop> {
+async fn run_cases(
+    scratch: &Scratch,
+    trial: &Trial,
+    own: &[OwnCase],
+    deadline: Instant,
+) -> Result<Report, Stop> {
     let mut stage = Stage::open(scratch, trial).await.map_err(Stop::Scratch)?;
     let mut rejected = Vec::new();
     for case in &CASES {
@@ -148,12 +173,31 @@ async fn run_cases(scratch: &Scratch, trial: &Trial, deadline: Instant) -> Resul
             Err(_) => return Err(Stop::Scratch(ScratchError::TooSlow(case.name))),
         }
     }
+    for case in own {
+        match timeout_at(deadline, play_own(&mut stage, case)).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(what))) => return Err(Stop::Own(case.problem(&what))),
+            Ok(Err(Ended::Rejected(words))) => {
+                let what = format!("its room cannot be made as it is given: {words}");
+                return Err(Stop::Own(case.problem(&what)));
+            }
+            Ok(Err(Ended::Broken(fault))) => return Err(Stop::Own(case.problem(&fault.reason))),
+            Ok(Err(Ended::Scratch(error))) => return Err(Stop::Scratch(error)),
+            Err(_) => return Err(Stop::Own(case.problem("there was no time for it"))),
+        }
+    }
     Ok(Report {
         cases: CASES.len(),
+        own: own.len(),
         rejected,
         worst: stage.worst.each(),
         left_out: stage.left_out,
     })
+}
+
+async fn play_own(stage: &mut Stage, case: &OwnCase) -> Result<Result<(), String>, Ended> {
+    stage.clear().await?;
+    case.play(stage).await
 }
 
 /// Plays one case, on an empty Redis.

@@ -16,16 +16,19 @@ use crate::scripts::verify::{Refusal, Verdict, Wanted, verify_for_operator};
 pub(super) async fn check(
     desk: &Desk,
     dir: Option<PathBuf>,
-    wanted: &Wanted,
+    mut wanted: Wanted,
     as_json: bool,
 ) -> Result<(), CommandError> {
     let outcome = match dir.or_else(|| desk.config.lua_dir.clone()) {
-        Some(dir) => desk.folder(dir),
+        Some(dir) => desk.own_cases(&dir).and_then(|own| {
+            wanted.own = own;
+            desk.folder(dir)
+        }),
         None => Ok(desk.embedded.clone()),
     };
     let (set, outcome) = match outcome {
         Ok(set) => {
-            let verdict = verify_for_operator(&set, wanted).await;
+            let verdict = verify_for_operator(&set, &wanted).await;
             (set, verdict)
         }
         // Files that cannot be read as scripts at all: told like any other problem.
@@ -99,6 +102,9 @@ pub(super) fn tell_verdict(verdict: &Verdict) {
                 "behaviour: {} cases on a scratch Redis, as servers rely on it",
                 report.cases
             ));
+            if report.own > 0 {
+                say(format_args!("  and {} cases of your own", report.own));
+            }
             if report.left_out > 0 {
                 say(format_args!(
                     "  for {} long texts there was no time: some of these scripts take long",
@@ -155,6 +161,7 @@ fn as_value(set: &ScriptSet, outcome: &Result<Verdict, Refusal>) -> serde_json::
             "tried": true,
             "cases": report.cases,
             "endedByRules": report.rejected.len(),
+            "own": report.own,
             "leftOut": report.left_out,
         }),
         Ok(Verdict::Reads(reason)) => json!({ "tried": false, "why": reason }),

@@ -1,6 +1,6 @@
 //! Where the operator sits: Redis, the keys, and which scripts are meant.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redis::PushInfo;
@@ -11,7 +11,8 @@ use super::CommandError;
 use crate::cli::scripts::Which;
 use crate::config::OperatorConfig;
 use crate::scripts::applied::{self, AppliedError};
-use crate::scripts::folder;
+use crate::scripts::behaviour::{OwnCase, own};
+use crate::scripts::folder::{self, FolderError};
 use crate::scripts::set::ScriptSet;
 use crate::scripts::verify::Refusal;
 use crate::store::connection::{ConnectError, Connector};
@@ -106,6 +107,15 @@ impl Desk {
     pub(super) fn folder(&self, dir: PathBuf) -> Result<ScriptSet, CommandError> {
         let read = folder::read(&dir, &self.embedded).map_err(Refusal::from)?;
         Ok(read.set)
+    }
+
+    /// The operator's own cases, which stand beside the scripts.
+    pub(super) fn own_cases(&self, dir: &Path) -> Result<Vec<OwnCase>, CommandError> {
+        let read = own::read(dir).map_err(|source| {
+            let path = dir.join(own::FILE);
+            Refusal::Folder(FolderError::Unreadable { path, source })
+        })?;
+        Ok(read.map_err(Refusal::Problems)?)
     }
 
     async fn applied(

@@ -22,7 +22,9 @@ use crate::scripts::wire::{Answer, Want};
 pub(super) async fn apply(desk: &Desk, args: ApplyArgs) -> Result<(), CommandError> {
     let dir = args.dir;
     let set = desk.folder(dir.clone())?;
-    let verdict = verify_for_operator(&set, &args.how.wanted()).await?;
+    let mut wanted = args.how.wanted();
+    wanted.own = desk.own_cases(&dir)?;
+    let verdict = verify_for_operator(&set, &wanted).await?;
     tell_verdict(&verdict);
     say(format_args!(
         "differs from the embedded scripts in: {}",

@@ -83,7 +83,7 @@ pub async fn run(command: ScriptsCommand, config: OperatorConfig) -> Result<(), 
             texts::export(&desk, &dir, which, force).await
         }
         ScriptsCommand::Check { dir, how, json } => {
-            check::check(&desk, dir, &how.wanted(), json).await
+            check::check(&desk, dir, how.wanted(), json).await
         }
         ScriptsCommand::Apply(args) => exchange::apply(&desk, args).await,
         ScriptsCommand::History { json } => exchange::history(&desk, json).await,

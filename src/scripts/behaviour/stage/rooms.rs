@@ -55,7 +55,7 @@ impl Stage {
         self.make(id, false, members).await
     }
 
-    async fn make(
+    pub(in crate::scripts::behaviour) async fn make(
         &mut self,
         id: RoomId,
         is_group: bool,
