@@ -83,6 +83,7 @@ pub(super) fn same_message(
 ) -> Result<(), Ended> {
     same_content(script, &got.content, &told.content)?;
     same_text(script, "the sender", &got.sender_id, &told.sender_id)?;
+    same_text(script, "the type", &got.kind, &told.kind)?;
     let client_id = |message: &Message| message.client_message_id.clone().unwrap_or_default();
     let what = "the clientMessageId";
     same_text(script, what, &client_id(got), &client_id(told))?;
