@@ -288,7 +288,7 @@ impl Hub {
             return;
         };
         user.rooms.remove(&room);
-        let devices: Vec<Arc<Device>> = user.devices.iter().cloned().collect();
+        let devices = user.devices.to_vec();
         if let Some(followed) = rooms.get_mut(&room) {
             for device in &devices {
                 followed.devices.remove(&device.id);

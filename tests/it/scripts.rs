@@ -696,7 +696,10 @@ async fn the_operator_s_own_cases_are_played() {
     let redis = Redis::start().await;
     let rules = Rules::export().await;
     let path = rules.path().display().to_string();
-    // Given the cases that come with the scripts, then they hold
+    // Given the cases that come with the scripts, then they hold, once they are taken as one's own
+    let file = rules.path().join("cases.jsonl");
+    assert!(!file.exists());
+    fs::copy(rules.path().join("cases.example.jsonl"), &file).expect("the example");
     let ok = scripts_do(&redis, &["check", &path]).await;
     assert!(ok.contains("and 3 cases of your own"), "{ok}");
 
@@ -717,7 +720,6 @@ async fn the_operator_s_own_cases_are_played() {
         "the casino",
         r#"{"refused": "No advertising"}"#,
     );
-    let file = rules.path().join("cases.jsonl");
     fs::write(&file, format!("# Mine.\n\n{refused}\n")).expect("write");
     let ok = scripts_do(&redis, &["check", &path]).await;
     assert!(ok.contains("and 1 cases of your own"), "{ok}");
