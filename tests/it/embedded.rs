@@ -152,18 +152,18 @@ async fn its_redis_listens_nowhere_but_on_a_private_socket() {
     let redis = child(&server);
 
     // Then the data is where it should be, with nothing readable by others
-    let names: Vec<_> = std::fs::read_dir(folder.path())
+    let names: Vec<_> = fs::read_dir(folder.path())
         .expect("the data folder")
         .map(|file| file.expect("a file").file_name())
         .collect();
     assert!(!names.is_empty());
 
     // And no TCP socket is open in the child (where the system tells)
-    if let Ok(descriptors) = std::fs::read_dir(format!("/proc/{redis}/fd")) {
-        let tcp = std::fs::read_to_string(format!("/proc/{redis}/net/tcp")).unwrap_or_default()
-            + &std::fs::read_to_string(format!("/proc/{redis}/net/tcp6")).unwrap_or_default();
+    if let Ok(descriptors) = fs::read_dir(format!("/proc/{redis}/fd")) {
+        let tcp = fs::read_to_string(format!("/proc/{redis}/net/tcp")).unwrap_or_default()
+            + &fs::read_to_string(format!("/proc/{redis}/net/tcp6")).unwrap_or_default();
         for descriptor in descriptors.flatten() {
-            let Ok(target) = std::fs::read_link(descriptor.path()) else {
+            let Ok(target) = fs::read_link(descriptor.path()) else {
                 continue;
             };
             let target = target.display().to_string();
@@ -181,19 +181,38 @@ async fn its_redis_listens_nowhere_but_on_a_private_socket() {
     server.stop().await;
 }
 
+/// Whether some file below the folder has these bytes.
+fn is_written(folder: &Path, bytes: &[u8]) -> bool {
+    let entries = fs::read_dir(folder).expect("read the folder");
+    entries.flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return is_written(&path, bytes);
+        }
+        // A socket is no file to read, and a temporary one may be gone.
+        let content = fs::read(&path).unwrap_or_default();
+        content.windows(bytes.len()).any(|window| window == bytes)
+    })
+}
+
 #[tokio::test]
 async fn messages_survive_the_death_of_the_child() {
+    const BEFORE: &str = "said before the kill";
     // Given Alice and Bob, connected, and messages
     let folder = data_folder();
     let server = start(folder.path()).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
     let mut bob = Client::connect_delta(&server, "bob").await;
     let room = alice.open_room(&["bob"]).await;
-    alice.say(&room, "before").await;
-    assert_eq!(bob.until("newMessage", |_| true).await["content"], "before");
+    alice.say(&room, BEFORE).await;
+    assert_eq!(bob.until("newMessage", |_| true).await["content"], BEFORE);
     let first = child(&server);
 
-    // When its Redis is killed
+    // When its Redis is killed, which writes to its file a moment late while the disk is busy
+    eventually("the message is written", async || {
+        is_written(folder.path(), BEFORE.as_bytes())
+    })
+    .await;
     signal(first, "KILL");
     eventually("another Redis runs", async || {
         server.child_processes().iter().any(|pid| *pid != first)
@@ -222,7 +241,7 @@ async fn messages_survive_the_death_of_the_child() {
         (&message["content"], &message["seq"]),
         (&json!("after"), &json!(2))
     );
-    assert_eq!(said(&server, &room).await, ["before", "after"]);
+    assert_eq!(said(&server, &room).await, [BEFORE, "after"]);
     bob.expect_nothing_of("newMessage").await;
     server.stop().await;
 }
