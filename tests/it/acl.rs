@@ -357,8 +357,8 @@ async fn an_import_needs_no_more_rights_and_only_reads_the_old_data() {
 /// Counts the messages of a room by a command that the shipped user may not run.
 fn count_by_hincrby(rules: &Rules) {
     let count = "redis.call('HINCRBY', ext, 'count', 1)";
-    let event = "local event = {";
-    rules.edit("send_message", event, &format!("{count}\n{event}"));
+    let publish = "redis.call('SPUBLISH', events, event)";
+    rules.edit("send_message", publish, &format!("{count}\n{publish}"));
 }
 
 #[tokio::test]

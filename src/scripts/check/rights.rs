@@ -64,10 +64,10 @@ mod tests {
     fn with(call: &str) -> ScriptSet {
         let set = ScriptSet::embedded().unwrap();
         let script = Script::SendMessage;
-        let text = set
-            .get(script)
-            .text
-            .replace("local event = {", &format!("{call}\nlocal event = {{"));
+        let text = set.get(script).text.replace(
+            "redis.call('SPUBLISH'",
+            &format!("{call}\nredis.call('SPUBLISH'"),
+        );
         set.with(script, ScriptText::new(text, Source::Embedded))
     }
 

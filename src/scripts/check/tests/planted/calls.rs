@@ -142,8 +142,8 @@ fn commands() {
         ),
         (
             SendMessage,
-            "redis.call('SPUBLISH', events, cjson.encode(event))",
-            "redis.call('SPUBLISH', events, cjson.encode(event))\nredis.call('PUBLISH', events, '')",
+            "redis.call('SPUBLISH', events, event)",
+            "redis.call('SPUBLISH', events, event)\nredis.call('PUBLISH', events, '')",
             Here(1),
             "publish with SPUBLISH",
         ),
