@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::chat::{Chat, entry_reads, list, list_reads};
+use crate::chat::{Chat, entry_reads, list, list_reads, viewed};
 use crate::hub::repair::Repair;
 use crate::protocol::ids::RoomId;
 use crate::room::{Position, Topic, Turn};
@@ -95,6 +95,21 @@ pub async fn run(chat: Arc<Chat>, quiet_room_check: Duration, cancel: Cancellati
             })
         },
     );
+    let histories = work_off(
+        chat,
+        READS_AT_ONCE,
+        || chat.hub.next_history(),
+        |room| {
+            Box::pin(async move {
+                if let Err(error) = viewed::push(chat, room).await {
+                    log::debug!(
+                        "the history of room {room} could not be read, it follows: {error}"
+                    );
+                    chat.hub.history_untold(room);
+                }
+            })
+        },
+    );
     tokio::select! {
         () = cancel.cancelled() => {}
         () = repairs => {}
@@ -103,6 +118,7 @@ pub async fn run(chat: Arc<Chat>, quiet_room_check: Duration, cancel: Cancellati
         () = list_reads => {}
         () = entry_reads => {}
         () = refreshes => {}
+        () = histories => {}
         () = beat(chat) => {}
         () = renew_viewers(chat) => {}
         () = compare_doubtful_rooms(chat) => {}

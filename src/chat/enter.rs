@@ -1,15 +1,25 @@
 //! `enterChat`: this device views a room, and has read all of it.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::leave;
-use super::list::restless;
-use super::session::Session;
+use super::list::{self, restless};
+use super::session::{Session, section};
 use crate::error::{ChatError, ErrorCode};
+use crate::hub::hold::Section;
+use crate::hub::lane::Kind;
 use crate::hub::snapshot::Snapshot;
-use crate::protocol::event::{Ack, Shown};
+use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::RoomId;
 use crate::room::Position;
 use crate::store::calls::{Entered, PAGE_MAX_BYTES};
+use crate::store::lists::LIST_CHUNK;
+
+/// How long a device that enters waits for the list that comes with it.
+const LIST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Sends the latest messages to this device, then its `status` and ack. A former room is left.
 pub async fn handle(
@@ -27,10 +37,7 @@ pub async fn handle(
             rev: entered.rev_after,
             ..before.clone()
         };
-        let history = Frame::event(
-            "chatHistory",
-            &Shown(&*entered.page.messages, session.device.shape),
-        );
+        let history = Frame::chat_history(&entered.page.messages, session.device.shape);
         let history = share.cover(history).await?;
         let mut last = vec![Frame::status(&format!("{room} entered"))];
         let result = Ack::Entered {
@@ -40,12 +47,36 @@ pub async fn handle(
         };
         last.extend(Session::ack(id, &result));
         // The marker's own event comes between the two.
-        let parts = vec![(before, vec![history]), (after, last)];
-        let Err(overtaken) = Session::finish(snapshot, room, parts).await else {
+        let mut sections = vec![section(room, before, vec![history])];
+        sections.extend(list(session, &mut snapshot).await);
+        sections.push(section(room, after, last));
+        let Err(overtaken) = snapshot.finish(sections).await else {
             return Ok(());
         };
         snapshot = overtaken.read_again().await.ok_or_else(restless)?;
     }
+}
+
+/// The list that a classic device gets when it enters. One that takes long, or more than one call, follows.
+async fn list(session: &Session, snapshot: &mut Snapshot) -> Option<Section> {
+    let Session { chat, device, .. } = session;
+    if !device.is_classic {
+        return None;
+    }
+    let read = async {
+        let is_short = chat.hub.rooms_of(&device.user).len() <= LIST_CHUNK;
+        if !is_short {
+            return None;
+        }
+        snapshot.reads_list();
+        let read = timeout(LIST_PATIENCE, chat.list_reads.read(device)).await;
+        list::section(&*read.ok()??.ok()?, device, Kind::Answer)
+    };
+    let read = read.await;
+    if read.is_none() {
+        chat.hub.list_untold(device);
+    }
+    read
 }
 
 /// The device views the room; it leaves the one that it viewed before.

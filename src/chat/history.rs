@@ -35,7 +35,7 @@ pub async fn handle(
                     has_more: page.has_more,
                 },
             ),
-            None => Frame::event("chatHistory", &Shown(&*page.messages, device.shape)),
+            None => Frame::chat_history(&page.messages, device.shape),
         };
         let frame = share.cover(frame).await?;
         let parts = vec![(page.position, vec![frame])];

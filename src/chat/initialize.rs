@@ -10,9 +10,10 @@ use crate::hub::hold::{Cuts, Section};
 use crate::hub::lane::Kind;
 use crate::hub::published::RoomGained;
 use crate::hub::snapshot::Snapshot;
-use crate::protocol::event::{Ack, Shown};
+use crate::protocol::event::{Ack, RoomMembers, Shown};
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{RoomId, UserId};
+use crate::room::PositionedEntry;
 use crate::store::calls::{Initialized, NewRoom};
 
 /// The room that a client asks for.
@@ -48,7 +49,15 @@ pub async fn handle(
     {
         session.chat.hub.room_gained(&session.device.user, &gained);
     }
-    let mut last = vec![Frame::status(&format!("{room} initialized"))];
+    let mut last = Vec::new();
+    if session.device.is_classic {
+        let told = RoomMembers {
+            room_id: room,
+            members: others(&members, done.entry.as_ref()),
+        };
+        last.push(Frame::event("roomMembers", &told));
+    }
+    last.push(Frame::status(&format!("{room} initialized")));
     last.extend(Session::ack(
         id,
         &Ack::Initialized {
@@ -137,6 +146,17 @@ fn members(session: &Session, participants: Vec<UserId>) -> Result<Vec<UserId>, 
         ));
     }
     Ok(members)
+}
+
+/// The others in the room. One that was there has the members that it had.
+fn others(members: &[UserId], found: Option<&PositionedEntry>) -> Vec<String> {
+    let Some(PositionedEntry { entry, .. }) = found else {
+        return members.iter().skip(1).map(UserId::to_string).collect();
+    };
+    match &entry.group {
+        Some(group) => group.members.clone(),
+        None => entry.friend_id.iter().cloned().collect(),
+    }
 }
 
 fn room_id(members: &[UserId], is_group: bool, client_room_id: Option<&str>) -> RoomId {

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use super::Chat;
+use super::budget::{Exhausted, Share};
 use super::session::Session;
 use super::{entry_reads, list_reads};
 use crate::error::{ChatError, ErrorCode};
@@ -91,12 +92,7 @@ pub async fn send_whole(
         let mut frames = before.clone();
         frames.extend(list.frame_for(device));
         frames.extend(after(list.rooms));
-        let section = Section {
-            cuts: list.cuts.clone(),
-            frames,
-            kind: Kind::Answer,
-            tells_rooms: true,
-        };
+        let section = listing(&list.cuts, frames, Kind::Answer);
         let Err(overtaken) = snapshot.finish(vec![section]).await else {
             return Ok(());
         };
@@ -123,6 +119,21 @@ async fn read_until(
         }
         tokio::time::sleep_until(again_at).await;
         chat.store.up().await;
+    }
+}
+
+/// The list for this device, at its place among the events.
+pub fn section(list: &ChatList, device: &Device, kind: Kind) -> Option<Section> {
+    let frame = list.frame_for(device)?;
+    Some(listing(&list.cuts, vec![frame], kind))
+}
+
+fn listing(cuts: &Arc<Cuts>, frames: Vec<Frame>, kind: Kind) -> Section {
+    Section {
+        cuts: cuts.clone(),
+        frames,
+        kind,
+        tells_rooms: true,
     }
 }
 
@@ -166,8 +177,18 @@ async fn read(chat: &Chat, turn: &list_reads::Turn) -> Result<ChatList, ChatErro
         take_entries(chat, user, rooms, chunk.entries, &mut read);
     }
     let mut list = ChatList::new(read, &turn.shapes());
+    cover_all(chat, share, &mut list.frames).await?;
+    Ok(list)
+}
+
+/// Has the frames own what they take of the memory for answers, of which `share` was taken for them.
+pub(super) async fn cover_all(
+    chat: &Chat,
+    share: Share,
+    frames: &mut ShapedFrames,
+) -> Result<(), Exhausted> {
     let mut share = Some(share);
-    for slot in list.frames.slots_mut() {
+    for slot in frames.slots_mut() {
         let Some(frame) = slot.take() else { continue };
         let share = match share.take() {
             Some(share) => share,
@@ -175,7 +196,7 @@ async fn read(chat: &Chat, turn: &list_reads::Turn) -> Result<ChatList, ChatErro
         };
         *slot = Some(share.cover(frame).await?);
     }
-    Ok(list)
+    Ok(())
 }
 
 /// Reads a part of a list, in turn with all others.
@@ -261,7 +282,10 @@ pub async fn refresh(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
 }
 
 /// Snapshots of those devices that have none open, and the others.
-fn begin_all(chat: &Chat, devices: Vec<Arc<Device>>) -> (Vec<Snapshot>, Vec<Arc<Device>>) {
+pub(super) fn begin_all(
+    chat: &Chat,
+    devices: Vec<Arc<Device>>,
+) -> (Vec<Snapshot>, Vec<Arc<Device>>) {
     let (mut free, mut busy) = (Vec::new(), Vec::new());
     for device in devices {
         match Snapshot::try_begin(&chat.hub, &device) {
@@ -292,19 +316,15 @@ async fn send_to_all(chat: &Chat, mut snapshots: Vec<Snapshot>) -> Result<(), Ch
 }
 
 /// Queues the same snapshot for all, who have not asked for it. Gives back the devices whose snapshots were overtaken.
-async fn finish_all(
+pub(super) async fn finish_all(
     snapshots: Vec<Snapshot>,
     cuts: &Arc<Cuts>,
     frame_for: impl Fn(&Device) -> Option<Frame>,
 ) -> Vec<Arc<Device>> {
     let finish = |snapshot: Snapshot| async {
         let device = snapshot.device().clone();
-        let section = Section {
-            cuts: cuts.clone(),
-            frames: frame_for(&device).into_iter().collect(),
-            kind: Kind::Push,
-            tells_rooms: true,
-        };
+        let frames = frame_for(&device).into_iter().collect();
+        let section = listing(cuts, frames, Kind::Push);
         let outcome = snapshot.finish(vec![section]).await;
         outcome.is_err().then_some(device)
     };

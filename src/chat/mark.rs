@@ -3,7 +3,7 @@
 use super::session::Session;
 use crate::error::ChatError;
 use crate::hub::snapshot::Snapshot;
-use crate::protocol::event::Ack;
+use crate::protocol::event::{Ack, MessageStatus};
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{MessageId, RoomId};
 
@@ -22,6 +22,10 @@ pub async fn handle(
         .await?;
     let unread_cnt = marked.position.seq.saturating_sub(marked.read_seq);
     let mut frames = vec![Frame::status(&format!("{message} marked"))];
+    if session.device.is_classic {
+        let message_id = message;
+        frames.push(Frame::event("status", &MessageStatus { message_id }));
+    }
     let result = Ack::Marked {
         room_id: room,
         read_seq: marked.read_seq,

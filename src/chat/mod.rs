@@ -15,6 +15,7 @@ pub mod new_rooms;
 pub mod reset;
 pub mod send;
 pub mod session;
+pub mod viewed;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -140,7 +140,12 @@ impl Session {
             Some(event) if event.len() <= 64 => error.of_event(event),
             _ => error,
         };
-        self.device.answer(Frame::error(id, &error));
+        self.device.answer(self.device.error_frame(id, &error));
+    }
+
+    /// Tells of an error that is the answer to no request.
+    pub fn tell(&self, error: &ChatError) {
+        self.device.answer(self.device.error_frame(None, error));
     }
 
     async fn perform(
@@ -198,15 +203,9 @@ impl Session {
         room: RoomId,
         parts: Vec<(Position, Vec<Frame>)>,
     ) -> Result<(), Overtaken> {
-        let section = |(cut, frames)| Section {
-            cuts: Arc::new(Cuts::from([(room, cut)])),
-            frames,
-            kind: Kind::Answer,
-            tells_rooms: false,
-        };
-        snapshot
-            .finish(parts.into_iter().map(section).collect())
-            .await
+        let section = |(cut, frames)| section(room, cut, frames);
+        let sections = parts.into_iter().map(section).collect();
+        snapshot.finish(sections).await
     }
 
     /// The device is gone: it views nothing, and nothing more is sent to it.
@@ -215,6 +214,16 @@ impl Session {
             // The lease ends by itself.
             log::debug!("a device could not leave its room: {error}");
         }
+    }
+}
+
+/// Answers that stand after a room's events up to this position.
+pub fn section(room: RoomId, cut: Position, frames: Vec<Frame>) -> Section {
+    Section {
+        cuts: Arc::new(Cuts::from([(room, cut)])),
+        frames,
+        kind: Kind::Answer,
+        tells_rooms: false,
     }
 }
 

@@ -155,6 +155,7 @@ fn describe_chat(chat: &ChatConfig) -> Values {
             s::LIST_REFRESH_INTERVAL_MS.name,
             millis(chat.list_refresh_interval),
         ),
+        (s::CLASSIC_HISTORY.name, flag(chat.classic_history)),
         (s::QUIET_ROOM_CHECK_MS.name, millis(chat.quiet_room_check)),
     ]
 }

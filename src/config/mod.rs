@@ -13,6 +13,8 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+pub use self::reading::normal_origin;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -197,6 +199,8 @@ pub struct ChatConfig {
     pub viewer_lease: Duration,
     /// How long a device that has just connected may wait for its chat list.
     pub list_patience: Duration,
+    /// Whether classic devices get a room's latest messages again for each message.
+    pub classic_history: bool,
     /// The least time between two pushed chat lists of a user whose rooms keep changing.
     pub list_refresh_interval: Duration,
     /// Between two comparisons of quiet rooms with the store.

@@ -117,18 +117,38 @@ fn allowed_origins(text: &str) -> Option<AllowedOrigins> {
     if text == "*" {
         return Some(AllowedOrigins::Any);
     }
-    let origin = |part: &str| {
-        let part = part.trim();
-        let (scheme, host) = part.split_once("://")?;
-        let plain = |c: char| c.is_ascii_graphic() && !"/?#@,*".contains(c);
-        let good =
-            ["http", "https"].contains(&scheme) && !host.is_empty() && host.chars().all(plain);
-        good.then(|| part.to_ascii_lowercase())
-    };
-    text.split(',')
-        .map(origin)
-        .collect::<Option<Vec<_>>>()
-        .map(AllowedOrigins::List)
+    let list: Option<_> = text
+        .split(',')
+        .map(|part| allowed_origin(part.trim()))
+        .collect();
+    list.map(AllowedOrigins::List)
+}
+
+/// Schemes of web pages, and of apps that show theirs in a web view.
+const SCHEMES: [&str; 6] = ["http", "https", "capacitor", "ionic", "tauri", "app"];
+
+fn allowed_origin(text: &str) -> Option<String> {
+    let origin = normal_origin(text);
+    if origin == "null" {
+        return Some(origin);
+    }
+    let (scheme, host) = origin.split_once("://")?;
+    let plain = |c: char| c.is_ascii_graphic() && !"/?#@,*".contains(c);
+    let is_good = SCHEMES.contains(&scheme) && !host.is_empty() && host.chars().all(plain);
+    is_good.then_some(origin)
+}
+
+/// An origin as browsers write it: in small letters, without its scheme's own port.
+pub fn normal_origin(text: &str) -> String {
+    let origin = text.to_ascii_lowercase();
+    for (scheme, port) in [("http://", ":80"), ("https://", ":443")] {
+        if origin.starts_with(scheme)
+            && let Some(without) = origin.strip_suffix(port)
+        {
+            return without.to_owned();
+        }
+    }
+    origin
 }
 
 /// `None` where `APP_ENV` is bad: what depends on it can't be judged then.
@@ -321,6 +341,11 @@ fn read_limits(reader: &mut Reader<'_>, environment: Option<Environment>) -> Lim
         let text = format!("{content} is more than MAX_FRAME_BYTES, {frame}; give at most that");
         reader.report(&s::MAX_CONTENT_BYTES, text);
     }
+    let queue = limits.queue_max_bytes;
+    if queue > 0 && frame > queue {
+        let text = format!("{queue} is less than MAX_FRAME_BYTES, {frame}; give at least that");
+        reader.report(&s::QUEUE_MAX_BYTES, text);
+    }
     limits
 }
 
@@ -332,6 +357,7 @@ fn read_chat(reader: &mut Reader<'_>) -> ChatConfig {
         viewer_lease: reader.millis(&s::VIEWER_LEASE_MS),
         list_patience: reader.millis(&s::LIST_PATIENCE_MS),
         list_refresh_interval: reader.millis(&s::LIST_REFRESH_INTERVAL_MS),
+        classic_history: reader.flag(&s::CLASSIC_HISTORY),
         quiet_room_check: reader.millis(&s::QUIET_ROOM_CHECK_MS),
     }
 }

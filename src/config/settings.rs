@@ -170,6 +170,7 @@ pub const GROUPS: &[Group] = &[
             VIEWER_LEASE_MS,
             LIST_PATIENCE_MS,
             LIST_REFRESH_INTERVAL_MS,
+            CLASSIC_HISTORY,
             QUIET_ROOM_CHECK_MS,
         ],
     },
@@ -273,10 +274,13 @@ pub(super) const WORKER_THREADS: Setting = number(
 pub(super) const CORS_ORIGINS: Setting = text(
     "CORS_ORIGINS",
     "",
-    "* or origins such as https://app.example, separated by commas",
+    "* or origins such as https://app.example, capacitor://localhost, app://. or null, separated \
+     by commas",
     "Which web pages may use the server from a browser, over WebSocket and Socket.IO. Unset:\n\
      in production the server's own; in development those of this machine (localhost,\n\
-     127.0.0.1), or all with DEV_OPEN=1. Clients other than browsers send no origin.",
+     127.0.0.1), or all with DEV_OPEN=1. Clients other than browsers send no origin.\n\
+     Apps in a web view have one of capacitor://localhost, ionic://localhost, tauri://localhost,\n\
+     app://. or null (which pages from files and sandboxed frames have too).",
 );
 pub const RUST_LOG: Setting = text(
     "RUST_LOG",
@@ -478,8 +482,9 @@ pub(super) const QUEUE_MAX_BYTES: Setting = number(
     "bytes",
     1_048_576,
     (65_536, 1_073_741_824),
-    "Bytes of events that may wait for one slow device before it is closed (4408). A single\n\
-     event of any size may wait. Chat lists and answers are not counted.",
+    "Bytes of events that may wait for one slow device before it is closed (4408); not less\n\
+     than MAX_FRAME_BYTES. A single event of any size may wait. Chat lists and answers are\n\
+     not counted.",
 );
 pub(super) const ANSWERS_MAX_BYTES: Setting = number(
     "ANSWERS_MAX_BYTES",
@@ -573,6 +578,12 @@ pub(super) const LIST_REFRESH_INTERVAL_MS: Setting = number(
     1000,
     (10, 60_000),
     "The shortest time between two chat lists while the rooms of a user keep changing.",
+);
+pub(super) const CLASSIC_HISTORY: Setting = flag(
+    "CLASSIC_HISTORY",
+    "For clients of the replaced server's later versions, which draw a room from chatHistory:\n\
+     send it again, with the last 50 messages, for each message to Socket.IO devices that view\n\
+     the room and get whole lists; at most four times a second in a room.",
 );
 pub(super) const QUIET_ROOM_CHECK_MS: Setting = number(
     "QUIET_ROOM_CHECK_MS",

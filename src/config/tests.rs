@@ -197,6 +197,52 @@ fn content_must_fit_into_a_frame() {
 }
 
 #[test]
+fn a_frame_must_fit_into_a_queue() {
+    let queue = |bytes| {
+        configure(&[
+            ("JWT_SECRET", SECRET),
+            ("MAX_FRAME_BYTES", "8000000"),
+            ("QUEUE_MAX_BYTES", bytes),
+        ])
+    };
+    let text = problem(queue("7999999"));
+    assert!(text.contains("QUEUE_MAX_BYTES") && text.contains("MAX_FRAME_BYTES, 8000000"));
+    assert!(queue("8000000").is_ok());
+}
+
+#[test]
+fn origins_of_pages_and_of_apps_are_taken_as_browsers_write_them() {
+    let origins = |given| {
+        configure(&[("JWT_SECRET", SECRET), ("CORS_ORIGINS", given)]).map(|config| config.origins)
+    };
+    for (given, taken) in [
+        ("https://A.example:443", "https://a.example"),
+        ("http://a.example:80", "http://a.example"),
+        ("https://a.example:80", "https://a.example:80"),
+        ("HTTPS://a.example:8443", "https://a.example:8443"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("Capacitor://localhost", "capacitor://localhost"),
+        ("ionic://localhost", "ionic://localhost"),
+        ("tauri://localhost", "tauri://localhost"),
+        ("app://.", "app://."),
+        ("null", "null"),
+    ] {
+        let list = AllowedOrigins::List(vec![taken.to_owned()]);
+        assert_eq!(origins(given).unwrap(), list, "{given}");
+    }
+    for wrong in [
+        "ftp://a.example",
+        "a.example",
+        "app://",
+        "https://a.example/",
+        "file://",
+        "nul",
+    ] {
+        assert!(origins(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn key_prefixes_are_short_and_plain() {
     for good in ["c", "my-chat_2.0", &"x".repeat(32)] {
         assert_eq!(

@@ -132,6 +132,7 @@ pub fn preferences(
     Ok(Preferences {
         list_mode: read_list_mode(list_mode)?,
         content: shape.transpose()?.unwrap_or(usual_content),
+        is_classic: false,
     })
 }
 

@@ -13,7 +13,6 @@ use crate::chat::session::Session;
 use crate::config::Limits;
 use crate::error::{ChatError, ErrorCode};
 use crate::hub::device::{Close, Device};
-use crate::protocol::frame::Frame;
 use crate::protocol::request::Request;
 use crate::rate::Bucket;
 
@@ -46,7 +45,7 @@ impl Conversation {
     /// Sends the first chat list. If it cannot be read, closes the device and never resolves: the writer ends it all.
     pub async fn start(&self) {
         if let Err(error) = self.session.start().await {
-            self.session.device.answer(Frame::error(None, &error));
+            self.session.tell(&error);
             self.session.device.close(Close::StoreUnavailable);
             std::future::pending().await
         }
@@ -65,7 +64,7 @@ impl Conversation {
             () = self.expiry.passed() => {
                 let text = "token expired: connect again with a fresh one";
                 let error = ChatError::new(ErrorCode::TokenExpired, text);
-                self.session.device.answer(Frame::error(None, &error));
+                self.session.tell(&error);
                 self.session.device.close(Close::TokenExpired);
                 std::future::pending().await
             }

@@ -10,15 +10,22 @@ use serde_json::json;
 use super::Gateway;
 use super::admission::{Admitted, Denied, identify, preferences, query_value};
 use crate::error::{ChatError, ErrorCode};
+use crate::hub::device::Preferences;
 use crate::protocol::content::ContentShape;
-use crate::protocol::frame::RequestId;
+use crate::protocol::event::ClassicError;
+use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::request::Request;
+use crate::protocol::text::Text;
 
 /// How long a client may take to join the namespace with its token.
 pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The packet that ends a client's stay in the namespace: it does not come back by itself.
 pub(super) const DISCONNECT: &str = "1";
+
+/// What classic clients look for where they are not let in.
+const TOKEN_EXPIRED: &str = "token expired";
+const CONNECTION_FAILED: &str = "connection failed";
 
 /// What a client may send along when it joins.
 #[derive(Default, Deserialize)]
@@ -37,31 +44,68 @@ impl Auth {
     }
 }
 
+/// Why a client is not let in.
+pub(super) struct Refused {
+    error: ChatError,
+    /// It is told in the replaced server's ways too.
+    is_classic: bool,
+}
+
+impl Refused {
+    /// Whether the client is to stay away.
+    pub(super) fn is_final(&self) -> bool {
+        self.error.code != ErrorCode::Unavailable
+    }
+
+    /// The events that tell it. Classic clients look for texts where a token is refused.
+    pub(super) fn events(&self) -> Vec<Text> {
+        if !self.is_classic {
+            return Frame::error(None, &self.error)
+                .socket_io()
+                .into_iter()
+                .collect();
+        }
+        let texts: &[&str] = match self.error.code {
+            ErrorCode::TokenExpired => &[TOKEN_EXPIRED, CONNECTION_FAILED],
+            ErrorCode::Unauthorized => &[CONNECTION_FAILED],
+            _ => &[],
+        };
+        let texts = texts.iter().map(|text| Frame::error(None, text));
+        let error = Frame::error(None, &ClassicError::new(&self.error));
+        let frames = texts.chain([error]);
+        frames.filter_map(|frame| frame.socket_io()).collect()
+    }
+}
+
 /// Lets a client in, by the token of its `auth`, its request's headers or its address.
 pub(super) fn admit(
     gateway: &Arc<Gateway>,
     headers: &HeaderMap,
     query: &str,
     auth: &Auth,
-) -> Result<Admitted, ChatError> {
+) -> Result<Admitted, Refused> {
     let list_mode = auth.chat_list.as_deref();
     let list_mode = list_mode.or_else(|| query_value(query, "chatList"));
     let content = auth.content.as_deref();
     let content = content.or_else(|| query_value(query, "content"));
-    let preferences = preferences(list_mode, content, ContentShape::AsSent)?;
+    let is_classic = list_mode != Some("delta");
+    let refused = |error| Refused { error, is_classic };
+    let preferences = preferences(list_mode, content, ContentShape::AsSent).map_err(refused)?;
+    let preferences = Preferences {
+        is_classic,
+        ..preferences
+    };
     let identity = identify(gateway, headers, query, auth.token.as_deref()).map_err(Denied::Token);
     identity
         .and_then(|identity| gateway.admit(&identity, preferences))
         .map_err(|denied| {
             let denied: ChatError = denied.into();
             gateway.metrics.refused(denied.code);
-            match denied.code {
+            refused(match denied.code {
                 // As clients of old know it.
-                ErrorCode::Unauthorized => {
-                    ChatError::new(ErrorCode::Unauthorized, "connection failed")
-                }
+                ErrorCode::Unauthorized => ChatError::new(denied.code, CONNECTION_FAILED),
                 _ => denied,
-            }
+            })
         })
 }
 

@@ -6,7 +6,7 @@ use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
 
-use crate::config::AllowedOrigins;
+use crate::config::{AllowedOrigins, normal_origin};
 
 /// Whether the request comes from a page that may use the server, or from no page at all.
 ///
@@ -22,7 +22,8 @@ pub fn is_allowed(allowed: &AllowedOrigins, headers: &HeaderMap) -> bool {
 
 /// Whether the settings name this origin as one whose pages may use the server.
 pub(super) fn is_named(allowed: &AllowedOrigins, origin: &HeaderValue) -> bool {
-    let is_in = |list: &[String]| list.iter().any(|listed| origin == listed.as_str());
+    let origin_text = origin.to_str().map(normal_origin).unwrap_or_default();
+    let is_in = |list: &[String]| list.contains(&origin_text);
     match allowed {
         AllowedOrigins::Any => true,
         AllowedOrigins::List(list) => is_in(list),
@@ -37,8 +38,13 @@ pub fn is_own(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(ORIGIN) else {
         return true;
     };
-    let page_host = host_of(origin);
-    page_host.is_some() && page_host == host(headers)
+    let own = || {
+        let origin = origin.to_str().ok()?;
+        let (scheme, _) = origin.split_once("://")?;
+        let own = format!("{scheme}://{}", host(headers)?);
+        Some(normal_origin(origin) == normal_origin(&own))
+    };
+    own().unwrap_or(false)
 }
 
 /// The host and port of an origin's pages; nothing for `null`.

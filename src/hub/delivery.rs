@@ -207,6 +207,7 @@ impl Hub {
         if due {
             self.refresh_changed.notify_one();
         }
+        self.history_changed(state, room);
     }
 
     pub(super) fn deliver_read(

@@ -9,8 +9,10 @@ use tokio::sync::{Notify, oneshot};
 use super::due::{Due, Outlet, Priority};
 use super::hold::{Overrun, Section};
 use super::lane::{Completed, Kind, Lane, QueueLimits, Taken};
+use crate::error::ChatError;
 use crate::protocol::content::ContentShape;
-use crate::protocol::frame::Frame;
+use crate::protocol::event::ClassicError;
+use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{DeviceId, RoomId, UserId};
 
 /// How a device learns that its chat list changed.
@@ -27,6 +29,8 @@ pub enum ListMode {
 pub struct Preferences {
     pub list_mode: ListMode,
     pub content: ContentShape,
+    /// It may be a client of the replaced server, and is told in that server's ways.
+    pub is_classic: bool,
 }
 
 /// Those of a native device that says nothing else.
@@ -35,6 +39,7 @@ impl From<ListMode> for Preferences {
         Self {
             list_mode,
             content: ContentShape::String,
+            is_classic: false,
         }
     }
 }
@@ -79,6 +84,8 @@ pub struct Device {
     pub mode: ListMode,
     /// The shape in which it wants messages' contents.
     pub shape: ContentShape,
+    /// It is told in the ways of the replaced server.
+    pub is_classic: bool,
     lane: Mutex<Lane>,
     /// Who writes for it. None for a device whose task writes itself.
     outlet: OnceLock<Weak<dyn Outlet>>,
@@ -134,12 +141,17 @@ impl Device {
         limits: QueueLimits,
         due: Arc<Due>,
     ) -> Self {
-        let Preferences { list_mode, content } = preferences.into();
+        let Preferences {
+            list_mode,
+            content,
+            is_classic,
+        } = preferences.into();
         Self {
             id: DeviceId::random(),
             user,
             mode: list_mode,
             shape: content,
+            is_classic,
             lane: Mutex::new(Lane::holding(limits)),
             outlet: OnceLock::new(),
             due,
@@ -151,6 +163,14 @@ impl Device {
             may_ask: Notify::new(),
             list_due: AtomicBool::new(false),
             awaits_events: AtomicBool::new(false),
+        }
+    }
+
+    /// An error as this device knows it: the answer to a request, or an event.
+    pub fn error_frame(&self, id: Option<&RequestId>, error: &ChatError) -> Frame {
+        match self.is_classic {
+            true => Frame::error(id, &ClassicError::new(error)),
+            false => Frame::error(id, error),
         }
     }
 

@@ -81,9 +81,14 @@ impl Waiting {
         self.kind == Kind::Push && self.frame.is_chat_list()
     }
 
-    /// What it is counted among. Of the lists that were pushed one waits at most, of any size.
+    fn is_pushed_history(&self) -> bool {
+        self.kind == Kind::Push && self.frame.is_chat_history()
+    }
+
+    /// What it is counted among. Of the lists that were pushed one waits at most, of any size; so it is with histories.
     fn counts_as(&self) -> Option<Kind> {
-        (!self.is_pushed_list()).then_some(self.kind)
+        let is_one = self.is_pushed_list() || self.is_pushed_history();
+        (!is_one).then_some(self.kind)
     }
 }
 
@@ -125,6 +130,9 @@ impl Lane {
             self.queue.retain(|waiting| !waiting.is_pushed_list());
         }
         let waiting = Waiting { frame, kind };
+        if waiting.is_pushed_history() {
+            self.queue.retain(|waiting| !waiting.is_pushed_history());
+        }
         match waiting.counts_as() {
             Some(Kind::Answer) => self.answers += answer_bytes(&waiting.frame),
             Some(Kind::Push) => self.pushed.add(waiting.frame.len()),

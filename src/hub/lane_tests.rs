@@ -112,6 +112,23 @@ fn a_list_that_was_asked_for_is_sent_whatever_comes_behind_it() {
 }
 
 #[test]
+fn of_the_histories_that_nobody_asked_for_the_last_one_waits() {
+    let history = || Frame::chat_history(&[], ContentShape::String);
+    let mut lane = lane();
+    for _ in 0..10 * LIMITS.max_bytes {
+        lane.push(history(), Kind::Push);
+    }
+    lane.push(Frame::status("event"), Kind::Push);
+    lane.push(history(), Kind::Push);
+    // One that was asked for stays, and so does what was pushed before it
+    lane.push(history(), Kind::Answer);
+    let mut taken = Vec::new();
+    while lane.take(|frame| taken.push(frame.is_chat_history())) == Taken::Frames {}
+    assert_eq!(taken, [false, true, true]);
+    assert_eq!(lane.close_reason(), None);
+}
+
+#[test]
 fn the_next_request_waits_until_the_answers_before_are_written() {
     let mut lane = lane();
     lane.push(of_bytes(LIMITS.answers_max_bytes / 2), Kind::Answer);

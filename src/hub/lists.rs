@@ -1,6 +1,9 @@
 //! Whose chat list changed, and who is to get it again.
 
 use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Notify;
 
 use super::device::{Device, ListMode};
 use super::refresh::Next;
@@ -17,15 +20,25 @@ impl Hub {
 
     /// Whose chat list is to be sent again; waits for one. For a single taker.
     pub async fn next_refresh(&self) -> UserId {
+        let next = |state: &mut State, now| Some(state.refresh.next(now));
+        self.next_due(&self.refresh_changed, next).await
+    }
+
+    /// The next of a queue, which tells with `changed` that there may be one. Never, where there is no queue.
+    pub(super) async fn next_due<K>(
+        &self,
+        changed: &Notify,
+        next: impl Fn(&mut State, Instant) -> Option<Next<K>>,
+    ) -> K {
         loop {
-            let next = self.lock().refresh.next(now());
+            let next = next(&mut self.lock(), now());
             match next {
-                Next::Refresh(user) => return user,
-                Next::WaitUntil(time) => tokio::select! {
+                Some(Next::Refresh(key)) => return key,
+                Some(Next::WaitUntil(time)) => tokio::select! {
                     () = tokio::time::sleep_until(time.into()) => {}
-                    () = self.refresh_changed.notified() => {}
+                    () = changed.notified() => {}
                 },
-                Next::Idle => self.refresh_changed.notified().await,
+                Some(Next::Idle) | None => changed.notified().await,
             }
         }
     }
@@ -44,7 +57,7 @@ impl Hub {
 
     /// The whole list could not be read, or not be told. A full device gets it after a rest, another one the entries that it
     /// still lacks.
-    pub(super) fn list_untold(&self, device: &Device) {
+    pub fn list_untold(&self, device: &Device) {
         match device.mode {
             ListMode::Full => {
                 device.set_list_due();

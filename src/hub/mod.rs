@@ -4,6 +4,7 @@ mod beats;
 mod delivery;
 pub mod device;
 pub mod due;
+mod histories;
 pub mod hold;
 pub mod interest;
 pub mod lane;
@@ -59,6 +60,7 @@ pub struct Hub {
     /// Devices to be written to.
     pub due: Arc<Due>,
     refresh_changed: Notify,
+    histories_changed: Notify,
     metrics: HubMetrics,
 }
 
@@ -68,7 +70,9 @@ struct State {
     /// Counts what happens, so that each thing has a moment of its own.
     now: Tick,
     viewers: HashMap<RoomId, HashMap<DeviceId, UserId>>,
-    refresh: RefreshQueue,
+    refresh: RefreshQueue<UserId>,
+    /// Rooms whose latest messages are to be sent again to those who view them; `None` where that is off.
+    histories: Option<RefreshQueue<RoomId>>,
     /// Counts resets: what was read before one must not be shown after it.
     generation: u64,
     /// No new devices.
@@ -123,6 +127,7 @@ impl Hub {
                 now: Tick::default(),
                 viewers: HashMap::new(),
                 refresh: RefreshQueue::new(refresh_interval),
+                histories: None,
                 generation: 0,
                 closing: false,
             }),
@@ -136,6 +141,7 @@ impl Hub {
             beats: Beats::default(),
             due: Arc::default(),
             refresh_changed: Notify::new(),
+            histories_changed: Notify::new(),
             metrics: HubMetrics::default(),
         }
     }
@@ -143,6 +149,12 @@ impl Hub {
     /// Counts what it does.
     pub fn counting(mut self, metrics: HubMetrics) -> Self {
         self.metrics = metrics;
+        self
+    }
+
+    /// Has the latest messages of a room sent again to classic devices that view it, whenever something is said there.
+    pub fn pushing_histories(self, is_on: bool) -> Self {
+        self.lock().histories = is_on.then(|| RefreshQueue::new(histories::INTERVAL));
         self
     }
 

@@ -1,17 +1,16 @@
-//! Whose chat list is to be sent again, and when: at once for the first change, then at most once an interval.
+//! What is to be sent again, such as a user's chat list, and when: at once for the first change, then at most once an interval.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use crate::protocol::ids::UserId;
-
-/// Users with a change to tell. Bounded by the users connected here.
-pub struct RefreshQueue {
+/// Those with a change to tell: users, or rooms. Bounded by what there is of them here.
+pub struct RefreshQueue<K> {
     interval: Duration,
-    users: HashMap<UserId, State>,
-    ready: VecDeque<UserId>,
+    states: HashMap<K, State>,
+    ready: VecDeque<K>,
     /// In the order in which they end: each rests for the same time.
-    resting: VecDeque<(Instant, UserId)>,
+    resting: VecDeque<(Instant, K)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,55 +21,55 @@ enum State {
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
-    Refresh(UserId),
+pub enum Next<K> {
+    Refresh(K),
     /// Nothing before this time.
     WaitUntil(Instant),
     /// Nothing before a change.
     Idle,
 }
 
-impl RefreshQueue {
+impl<K: Clone + Eq + Hash> RefreshQueue<K> {
     pub fn new(interval: Duration) -> Self {
         Self {
             interval,
-            users: HashMap::new(),
+            states: HashMap::new(),
             ready: VecDeque::new(),
             resting: VecDeque::new(),
         }
     }
 
-    /// A room of the user's changed.
-    pub fn changed(&mut self, user: &UserId) {
-        match self.users.get_mut(user) {
+    /// There is a change to tell.
+    pub fn changed(&mut self, key: &K) {
+        match self.states.get_mut(key) {
             None => {
-                self.users.insert(user.clone(), State::Ready);
-                self.ready.push_back(user.clone());
+                self.states.insert(key.clone(), State::Ready);
+                self.ready.push_back(key.clone());
             }
             Some(State::Resting { changed }) => *changed = true,
             Some(State::Ready) => {}
         }
     }
 
-    /// Whose turn it is. The user then rests for an interval.
-    pub fn next(&mut self, now: Instant) -> Next {
-        while let Some((end, user)) = self.resting.pop_front() {
+    /// Whose turn it is. It then rests for an interval.
+    pub fn next(&mut self, now: Instant) -> Next<K> {
+        while let Some((end, key)) = self.resting.pop_front() {
             if end > now {
-                self.resting.push_front((end, user));
+                self.resting.push_front((end, key));
                 break;
             }
-            if self.users.get(&user) == Some(&State::Resting { changed: true }) {
-                self.users.insert(user.clone(), State::Ready);
-                self.ready.push_back(user);
+            if self.states.get(&key) == Some(&State::Resting { changed: true }) {
+                self.states.insert(key.clone(), State::Ready);
+                self.ready.push_back(key);
             } else {
-                self.users.remove(&user);
+                self.states.remove(&key);
             }
         }
-        if let Some(user) = self.ready.pop_front() {
-            self.users
-                .insert(user.clone(), State::Resting { changed: false });
-            self.resting.push_back((now + self.interval, user.clone()));
-            return Next::Refresh(user);
+        if let Some(key) = self.ready.pop_front() {
+            self.states
+                .insert(key.clone(), State::Resting { changed: false });
+            self.resting.push_back((now + self.interval, key.clone()));
+            return Next::Refresh(key);
         }
         self.resting
             .front()
@@ -82,6 +81,7 @@ impl RefreshQueue {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::protocol::ids::UserId;
 
     #[test]
     fn the_first_change_goes_at_once_and_the_last_is_never_lost() {

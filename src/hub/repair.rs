@@ -5,7 +5,6 @@ use super::{Followed, Hub, State};
 use crate::error::ChatError;
 use crate::metrics::Caught;
 use crate::protocol::event::MessageRead;
-use crate::protocol::frame::Frame;
 use crate::protocol::ids::{MessageId, RoomId};
 use crate::room::{Feed, Marks, Missed, Page, Position, Reason, Topic};
 
@@ -208,11 +207,10 @@ impl Hub {
     fn tell_reset(&self, state: &mut State, room: RoomId) {
         self.metrics.history_reset();
         if let Some(followed) = state.rooms.get(&room) {
-            let frame = Frame::error(None, &ChatError::history_reset().in_room(room));
-            followed
-                .devices
-                .values()
-                .for_each(|device| device.room_reset(room, frame.clone()));
+            let error = ChatError::history_reset().in_room(room);
+            for device in followed.devices.values() {
+                device.room_reset(room, device.error_frame(None, &error));
+            }
         }
         self.tell_anew(state, room);
     }

@@ -168,16 +168,17 @@ impl Hub {
         let mut waiting_for: HashMap<RoomId, u64> = HashMap::new();
         let mut ahead = Vec::new();
         for (room, cut) in sections.iter().flat_map(|section| section.cuts.iter()) {
-            match self.stand(&mut state, *room, cut, snapshot.asked) {
+            let standing = self.stand(&mut state, *room, cut, snapshot.asked);
+            if matches!(standing, Standing::Ahead | Standing::SetBack) {
+                // Of two sections the later may have been read first.
+                let wanted = waiting_for.entry(*room).or_default();
+                *wanted = (*wanted).max(cut.rev);
+            }
+            match standing {
                 Standing::Covered => {}
                 Standing::Stale => return Err(Stale),
-                Standing::Ahead => {
-                    waiting_for.insert(*room, cut.rev);
-                    ahead.push((*room, cut.rev));
-                }
-                Standing::SetBack => {
-                    waiting_for.insert(*room, cut.rev);
-                }
+                Standing::Ahead => ahead.push((*room, cut.rev)),
+                Standing::SetBack => {}
             }
         }
         // Under the hub's lock: no event may come in between.

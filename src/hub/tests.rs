@@ -188,7 +188,12 @@ async fn a_message_is_encoded_once_for_each_shape_that_differs() {
     let mut devices = Vec::new();
     for (name, content) in ["a", "b", "c"].into_iter().zip(ContentShape::ALL) {
         let list_mode = ListMode::Delta;
-        let wanted = Preferences { list_mode, content };
+        let is_classic = false;
+        let wanted = Preferences {
+            list_mode,
+            content,
+            is_classic,
+        };
         let hello = Frame::status("hello");
         let device = room.hub.register(user(name), wanted, hello, 10).unwrap();
         assert_eq!(got(&device), ["hello"]);

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::content::{ContentShape, Parts, ShownContent};
 use super::ids::{MessageId, RoomId, UserId};
+use crate::error::{ChatError, ErrorCode};
 
 /// What a device is told first.
 #[derive(Debug, Serialize)]
@@ -168,6 +169,48 @@ pub struct MessageRead {
     pub user_id: UserId,
     pub seq: u64,
     pub message_id: Option<MessageId>,
+}
+
+/// The others in a room, told to who has opened it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomMembers {
+    pub room_id: RoomId,
+    /// `[]` where they are more than are named.
+    pub members: Vec<String>,
+}
+
+/// A `status` about a message.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageStatus {
+    pub message_id: MessageId,
+}
+
+/// An error as classic clients know it: with a `status` besides.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClassicError<'a> {
+    status: &'static str,
+    #[serde(flatten)]
+    error: &'a ChatError,
+    errors: [(); 0],
+}
+
+impl<'a> ClassicError<'a> {
+    pub fn new(error: &'a ChatError) -> Self {
+        let is_validation = matches!(
+            error.code,
+            ErrorCode::InvalidPayload | ErrorCode::InvalidJson
+        );
+        Self {
+            status: match is_validation {
+                true => "validation_error",
+                false => "error",
+            },
+            error,
+            errors: [],
+        }
+    }
 }
 
 /// How a dev reset went.

@@ -10,7 +10,6 @@ use serde_json::value::RawValue;
 use super::content::ContentShape;
 use super::event::{Ack, ChatEntry, Message, Shown};
 use super::text::Text;
-use crate::error::ChatError;
 
 /// One encoded frame. Cloning shares it: an event is serialised once for all devices, and laid out once for each door.
 #[derive(Clone)]
@@ -33,6 +32,7 @@ enum Encoded {
 }
 
 const CHAT_LIST: &str = "chatList";
+const CHAT_HISTORY: &str = "chatHistory";
 
 impl Encoded {
     fn owning<S: Send + 'static>(mut self, share: impl FnMut(usize) -> S) -> Self {
@@ -71,7 +71,9 @@ impl Frame {
     }
 
     /// `{"event": "error", "id"?: id, "data": error}`, or `3id[{"ok": false, "error": error}]`, or `2["error",error]`
-    pub fn error(id: Option<&RequestId>, error: &ChatError) -> Self {
+    ///
+    /// The error is a [`ChatError`], or a [`ClassicError`](super::event::ClassicError).
+    pub fn error(id: Option<&RequestId>, error: &impl Serialize) -> Self {
         Self(Arc::new(match id {
             None => return Self::event("error", error),
             Some(RequestId::Native(id)) => {
@@ -98,9 +100,23 @@ impl Frame {
         Self::event(CHAT_LIST, &Shown(entries, shape))
     }
 
+    /// `chatHistory`: messages of a room.
+    pub fn chat_history(messages: &[Message], shape: ContentShape) -> Self {
+        Self::event(CHAT_HISTORY, &Shown(messages, shape))
+    }
+
     /// Whether it is a `chatList`, which makes those before it needless.
     pub fn is_chat_list(&self) -> bool {
-        matches!(&*self.0, Encoded::Event { name, .. } if *name == CHAT_LIST)
+        self.is_called(CHAT_LIST)
+    }
+
+    /// Whether it is a `chatHistory`.
+    pub fn is_chat_history(&self) -> bool {
+        self.is_called(CHAT_HISTORY)
+    }
+
+    fn is_called(&self, wanted: &str) -> bool {
+        matches!(&*self.0, Encoded::Event { name, .. } if *name == wanted)
     }
 
     /// A human-readable `status`.
@@ -274,6 +290,7 @@ impl RequestId {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::error::ChatError;
 
     #[test]
     fn an_event_reads_the_same_at_both_doors() {

@@ -294,7 +294,9 @@ fn new_hub(config: &Config, metrics: &Metrics) -> Hub {
         max_bytes: config.limits.queue_max_bytes,
         answers_max_bytes: config.limits.answers_max_bytes_per_device,
     };
-    Hub::new(limits, config.chat.list_refresh_interval).counting(metrics.hub.clone())
+    Hub::new(limits, config.chat.list_refresh_interval)
+        .pushing_histories(config.chat.classic_history)
+        .counting(metrics.hub.clone())
 }
 
 fn bounds(config: &Config) -> Bounds {

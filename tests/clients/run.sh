@@ -1,21 +1,23 @@
 #!/bin/sh
-# Tests the server with clients that others wrote: socket.io-client and ws in Node, python-socketio in Python.
+# Tests the server with clients that others wrote: socket.io-client and ws in Node, python-socketio in Python, and
+# rust_socketio.
 #
 #   tests/clients/run.sh            all suites
 #   tests/clients/run.sh node       only those in Node, which tell the mixed story too
 #   tests/clients/run.sh python     only those in Python
+#   tests/clients/run.sh rust       only that in Rust
 #
 # CHAT_SERVER_BIN names the server under test; unset, it is that of `cargo build`.
-# Needs Node 20.10, Python 3.11 and redis-server, or newer ones; what is missing fails the run.
+# Needs Node 20.10, Python 3.11, redis-server, or newer ones, and for Rust OpenSSL's headers; what is missing fails the run.
 set -eu
 cd "$(dirname "$0")"
 here=$(pwd)
 . ../../scripts/common.sh
 
 case ${1:-all} in
-    all) suites="node python" ;;
-    node | python) suites=$1 ;;
-    *) fail "there is no suite $1: say node or python, or nothing for both" ;;
+    all) suites="node python rust" ;;
+    node | python | rust) suites=$1 ;;
+    *) fail "there is no suite $1: say node, python or rust, or nothing for all" ;;
 esac
 
 have redis-server || fail "redis-server is missing"
@@ -71,8 +73,8 @@ else
 fi
 export CHAT_CLIENTS_PYTHON="$venv/bin/python"
 
+target=$(cd ../.. && mkdir -p "${CARGO_TARGET_DIR:-target}" && cd "${CARGO_TARGET_DIR:-target}" && pwd)
 if [ -z "${CHAT_SERVER_BIN:-}" ]; then
-    target=$(cd ../.. && mkdir -p "${CARGO_TARGET_DIR:-target}" && cd "${CARGO_TARGET_DIR:-target}" && pwd)
     CHAT_SERVER_BIN=$target/debug/chat-server
     if ! [ -x "$CHAT_SERVER_BIN" ]; then
         say "building the server"
@@ -96,6 +98,14 @@ for suite in $suites; do
             # The warnings are those of the libraries, about their own sockets.
             (cd python && "$CHAT_CLIENTS_PYTHON" -B -W ignore -m unittest -v test_main_path) ||
                 failed="$failed python"
+            ;;
+        rust)
+            # rust_socketio has TLS by OpenSSL, whatever it speaks here.
+            have pkg-config || ensure_package pkg-config pkg-config
+            pkg-config --exists openssl || ensure_package "OpenSSL's headers" libssl-dev
+            say "rust_socketio; the first time it is built, which takes a minute or two"
+            (cd rust && CARGO_TARGET_DIR="$target/rust-client" cargo run --quiet --locked) ||
+                failed="$failed rust"
             ;;
     esac
 done

@@ -27,6 +27,7 @@ mod lifecycle;
 mod metrics;
 mod model;
 mod observing;
+mod origins;
 mod page;
 mod polling;
 mod quiet;

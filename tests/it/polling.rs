@@ -74,6 +74,7 @@ async fn whoever_stops_half_way_gives_their_seat_back() {
         .env("PING_TIMEOUT_MS", "3000")
         .env("MAX_CONNECTIONS", "8")
         .env("MAX_FRAME_BYTES", "16777216")
+        .env("QUEUE_MAX_BYTES", "16777216")
         .env("MAX_CONTENT_BYTES", "8388608")
         .start()
         .await;

@@ -292,7 +292,10 @@ impl Polling {
                 let text = "too many requests wait for their answers: send more slowly";
                 let error = ChatError::new(ErrorCode::RateLimited, text);
                 self.gateway.chat.requests.refused(None, error.code);
-                Frame::error(id.as_ref(), &error)
+                match device {
+                    Some(device) => device.error_frame(id.as_ref(), &error),
+                    None => Frame::error(id.as_ref(), &error),
+                }
             }
             Asked::Answer(frame) => frame,
             Asked::Nothing => return None,

@@ -8,19 +8,17 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::inbox::Requests;
 use super::polling::{Polling, Turn};
 use super::websocket;
-use crate::error::{ChatError, ErrorCode};
 use crate::gateway::Gateway;
 use crate::gateway::admission::Admitted;
 use crate::gateway::conversation::Conversation;
 use crate::gateway::dialect::{Dialect, is_final};
 use crate::gateway::guests::Guest;
-use crate::gateway::joining::{DISCONNECT, JOIN_TIMEOUT, admit};
+use crate::gateway::joining::{DISCONNECT, JOIN_TIMEOUT, Refused, admit};
 use crate::gateway::socket::{self, GOODBYE, Socket};
 use crate::hub::device::{Close, Device};
 use crate::hub::lane::Taken;
 use crate::metrics::{DoorLabel, Ending};
 use crate::protocol::engine_io::{CLOSE, NOOP};
-use crate::protocol::frame::Frame;
 use crate::protocol::text::Text;
 
 /// What the client's first request says of it.
@@ -68,7 +66,7 @@ pub(super) async fn serve(gateway: Arc<Gateway>, arrival: Arrival, mut polling: 
                     converse(&gateway, polling, admitted, requests).await;
                 }
                 // Boxed, as all that only a part of a session's life needs.
-                Err(error) => Box::pin(turn_away(polling, &error)).await,
+                Err(refused) => Box::pin(turn_away(polling, &refused)).await,
             }
         }
         Turn::Moved(mut socket) => {
@@ -84,9 +82,9 @@ pub(super) async fn serve(gateway: Arc<Gateway>, arrival: Arrival, mut polling: 
 const MOVED: Dialect = Dialect::SocketIo { has_polled: true };
 
 /// Gives the client the reason for its refusal. A client that should come back gets no `disconnect`, which keeps it away.
-async fn turn_away(polling: Box<Polling>, error: &ChatError) {
-    let is_final = error.code != ErrorCode::Unavailable;
-    let mut last: Vec<Text> = Frame::error(None, error).socket_io().into_iter().collect();
+async fn turn_away(polling: Box<Polling>, refused: &Refused) {
+    let is_final = refused.is_final();
+    let mut last = refused.events();
     last.push(if is_final {
         disconnect()
     } else {

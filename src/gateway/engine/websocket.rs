@@ -12,16 +12,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::session::Arrival;
-use crate::error::{ChatError, ErrorCode};
 use crate::gateway::Gateway;
 use crate::gateway::admission::Admitted;
 use crate::gateway::dialect::Dialect;
 use crate::gateway::joining::{
-    Auth, DISCONNECT, JOIN_TIMEOUT, admit, invalid_namespace, joined, opening,
+    Auth, DISCONNECT, JOIN_TIMEOUT, Refused, admit, invalid_namespace, joined, opening,
 };
 use crate::gateway::socket::{self, End, GOODBYE, Socket, broken};
 use crate::protocol::engine_io::Packet as Engine;
-use crate::protocol::frame::Frame;
 use crate::protocol::socket_io::{NAMESPACE, Packet};
 
 /// Serves a client that begins with WebSocket to its end.
@@ -86,9 +84,9 @@ async fn arrive(
     };
     match admit(gateway, &arrival.headers, &arrival.query, &auth) {
         Ok(admitted) => Some((socket, admitted)),
-        Err(error) => {
+        Err(refused) => {
             // A client that does not read it in time goes without it.
-            let _ = timeout(GOODBYE, turn_away(socket, &error)).await;
+            let _ = timeout(GOODBYE, turn_away(socket, &refused)).await;
             None
         }
     }
@@ -127,11 +125,12 @@ async fn join(socket: &mut Socket, sid: &str) -> Result<Auth, End> {
 }
 
 /// Gives the client the reason, then disconnects it. A client that should come back gets no `disconnect`, which keeps it away.
-async fn turn_away(mut socket: Box<Socket>, error: &ChatError) -> Option<()> {
-    let told = Frame::error(None, error).socket_io()?;
-    let told = Message::text(told.as_str().into_owned());
-    socket.feed(told).await.ok()?;
-    if error.code != ErrorCode::Unavailable {
+async fn turn_away(mut socket: Box<Socket>, refused: &Refused) -> Option<()> {
+    for event in refused.events() {
+        let event = Message::text(event.as_str().into_owned());
+        socket.feed(event).await.ok()?;
+    }
+    if refused.is_final() {
         send(&mut socket, format!("4{DISCONNECT}")).await.ok()?;
         // It hangs up itself.
         while let Some(Ok(_)) = socket.next().await {}

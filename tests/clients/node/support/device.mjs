@@ -97,6 +97,7 @@ export class Device {
   /** The room with these users. */
   async openRoom(participants, more = {}) {
     const { roomId } = await this.done("initializeChat", { participants, ...more });
+    if (this.isClassic) await this.take("roomMembers", (told) => told.roomId === roomId);
     return roomId;
   }
 
@@ -145,6 +146,8 @@ export class SocketIoDevice extends Device {
       reconnectionDelayMax: 500,
       ...options,
     });
+    // As the server sees it: it gets whole lists.
+    device.isClassic = (options.auth?.chatList ?? options.query?.chatList ?? "full") === "full";
     device.connects = 0;
     device.refusals = [];
     device.socket.onAny((event, ...args) => device.received(event, args));

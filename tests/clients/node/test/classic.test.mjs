@@ -8,8 +8,9 @@ const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 /** Opens the chat of two devices' users as the classic client does: its id. */
 async function openChat(device, participants) {
   device.emit("initializeChat", { participants });
-  const status = await device.take("status", (text) => text.endsWith(" initialized"));
-  return status.split(" ")[0];
+  const { roomId } = await device.take("roomMembers");
+  assert.equal(await device.take("status"), `${roomId} initialized`);
+  return roomId;
 }
 
 /** The list in which the room is as it should be. */
@@ -37,7 +38,7 @@ overEachTransport("classic client", (story) => {
     // When Alice opens a chat with Bob
     alice.emit("initializeChat", { participants: ["bob"] });
 
-    // Then she gets the list as one array, then the status
+    // Then she gets the list as one array, then who else is in the room, then the status
     const [event, list] = await alice.next();
     assert.equal(event, "chatList");
     assert.equal(list.length, 1);
@@ -52,6 +53,7 @@ overEachTransport("classic client", (story) => {
       seq: 0,
       readSeq: 0,
     });
+    assert.deepEqual(await alice.next(), ["roomMembers", { roomId, members: ["bob"] }]);
     assert.equal(await alice.take("status"), `${roomId} initialized`);
 
     // And Bob gets his list, in which the friend is Alice, and no status
@@ -204,8 +206,9 @@ overEachTransport("classic client", (story) => {
     // When he marks the second
     bob.emit("markAsRead", { roomId, messageId: ids[1] });
 
-    // Then he is told so, one is left in his list, and Alice learns of it
+    // Then he is told so, in words and by the id; one is left in his list, and Alice learns of it
     assert.equal(await bob.take("status"), `${ids[1]} marked`);
+    assert.deepEqual(await bob.take("status"), { messageId: ids[1] });
     await listWith(bob, roomId, (entry) => entry.unreadCnt === 1);
     assert.deepEqual(await alice.take("messageRead"), { roomId, userId: "bob", seq: 2, messageId: ids[1] });
   });
@@ -230,6 +233,7 @@ overEachTransport("classic client", (story) => {
       assert.equal(error.message, "You do not have permission to join this chat.");
       assert.equal(error.event, event);
       assert.equal(error.roomId, roomId);
+      assert.deepEqual([error.status, error.errors], ["error", []]);
     }
 
     // And she is still connected, and Alice heard nothing

@@ -5,9 +5,12 @@ import { RawPolling, RawSocket } from "../support/raw.mjs";
 import { overEachTransport, story } from "../support/story.mjs";
 import { expiring, tokenOf, unsigned, withClaims } from "../support/token.mjs";
 
-/** Sees that a device gets the error and nothing else, and is disconnected by the server for good. */
+/** Sees that a device gets the texts of the replaced server, then the error, and is disconnected by the server for good. */
 async function isRefused(device, code, message) {
+  const texts = code === "TOKEN_EXPIRED" ? ["token expired", "connection failed"] : ["connection failed"];
+  for (const text of texts) assert.equal(await device.take("error"), text);
   const error = await device.take("error");
+  assert.deepEqual([error.status, error.errors], ["error", []]);
   assert.equal(error.code, code, JSON.stringify(error));
   assert.equal(error.message, message);
   assert.equal(await device.ended(), "io server disconnect");
@@ -132,6 +135,22 @@ const NO_PINGS = { PING_INTERVAL_MS: "3600000", PING_TIMEOUT_MS: "3600000" };
 
 /** The `error` event as an Engine.IO packet. */
 const isError = (packet) => packet.startsWith('42["error"');
+
+overEachTransport("a refused device that counts itself", (each) => {
+  each("gets the error alone, as at /ws", async (stage) => {
+    const server = await stage.server();
+    for (const [token, code, message] of [
+      ["garbage", "UNAUTHORIZED", "connection failed"],
+      [expiring("alice", -3600), "TOKEN_EXPIRED", "token expired"],
+    ]) {
+      const device = stage.open(server, "alice", { auth: { token, chatList: "delta" } });
+      assert.deepEqual(await device.take("error"), { code, message });
+      assert.equal(await device.ended(), "io server disconnect");
+      assert.deepEqual(device.takeAll(), []);
+      device.close();
+    }
+  });
+});
 
 story("a refused client that stays is thrown out: WebSocket", async (stage) => {
   const server = await stage.server(NO_PINGS);
