@@ -19,11 +19,6 @@ async fn a_message_cut_inside_a_character_costs_itself() {
     let entry_from = "local entry = {'sender', user, 'content', content}";
     let more = "local entry = {'at', now_ms, 'sender', user, 'content', content}";
     rules.edit("send_message", entry_from, more);
-    rules.edit(
-        "send_message",
-        "entry[5], entry[6] =",
-        "entry[7], entry[8] =",
-    );
     let folder = rules.path().display().to_string();
     let server = Server::on(&redis).env("LUA_DIR", &folder).start().await;
     let mut alice = Client::connect_delta(&server, "alice").await;
