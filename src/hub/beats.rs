@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use super::now;
 use crate::room::{Fence, Fences, Publish};
 
-/// Publishes nothing itself: who has a connection does what [`Beats::next`] says.
+/// Publishes nothing itself: the task that owns the connection does what [`Beats::next`] returns.
 pub struct Beats {
     fences: Mutex<Fences>,
     asked: Notify,
@@ -25,7 +25,7 @@ impl Default for Beats {
 }
 
 impl Beats {
-    /// A fence that is put up after this moment.
+    /// A fence that is placed after this moment.
     pub fn ask(&self) -> Fence {
         let fence = self.lock().ask();
         self.asked.notify_one();
@@ -43,7 +43,7 @@ impl Beats {
         }
     }
 
-    /// The next number to publish; waits for its time. For a single taker.
+    /// The next number to publish; waits until it is due. For a single consumer.
     pub async fn next(&self) -> u64 {
         loop {
             let publish = self.lock().publish(now());
@@ -66,7 +66,7 @@ impl Beats {
     }
 
     fn lock(&self) -> MutexGuard<'_, Fences> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics halfway through a change.
         self.fences.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What was published goes to the devices concerned: encoded once, queued for each.
+//! Delivers what was published to the devices concerned: encoded once, queued for each.
 
 use std::sync::Arc;
 
@@ -12,9 +12,10 @@ use crate::protocol::ids::{DeviceId, RoomId, UserId};
 use crate::room::{Feed, Reason, Verdict};
 
 impl Hub {
-    /// A user gained a room: their devices follow it from the event on, and are told.
+    /// A user gained a room: their devices follow it from this event on, and are notified.
     ///
-    /// The event comes over the user's channel and, to the one who asked for the room, with the reply: the first counts.
+    /// The event arrives on the user's channel and, for the user who asked for the room, with the reply: the first one
+    /// counts.
     pub fn room_gained(&self, user: &UserId, gained: &RoomGained) {
         let mut state = self.lock();
         let is_new = self.follow_one(&mut state, user, gained.room);
@@ -23,13 +24,13 @@ impl Hub {
             .rooms
             .get_mut(&gained.room)
             .and_then(|followed| followed.feed.begin_at(&gained.position, now));
-        // A room that is followed and has not begun may be one that was gone, and is made anew.
+        // A room that is followed but has not begun may be one that was deleted and is being created again.
         if !is_new && begun.is_none() {
             return;
         }
         if let Some(begun) = begun {
             self.decide_on(&mut state, gained.room, begun.early, begun.overflowed);
-            // Events between this one and the subscription are lost; before it, the subscription itself asks.
+            // Events between this one and the subscription are lost; until then, the subscription itself asks.
             if self.is_heard(&state, gained.room) {
                 self.doubts.add(gained.room);
             }
@@ -55,7 +56,7 @@ impl Hub {
         }
     }
 
-    /// The room is new for the user, and this is all there is to tell of it.
+    /// The room is new for the user, and the event holds everything that a device needs to show it.
     fn tell_entry(&self, state: &mut State, user: &UserId, gained: &RoomGained, entry: &ChatEntry) {
         let mut frames = ShapedFrames::of(&entry.last_message);
         let encode = |shape| Frame::event("chatEntry", &Shown(entry, shape));
@@ -73,7 +74,7 @@ impl Hub {
         }
     }
 
-    /// The room is new for the user; what there is to tell of it has to be read. The `readers` do that by themselves.
+    /// The room is new for the user, and its entry has to be read. The `readers` do that themselves.
     pub(super) fn tell_unread(
         &self,
         state: &mut State,
@@ -114,7 +115,7 @@ impl Hub {
         }
     }
 
-    /// Decides on events that were kept, in their order. With `overflowed` there were more of them.
+    /// Decides on kept events, in order. If `overflowed` is set, there were more of them.
     pub(super) fn decide_on(
         &self,
         state: &mut State,
@@ -130,7 +131,7 @@ impl Hub {
         }
     }
 
-    /// Something of the room is missing, unless that is known already.
+    /// Marks the room as missing something, unless that is known already.
     pub(super) fn break_off(&self, state: &mut State, room: RoomId, reason: Reason) {
         let feed = state
             .rooms
@@ -248,7 +249,7 @@ impl Hub {
             .for_each(|device| self.list_changed(state, device));
     }
 
-    /// Snapshots that waited for this may be complete.
+    /// Snapshots that waited for this event may be complete.
     pub(super) fn advanced(state: &State, room: RoomId, rev: u64) {
         if let Some(followed) = state.rooms.get(&room) {
             followed

@@ -1,4 +1,4 @@
-//! One connection of a user: who writes for it, who is woken when something waits for it, and why it ends.
+//! One connection of a user: who writes to it, who is woken when something waits for it, and why it is closed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,22 +18,22 @@ use crate::protocol::ids::{DeviceId, RoomId, UserId};
 /// How a device learns that its chat list changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListMode {
-    /// The whole list again.
+    /// The whole list is sent again.
     Full,
     /// New entries only; the device keeps count itself.
     Delta,
 }
 
-/// How a device wants to be told of things.
+/// How a device wants to be notified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preferences {
     pub list_mode: ListMode,
     pub content: ContentShape,
-    /// It may be a client of the replaced server, and is told in that server's ways.
+    /// The client may be one of the replaced server's, and is served in that server's way.
     pub is_classic: bool,
 }
 
-/// Those of a native device that says nothing else.
+/// The preferences of a native device that specifies nothing else.
 impl From<ListMode> for Preferences {
     fn from(list_mode: ListMode) -> Self {
         Self {
@@ -82,30 +82,30 @@ pub struct Device {
     pub id: DeviceId,
     pub user: UserId,
     pub mode: ListMode,
-    /// The shape in which it wants messages' contents.
+    /// The shape in which it wants the contents of messages.
     pub shape: ContentShape,
-    /// It is told in the ways of the replaced server.
+    /// It is served in the replaced server's way.
     pub is_classic: bool,
     lane: Mutex<Lane>,
-    /// Who writes for it. None for a device whose task writes itself.
+    /// What writes to it. `None` for a device whose task does the writing itself.
     outlet: OnceLock<Weak<dyn Outlet>>,
-    /// Where it says that something waits for the outlet.
+    /// Where it registers when something waits for the outlet.
     due: Arc<Due>,
-    /// It stands there with this priority.
+    /// It is registered there with this priority.
     is_due: PerPriority,
-    /// Its task answers a request, and will write then.
+    /// Its task is answering a request, and will write afterwards.
     answering: AtomicBool,
-    /// Something waits for the device's task: to be written, or the device is to be closed.
+    /// Wakes the device's task: there is something to write, or the device is to be closed.
     woken: Notify,
-    /// The queue has overflowed. Not told by `woken`: who waits for one would take the other's word.
+    /// The queue has overflowed. Separate from `woken`: one waiter would otherwise consume the other's wake-up.
     overflowed: Notify,
-    /// A hold ended.
+    /// A hold has ended.
     freed: Notify,
-    /// The next request may be read. Only told to who waits for it: the device's task.
+    /// The next request may be read. Only notified while the device's task waits for it.
     may_ask: Notify,
-    /// A room of the user's changed since the last whole list was begun.
+    /// One of the user's rooms has changed since the last whole list was begun.
     list_due: AtomicBool,
-    /// A snapshot waits for events. Begins and is asked for under the hub's lock only, so that no event is missed.
+    /// A snapshot waits for events. Set and read under the hub's lock only, so that no event is missed.
     awaits_events: AtomicBool,
 }
 
@@ -166,7 +166,7 @@ impl Device {
         }
     }
 
-    /// An error as this device knows it: the answer to a request, or an event.
+    /// An error in the form that this device understands: the answer to a request, or an event.
     pub fn error_frame(&self, id: Option<&RequestId>, error: &ChatError) -> Frame {
         match self.is_classic {
             true => Frame::error(id, &ClassicError::new(error)),
@@ -179,7 +179,7 @@ impl Device {
         self.send(frame, Kind::Answer);
     }
 
-    /// Queues what the device did not ask for and belongs to no room's order.
+    /// Queues something that the device did not ask for and that belongs to no room's order.
     pub fn push(&self, frame: Frame) {
         self.send(frame, Kind::Push);
     }
@@ -190,7 +190,7 @@ impl Device {
         self.wake(&lane, Priority::High);
     }
 
-    /// The room's entry is about to be read for this device: until it is there, no event of the room is sent.
+    /// The room's entry is about to be read for this device: until the entry has arrived, no event of the room is sent.
     pub(super) fn await_entry(&self, room: RoomId) {
         self.lock().await_entry(room);
     }
@@ -202,9 +202,9 @@ impl Device {
         self.wake(&lane, event.priority);
     }
 
-    /// Everything of the room up to `rev` has been queued or held: a snapshot that waited for it may be complete.
+    /// Everything in the room up to `rev` has been queued or held: a snapshot that waited for it may be complete.
     pub fn room_advanced(&self, room: RoomId, rev: u64) {
-        // Asked for each device of a room at each event, and hardly ever true.
+        // Checked for each device of a room at each event, and hardly ever true.
         if !self.awaits_events.load(Ordering::Relaxed) {
             return;
         }
@@ -219,14 +219,14 @@ impl Device {
         self.lock().room_settled(room, rev);
     }
 
-    /// The room's history is another one from here on, which `told` says.
+    /// The room's history is a different one from here on; the frame `told` says so.
     pub(super) fn room_reset(&self, room: RoomId, told: Frame) {
         let mut lane = self.lock();
         lane.room_reset(room, told);
         self.wake(&lane, Priority::High);
     }
 
-    /// There is no such room any more.
+    /// The room no longer exists.
     pub(super) fn room_gone(&self, room: RoomId) {
         let mut lane = self.lock();
         if lane.room_gone(room) {
@@ -234,12 +234,12 @@ impl Device {
         }
     }
 
-    /// The room's entry is to be read for this device again, which knows the room.
+    /// The room's entry is to be read again for this device, which already knows the room.
     pub fn renew_entry(&self, room: RoomId) {
         self.lock().renew_entry(room);
     }
 
-    /// The rooms of which the device was not told yet.
+    /// The rooms that the device has not been sent yet.
     pub(super) fn unknown_rooms(&self) -> Vec<RoomId> {
         self.lock().unknown_rooms()
     }
@@ -249,35 +249,36 @@ impl Device {
         self.lock().wants_entry(room)
     }
 
-    /// The room's entry is about to be read for this device: it is outdated again only by what comes from now on.
+    /// The room's entry is about to be read for this device: only what arrives from now on makes it outdated again.
     pub fn entry_asked(&self, room: RoomId) {
         self.lock().entry_asked(room);
     }
 
-    /// There is no entry of the room for this device's user.
+    /// The device's user has no entry for the room.
     pub fn forget_entry(&self, room: RoomId) {
         self.lock().forget_entry(room);
     }
 
-    /// Ends the connection; what waits is still written, unless the device is too slow to take it.
+    /// Ends the connection; what is queued is still written, unless the device is too slow to take it.
     pub fn close(&self, close: Close) {
         let mut lane = self.lock();
         lane.close(close);
         self.wake(&lane, Priority::High);
     }
 
-    /// Why the connection is to be ended, if it is.
+    /// Why the connection is to be closed, if it is.
     pub fn closing(&self) -> Option<Close> {
         self.lock().close_reason()
     }
 
-    /// From now on `outlet` writes what waits.
+    /// From now on `outlet` writes what is queued.
     pub fn opens(&self, outlet: Weak<dyn Outlet>) {
         // Set once: a device has one connection.
         let _ = self.outlet.set(outlet);
     }
 
-    /// While a request is answered the device's task writes, so that an event and the answer behind it are one write.
+    /// While a request is being answered the device's task writes, so that an event and the answer after it are one
+    /// write.
     pub fn set_answering(&self, answering: bool) {
         self.answering.store(answering, Ordering::Relaxed);
     }
@@ -286,9 +287,9 @@ impl Device {
         self.answering.load(Ordering::Relaxed)
     }
 
-    /// Gives out what waits, in its order and a part at a time: ask again until there is nothing.
+    /// Hands out what is queued, in order and one part at a time: call it again until nothing is left.
     ///
-    /// What was given out before counts as written, so it must be. For a single taker.
+    /// What was handed out before counts as written, so the caller must have written it. For a single consumer.
     pub fn take(&self, frame: impl FnMut(Frame)) -> Taken {
         let mut lane = self.lock();
         let could_ask = lane.may_ask();
@@ -299,17 +300,17 @@ impl Device {
         taken
     }
 
-    /// Resolves when so much of the device's answers is written that its next request may be read.
+    /// Resolves when enough of the device's answers has been written for its next request to be read.
     ///
-    /// For the device's task alone.
+    /// For the device's task only.
     pub async fn may_ask(&self) {
         while !self.lock().may_ask() {
             self.may_ask.notified().await;
         }
     }
 
-    /// It stands no more among those that are due. To be called before the queue is looked at: what comes later is due
-    /// again.
+    /// Removes the device from those that are due. To be called before the queue is read: anything that arrives later
+    /// makes it due again.
     pub fn leave_due(&self, priority: Priority) {
         self.is_due.of(priority).store(false, Ordering::Release);
     }
@@ -319,7 +320,7 @@ impl Device {
         self.woken.notify_one();
     }
 
-    /// Resolves when there may be something to take. For a single taker.
+    /// Resolves when there may be something to take. For a single consumer.
     pub async fn woken(&self) {
         self.woken.notified().await;
     }
@@ -351,12 +352,12 @@ impl Device {
         self.lock().try_hold()
     }
 
-    /// Whether the hold of this token goes on.
+    /// Whether the hold with this token is still in place.
     pub(super) fn is_held(&self, token: u64) -> bool {
         self.lock().is_held(token)
     }
 
-    /// The snapshot is here. Queues it now, or when the events that it still waits for have come.
+    /// The snapshot has been read. Queues it now, or once the events that it still waits for have arrived.
     pub(super) fn complete(
         &self,
         token: u64,
@@ -373,7 +374,7 @@ impl Device {
         receiver
     }
 
-    /// Ends this hold, if it goes on; a snapshot that still waits goes out as it is.
+    /// Ends this hold if it is still in place; a snapshot that still waits is sent as it is.
     pub(super) fn end_hold(&self, token: u64) {
         let mut lane = self.lock();
         if lane.end_hold(token) {
@@ -381,7 +382,7 @@ impl Device {
         }
     }
 
-    /// Ends whatever hold there is: what it waits for will not come.
+    /// Ends any hold: what it waits for will not arrive.
     pub(super) fn end_any_hold(&self) {
         let mut lane = self.lock();
         if lane.end_any_hold() {
@@ -409,7 +410,7 @@ impl Device {
         }
     }
 
-    /// Notes that a whole list is due. True if it was not due before.
+    /// Marks a whole list as due. True if none was due before.
     pub(super) fn set_list_due(&self) -> bool {
         !self.list_due.swap(true, Ordering::Relaxed)
     }
@@ -424,7 +425,7 @@ impl Device {
     }
 
     fn lock(&self) -> MutexGuard<'_, Lane> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics halfway through a change.
         self.lane.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

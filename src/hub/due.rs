@@ -1,7 +1,7 @@
-//! The devices for which something waits to be written.
+//! The devices for which something is waiting to be written.
 //!
-//! What goes to many devices at once waits behind what goes to few: a message between two people is not held up by one to
-//! a thousand, nor are requests and their answers. And while the many wait, what comes for them meanwhile goes out in the
+//! What goes to many devices waits behind what goes to few: a message between two people is not held up by one to a
+//! thousand, nor are requests and their answers. While the many wait, whatever else arrives for them goes out in the
 //! same write. (Measured: BENCHMARKS.md, "What was tried".)
 
 use std::collections::VecDeque;
@@ -9,11 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-/// An event for more devices than this goes to many.
+/// An event for more devices than this counts as one for many.
 const FEW_DEVICES: usize = 8;
-/// Devices that are written to in one turn, at most, of those that come first.
+/// The most high-priority devices that are written to in one turn.
 const HIGH_AT_ONCE: usize = 64;
-/// Of the others so many, or this part of those that wait.
+/// For low priority: this many per turn, or this fraction of those waiting.
 const LOW_AT_ONCE: usize = 8;
 const LOW_PART: usize = 16;
 
@@ -25,7 +25,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// Of an event for so many devices.
+    /// The priority of an event for this many devices.
     pub fn of_fan_out(devices: usize) -> Self {
         if devices > FEW_DEVICES {
             Self::Low
@@ -37,13 +37,13 @@ impl Priority {
 
 /// Writes to one device.
 pub trait Outlet: Send + Sync {
-    /// Writes what waits for the device, as far as its socket takes it now. Does not block.
+    /// Writes what is queued for the device, as far as its socket takes it now. Does not block.
     ///
-    /// The device does not stand among those of `priority` any more.
+    /// The device is no longer registered as due with `priority`.
     fn flush(&self, priority: Priority);
 }
 
-/// Devices of which it is the turn.
+/// Devices whose turn it is.
 #[derive(Default)]
 pub struct Turn {
     high: Vec<Weak<dyn Outlet>>,
@@ -51,7 +51,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Writes to each of them that is still there.
+    /// Writes to each of them that still exists.
     pub fn write(&mut self) {
         for outlet in self.high.drain(..).filter_map(|outlet| outlet.upgrade()) {
             outlet.flush(Priority::High);
@@ -62,8 +62,8 @@ impl Turn {
     }
 }
 
-/// Devices to be written to, in the order in which they came. Bounded by the number of devices: each is here once with
-/// each priority.
+/// Devices to be written to, in order of arrival. Bounded by the number of devices: each is listed at most once per
+/// priority.
 #[derive(Default)]
 pub struct Due {
     waiting: Mutex<Waiting>,
@@ -95,7 +95,7 @@ impl Due {
         }
     }
 
-    /// Takes the devices whose turn it is; waits until there is one. For any number of takers.
+    /// Takes the devices whose turn it is; waits until there are some. For any number of consumers.
     pub async fn take(&self, turn: &mut Turn) {
         while !self.try_take(turn) {
             self.added.notified().await;
@@ -113,14 +113,14 @@ impl Due {
         turn.high.extend(waiting.high.drain(..high));
         turn.low.extend(waiting.low.drain(..low));
         if !waiting.is_empty() {
-            // There is work for another taker.
+            // There is work for another consumer.
             self.added.notify_one();
         }
         true
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics halfway through a change.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// Notes what is written to it.
+    /// Records what is written to it.
     struct Noted {
         name: usize,
         notes: Arc<Mutex<Vec<(usize, Priority)>>>,
@@ -164,7 +164,7 @@ mod tests {
             }
         }
 
-        /// The devices that were written to in this turn, in their order.
+        /// The devices that were written to in this turn, in order.
         async fn turn(&self) -> Vec<(usize, Priority)> {
             let mut turn = Turn::default();
             self.due.take(&mut turn).await;
@@ -182,7 +182,7 @@ mod tests {
         let first = devices.turn().await;
         let high = [(100, Priority::High), (101, Priority::High)];
         assert_eq!(first[..2], high);
-        // And the many have their part of each turn, in their order
+        // And the many get their share of each turn, in order
         let mut low: Vec<usize> = first[2..].iter().map(|(name, _)| *name).collect();
         assert_eq!(low.len(), LOW_AT_ONCE);
         while low.len() < 100 {
@@ -222,7 +222,7 @@ mod tests {
     async fn several_writers_share_what_waits() {
         let mut devices = Devices::default();
         devices.add(3 * LOW_AT_ONCE, Priority::Low);
-        // One writer was woken when the first came; it wakes the next.
+        // One writer was woken when the first device arrived; it wakes the next.
         let (one, two, three) = tokio::join!(
             async {
                 devices.due.added.notified().await;

@@ -1,5 +1,5 @@
-//! Rooms whose latest messages are to be sent again to the classic devices that view them: such a client draws from what it
-//! is sent, not from single messages.
+//! Rooms whose latest messages are to be sent again to the classic devices that view them: such a client renders from
+//! the history it receives, not from single messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use super::device::Device;
 use super::{Hub, State};
 use crate::protocol::ids::RoomId;
 
-/// The least time between two of them in one room.
+/// The shortest time between two pushes in one room.
 pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 
 impl Hub {
-    /// Something was said in the room.
+    /// A message was sent in the room.
     pub(super) fn history_changed(&self, state: &mut State, room: RoomId) {
         if state.histories.is_none() || viewers_of(state, room).next().is_none() {
             return;
@@ -23,12 +23,12 @@ impl Hub {
         }
     }
 
-    /// The latest messages of the room could not be sent to all who view it: once more, after a rest.
+    /// The latest messages of the room could not be sent to all who view it: they are due again after a pause.
     pub fn history_untold(&self, room: RoomId) {
         self.history_changed(&mut self.lock(), room);
     }
 
-    /// The room whose latest messages are to be sent again; waits for one. For a single taker.
+    /// The next room whose latest messages are to be sent again; waits for one. For a single consumer.
     pub async fn next_history(&self) -> RoomId {
         let next = |state: &mut State, now| state.histories.as_mut().map(|queue| queue.next(now));
         self.next_due(&self.histories_changed, next).await

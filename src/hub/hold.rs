@@ -1,13 +1,14 @@
-//! Events held back while a snapshot is read, and how each is put before or after it. No locks, no I/O.
+//! Events held back while a snapshot is read, and how each is placed before or after it. No locks, no I/O.
 //!
-//! A snapshot (a chat list, a page of history) takes a round trip to read, while events go on. From the moment it is
-//! asked for until it is complete the device holds its room events back; then each is put before or after the
-//! snapshot, by whether the snapshot has it already. So a snapshot never hides a later event nor repeats an earlier one.
+//! Reading a snapshot (a chat list, a page of history) takes a round trip, and events go on meanwhile. From the moment
+//! the snapshot is asked for until it is complete, the device holds its room events back; then each is placed before or
+//! after the snapshot, depending on whether the snapshot covers it. So a snapshot never hides a later event nor repeats
+//! an earlier one.
 //!
-//! How long a snapshot takes to read is not the device's fault, so a hold that has as much as it may does not close the
-//! device. It lets its events go instead: a device that has had its first list gets them now, for a later snapshot may
-//! stand behind them as well; one that has not gets its list later than them, so that the list covers them. In both cases
-//! the snapshot is of use only if it was read after them. One that was not is read again.
+//! How long a snapshot takes to read is not the device's fault, so a hold that reaches its limit does not close the
+//! device. It releases its events instead: a device that has had its first list gets them now, since a later snapshot
+//! may also be sent after them; a device that has not gets its list after them, so that the list covers them. In both
+//! cases the snapshot is usable only if it was read after those events. One that was not is read again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -28,25 +29,25 @@ pub struct Section {
     pub frames: Vec<Frame>,
     /// Why they are sent.
     pub kind: Kind,
-    /// They tell of the rooms themselves: from then on the device knows them.
+    /// The frames announce the rooms themselves: from then on the device knows them.
     pub tells_rooms: bool,
 }
 
 #[derive(Default)]
 pub(super) struct Hold {
-    /// Which hold this is: only who began it may end it.
+    /// Identifies the hold: only its initiator may end it.
     pub token: u64,
-    /// The device has nothing yet: what its first list covers is not sent besides.
+    /// The device has nothing yet: events that its first list covers are not sent separately.
     pub first: bool,
     events: VecDeque<HeldEvent>,
-    /// What `events` are.
+    /// The size of `events`.
     load: Load,
-    /// The rooms of events that were let go while the snapshot was read.
+    /// The rooms of events that were released while the snapshot was read.
     let_go: HashMap<RoomId, Newest>,
     pub pending: Option<Pending>,
 }
 
-/// Frames, and bytes of them.
+/// A number of frames, and their bytes.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Load {
     pub frames: usize,
@@ -64,17 +65,17 @@ impl Load {
         self.bytes -= bytes;
     }
 
-    /// Whether it is more than so much; one frame of any size is not.
+    /// Whether either limit is exceeded; a single frame of any size never does.
     pub(super) fn exceeds(self, max_frames: usize, max_bytes: usize) -> bool {
         self.frames > max_frames || (self.bytes > max_bytes && self.frames > 1)
     }
 }
 
-/// The newest of a room's events that were let go.
+/// The newest of a room's events that were released.
 #[derive(Debug, Default, Clone, Copy)]
 struct Newest {
     message_seq: u64,
-    /// Of what is no message.
+    /// Of events that are not messages.
     rev: u64,
 }
 
@@ -84,19 +85,21 @@ impl Newest {
     }
 }
 
-/// The snapshot can stand nowhere: it was read before events that are let go already, or is of a history that is none any more.
+/// The snapshot cannot be placed: it was read before events that have been released, or it belongs to a history that no
+/// longer exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overrun;
 
 pub(super) struct HeldEvent {
     pub room: RoomId,
     pub rev: u64,
-    /// Of a message: its number. Messages that were fetched after a gap have no `rev` of their own.
+    /// The number of the message, if the event is one. Messages that were fetched after a gap have no `rev` of their
+    /// own.
     pub message_seq: Option<u64>,
     pub frame: Frame,
 }
 
-/// A snapshot that was read and waits for events that it covers but that have not arrived yet.
+/// A snapshot that has been read and waits for events that it covers but that have not arrived yet.
 pub(super) struct Pending {
     pub sections: Vec<Section>,
     pub waiting_for: HashMap<RoomId, u64>,
@@ -104,7 +107,8 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Everything of the room up to `rev` has come. True if the snapshot waited for that, and now for nothing more.
+    /// Everything in the room up to `rev` has arrived. True if the snapshot waited for that, and now waits for nothing
+    /// more.
     pub(super) fn room_advanced(&mut self, room: RoomId, rev: u64) -> bool {
         if self.awaits_more(room, rev) {
             return false;
@@ -112,7 +116,7 @@ impl Pending {
         self.waiting_for.remove(&room).is_some() && self.waiting_for.is_empty()
     }
 
-    /// Whether the snapshot waits for something of the room after `rev`.
+    /// Whether the snapshot waits for something in the room after `rev`.
     pub(super) fn awaits_more(&self, room: RoomId, rev: u64) -> bool {
         self.waiting_for
             .get(&room)
@@ -126,7 +130,7 @@ impl Pending {
 }
 
 impl Hold {
-    /// The hold that goes by `token`. The `first` is that of a device that has nothing yet.
+    /// A hold with this `token`. `first` marks the hold of a device that has nothing yet.
     pub(super) fn new(token: u64, first: bool) -> Self {
         Self {
             token,
@@ -141,13 +145,13 @@ impl Hold {
         self.events.push_back(event);
     }
 
-    /// What is held back.
+    /// The size of what is held back.
     pub(super) fn load(&self) -> Load {
         self.load
     }
 
-    /// Holds nothing back any more of what came until now. Gives the events that the device is to get; a snapshot that waits
-    /// is dropped.
+    /// Stops holding back what has arrived so far. Returns the events that the device is to get; a waiting snapshot is
+    /// dropped.
     pub(super) fn let_go(&mut self) -> VecDeque<HeldEvent> {
         self.outdate(|_| true);
         for event in &self.events {
@@ -162,15 +166,15 @@ impl Hold {
         if self.first { VecDeque::new() } else { events }
     }
 
-    /// A snapshot that waits is dropped if it is outdated, and read again.
+    /// A waiting snapshot that is outdated is dropped, and read again.
     pub(super) fn outdate(&mut self, is_outdated: impl FnOnce(&Pending) -> bool) {
         if let Some(pending) = self.pending.take_if(|pending| is_outdated(pending)) {
-            // The device that waited may have gone.
+            // The device that waited may have disconnected.
             let _ = pending.done.send(Err(Overrun));
         }
     }
 
-    /// The room's history is another one from here on: what is held back of the former one is void.
+    /// The room's history is a different one from here on: events of the former one that are held back are void.
     pub(super) fn room_reset(&mut self, room: RoomId) {
         let load = &mut self.load;
         self.events.retain(|event| {
@@ -184,7 +188,8 @@ impl Hold {
         self.outdate(|pending| pending.covers(room));
     }
 
-    /// The rooms that are new for the device and whose last messages have still to come, with the number of the last of them.
+    /// The rooms that are new for the device and whose last messages have not arrived yet, with the number of the last
+    /// one.
     pub(super) fn told_early(&self, unknown: &HashSet<RoomId>) -> HashMap<RoomId, u64> {
         let Some(pending) = &self.pending else {
             return HashMap::new();
@@ -196,7 +201,7 @@ impl Hold {
             .collect()
     }
 
-    /// Whether the snapshot was read before something that was let go. The next one will have been read after it.
+    /// Whether the snapshot was read before something that was released. The next one will have been read after it.
     pub(super) fn check(&mut self, sections: &[Section]) -> Result<(), Overrun> {
         let is_after = |(room, newest): (RoomId, Newest)| {
             let mut cuts = sections
@@ -213,7 +218,7 @@ impl Hold {
             .ok_or(Overrun)
     }
 
-    /// Gives out events and sections in their order; the pending snapshot's `done` comes back.
+    /// Queues events and sections in order; returns the pending snapshot's `done`.
     ///
     /// A room that a section covers is no longer unknown.
     pub(super) fn queue_into(
@@ -280,10 +285,10 @@ mod tests {
         max_bytes: 2_000,
         answers_max_bytes: 1_000,
     };
-    /// Events that are more than the queue takes.
+    /// More events than the queue takes.
     const MANY: u64 = 3 * LIMITS.max_frames as u64;
 
-    /// A room's message with this number: the change before it had the same.
+    /// A message in the room with this number; the change before it had the same number.
     fn message(lane: &mut Lane, room: RoomId, seq: u64) {
         lane.push_room_event(&RoomFrame {
             room,
@@ -319,12 +324,12 @@ mod tests {
         }]
     }
 
-    /// Tells of a snapshot that nothing is waited for.
+    /// Completes a snapshot that has nothing to wait for.
     fn complete(lane: &mut Lane, token: u64, sections: Vec<Section>) -> Completed {
         lane.complete(token, sections, HashMap::new(), oneshot::channel().0)
     }
 
-    /// The texts of what waits.
+    /// The texts of the queued frames.
     fn taken(lane: &mut Lane) -> Vec<String> {
         let mut all = Vec::new();
         let text = |frame: Frame| {
@@ -342,15 +347,15 @@ mod tests {
 
     #[test]
     fn a_first_list_that_takes_long_closes_nobody_and_covers_what_was_not_held() {
-        // Given a device whose first list takes so long that more comes than its queue takes
+        // Given a device whose first list takes so long that more arrives than its queue takes
         let (mut lane, room) = (Lane::holding(LIMITS), RoomId::random());
         (1..=MANY).for_each(|seq| message(&mut lane, room, seq));
         assert_eq!(lane.close_reason(), None);
-        // When it was read before some of that, then it is of no use, and nothing is sent
+        // When it was read before some of that, then it is unusable, and nothing is sent
         let early = snapshot(room, MANY / 2);
         assert_eq!(complete(&mut lane, FIRST_HOLD, early), Completed::Overrun);
         assert_eq!(taken(&mut lane), Vec::<String>::new());
-        // When it is read again, then it comes before all that it does not cover
+        // When it is read again, then it precedes all that it does not cover
         message(&mut lane, room, MANY + 1);
         let late = snapshot(room, MANY);
         assert_eq!(complete(&mut lane, FIRST_HOLD, late), Completed::Queued);
@@ -364,7 +369,7 @@ mod tests {
         (1..=MANY).for_each(|seq| message(&mut lane, room, seq));
         let without = snapshot(other, MANY);
         assert_eq!(complete(&mut lane, FIRST_HOLD, without), Completed::Overrun);
-        // The user is no member, if it is not in the next one either
+        // The user is no member if the room is not in the next one either
         let again = snapshot(other, MANY);
         assert_eq!(complete(&mut lane, FIRST_HOLD, again), Completed::Queued);
         assert_eq!(taken(&mut lane)[0], "snapshot");
@@ -372,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_later_snapshot_that_takes_long_does_not_keep_events_back() {
-        // Given a device that reads, and whose page takes so long that more comes than its queue takes
+        // Given a device that reads, and whose page takes so long that more arrives than its queue takes
         let (mut lane, room) = (Lane::holding(LIMITS), RoomId::random());
         lane.end_hold(FIRST_HOLD);
         let token = lane.try_hold().unwrap();
@@ -384,10 +389,10 @@ mod tests {
         read(&mut lane, room, MANY + 1);
         assert_eq!(lane.close_reason(), None);
         assert!(got.len() as u64 > MANY / 2, "{got:?}");
-        // When the page was read before some of that, then it is of no use
+        // When the page was read before some of that, then it is unusable
         let early = snapshot(room, MANY / 2);
         assert_eq!(complete(&mut lane, token, early), Completed::Overrun);
-        // When it is read again, then it comes after what it covers, and each event comes once
+        // When it is read again, then it follows what it covers, and each event is sent once
         let late = snapshot(room, MANY + 1);
         assert_eq!(complete(&mut lane, token, late), Completed::Queued);
         got.extend(taken(&mut lane));
@@ -422,12 +427,12 @@ mod tests {
             lane.complete(token, page, waiting_for, done),
             Completed::Waits
         );
-        // When more comes of another room meanwhile than may be held back
+        // When more events of another room arrive meanwhile than may be held back
         for seq in 1..=MANY {
             message(&mut lane, other, seq);
             taken(&mut lane);
         }
-        // Then its reader hears of it, and it holds the room's events for the next
+        // Then its reader is notified, and it holds the room's events for the next one
         assert_eq!(told.try_recv(), Ok(Err(Overrun)));
         message(&mut lane, room, 4);
         let page = snapshot(room, 3);

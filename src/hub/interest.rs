@@ -1,7 +1,7 @@
-//! Which channels this server wants to hear, and which it hears. No Redis: `store::subscriber` makes the two agree.
+//! Which channels this server wants to hear, and which it hears. No Redis: `store::subscriber` brings the two in line.
 //!
-//! Only what Redis says of a channel tells whether it is heard. What is asked and not answered is asked again, later and
-//! later; so a channel that Redis refuses costs no other channel anything.
+//! Only Redis's own confirmations decide whether a channel is heard. A request that is not confirmed is repeated at
+//! growing intervals; so a channel that Redis refuses does not affect any other channel.
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use crate::room::Topic;
 
-/// How long Redis may take to say that a channel is subscribed, before it is asked again.
+/// How long Redis may take to confirm a subscription before it is asked again.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
-/// Doublings of that time with each question that brought nothing: 8 s at most.
+/// How often that time is doubled, once for each request without result: 8 s at most.
 const DOUBLINGS: u32 = 4;
 
 /// Channels wanted and heard.
@@ -25,7 +25,7 @@ pub struct Interest {
     changed: Notify,
 }
 
-/// Nobody here wants to hear the topic, or not any more.
+/// Nobody here wants to hear the topic, or nobody does any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("nobody wants to hear this")]
 pub struct Unwanted;
@@ -35,12 +35,12 @@ struct State {
     topics: HashMap<Topic, Entry>,
     /// Topics whose `wanted` and `heard` may differ; each once.
     todo: VecDeque<Topic>,
-    /// When to look again whether what was asked has come about, and by which attempt.
+    /// When to check whether a request has taken effect, and which attempt it was.
     reviews: BTreeMap<(Instant, u64), Topic>,
     attempts: u64,
-    /// The connection that all of it is about.
+    /// The connection that all of this refers to.
     connection: Option<u64>,
-    /// Whether it was logged that this connection refuses topics.
+    /// Whether a refusal on this connection has been logged.
     complained: bool,
 }
 
@@ -48,12 +48,12 @@ struct State {
 struct Entry {
     wanted: bool,
     heard: bool,
-    /// The attempt that is under way.
+    /// The attempt in progress.
     attempt: Option<u64>,
-    /// Attempts that brought nothing.
+    /// Attempts without result.
     tries: u32,
     queued: bool,
-    /// Told when `wanted` or `heard` may have changed; there if anybody waits.
+    /// Notified when `wanted` or `heard` may have changed; present only if somebody waits.
     told: Option<Arc<Notify>>,
 }
 
@@ -82,7 +82,7 @@ impl Interest {
         self.changed.notify_one();
     }
 
-    /// Resolves once the topic is heard: at once if it is.
+    /// Resolves once the topic is heard; at once if it already is.
     pub async fn heard(&self, topic: &Topic) -> Result<(), Unwanted> {
         loop {
             let told = {
@@ -107,7 +107,7 @@ impl Interest {
             .is_some_and(|entry| entry.heard)
     }
 
-    /// The connection of this number is in use. If it is another one than before, nothing is heard on it yet.
+    /// The connection with this number is in use. If it is a new one, nothing is heard on it yet.
     pub fn use_connection(&self, number: u64) {
         let mut state = self.lock();
         if state.connection == Some(number) {
@@ -124,7 +124,7 @@ impl Interest {
         self.changed.notify_one();
     }
 
-    /// The next thing to do; it counts as under way until Redis has said what came of it, or took too long.
+    /// The next thing to do; it counts as in progress until Redis has answered or has taken too long.
     pub fn next_step(&self, now: Instant) -> Option<Step> {
         let mut state = self.lock();
         state.review(now);
@@ -142,7 +142,7 @@ impl Interest {
         state.reviews.keys().next().map(|(due, _)| *due)
     }
 
-    /// Redis says, on the connection of this number, that the topic is subscribed or not any more.
+    /// Redis reports, on the connection with this number, that the topic is subscribed or no longer is.
     ///
     /// True if the topic is heard from this moment on, and wanted.
     pub fn confirmed(&self, number: u64, topic: Topic, subscribed: bool) -> bool {
@@ -150,7 +150,7 @@ impl Interest {
         if state.connection != Some(number) {
             return false;
         }
-        // Also one that was forgotten: then it is to be unsubscribed.
+        // This includes a topic that was forgotten: it then has to be unsubscribed.
         let mut slot = match state.topics.entry(topic.clone()) {
             Slot::Occupied(slot) => slot,
             Slot::Vacant(slot) => slot.insert_entry(Entry::default()),
@@ -172,9 +172,9 @@ impl Interest {
         is_new && wanted
     }
 
-    /// Redis has refused a step. It is tried again by itself.
+    /// Redis has refused a step. It is retried automatically.
     ///
-    /// True if that should be logged: the first time on this connection.
+    /// True if the refusal should be logged: the first time on this connection.
     pub fn refused(&self, number: u64) -> bool {
         let mut state = self.lock();
         state.connection == Some(number) && !std::mem::replace(&mut state.complained, true)
@@ -186,7 +186,7 @@ impl Interest {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change is one assignment: a panic elsewhere leaves the state whole.
+        // Every change is one assignment: a panic elsewhere leaves the state consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -201,7 +201,7 @@ impl State {
         }
     }
 
-    /// What was asked long enough ago and has not come about is to be asked again.
+    /// A request that was made long enough ago and has not taken effect is to be repeated.
     fn review(&mut self, now: Instant) {
         while let Some(review) = self.reviews.first_entry()
             && review.key().0 <= now
@@ -215,7 +215,7 @@ impl State {
         }
     }
 
-    /// Begins what is to be done about a topic that was taken from `todo`, if anything is.
+    /// Begins whatever is to be done about a topic taken from `todo`.
     fn begin(&mut self, topic: Topic, now: Instant) -> Option<Step> {
         let entry = self.topics.get_mut(&topic)?;
         entry.queued = false;
@@ -310,7 +310,7 @@ mod tests {
         interest.confirmed(1, Topic::Control, true);
         interest.confirmed(1, room.clone(), true);
 
-        // Given a room that is not wanted any more, and is still subscribed
+        // Given a room that is no longer wanted, and is still subscribed
         interest.unwant(room.clone());
         interest.use_connection(1);
 
@@ -349,7 +349,7 @@ mod tests {
         assert!(interest.refused(1));
         assert!(!interest.refused(1), "told once");
 
-        // When only the room is refused, then only it is asked again, at pauses that grow up to a bound
+        // When only the room is refused, then only the room is asked for again, at pauses that grow up to a bound
         let mut pauses = Vec::new();
         for _ in 0..6 {
             let due = interest.next_review().unwrap();

@@ -12,18 +12,18 @@ use crate::protocol::ids::RoomId;
 /// How much may wait for a device.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Frames that were pushed. Beyond, the device is too slow. Half as many are held back at most.
+    /// Pushed frames. Beyond this the device is too slow. At most half as many are held back.
     pub max_frames: usize,
-    /// Bytes of them. One frame of any size may wait.
+    /// Bytes of pushed frames. A single frame of any size may wait.
     pub max_bytes: usize,
-    /// Bytes of answers. Beyond, the device's next request is not read.
+    /// Bytes of answers. Beyond this the device's next request is not read.
     pub answers_max_bytes: usize,
 }
 
 /// Why a frame is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The device asked for it, be it by connecting: who reads it slowly is not closed for that.
+    /// The device asked for it, if only by connecting: a device that reads it slowly is not closed for that.
     Answer,
     /// Something happened.
     Push,
@@ -34,18 +34,18 @@ pub enum Kind {
 pub enum Taken {
     /// Some frames.
     Frames,
-    /// Nothing was left, and all that was taken before has been written. The connection is to be closed for this reason,
+    /// Nothing was left, and everything taken before has been written. The connection is to be closed for this reason,
     /// if there is one.
     Nothing(Option<Close>),
 }
 
-/// Bytes that are given out at once, but for the last frame: what is still in the queue is counted, and can be replaced.
+/// Bytes handed out at once, not counting the last frame: what is still in the queue is counted and can be replaced.
 const TAKEN_BYTES: usize = 128 * 1024;
 
-/// What an answer takes beside its text.
+/// What an answer takes in addition to its text.
 const ANSWER_EXTRA_BYTES: usize = 512;
 
-/// A queue keeps room for so many frames while it is empty.
+/// The number of frames for which an empty queue keeps capacity.
 const KEPT_FRAMES: usize = 4;
 
 /// The token of the hold that a lane is made with.
@@ -54,19 +54,19 @@ pub(super) const FIRST_HOLD: u64 = 1;
 pub(super) struct Lane {
     limits: QueueLimits,
     queue: VecDeque<Waiting>,
-    /// What was pushed and is in `queue`.
+    /// The size of the pushed frames in `queue`.
     pushed: Load,
-    /// Bytes of answers that are in `queue` or being written.
+    /// Bytes of the answers that are in `queue` or being written.
     answers: usize,
-    /// Bytes of those that are being written.
+    /// Bytes of the answers that are being written.
     writing: usize,
     hold: Option<Hold>,
     holds_begun: u64,
-    /// Rooms that the device was not told of yet: their entries are still to be read.
+    /// Rooms that the device has not been sent yet: their entries are still to be read.
     unknown: HashSet<RoomId>,
     /// Rooms whose entries are to be read for the device again.
     outdated: HashSet<RoomId>,
-    /// Rooms of which the device was told up to this message by a list that did not wait for what was still to come.
+    /// Rooms that a list sent early, up to this message, without waiting for events that were still to arrive.
     told_early: HashMap<RoomId, u64>,
     close: Option<Close>,
 }
@@ -85,23 +85,23 @@ impl Waiting {
         self.kind == Kind::Push && self.frame.is_chat_history()
     }
 
-    /// What it is counted among. Of the lists that were pushed one waits at most, of any size; so it is with histories.
+    /// The kind that it is counted as. At most one pushed list waits, of any size; the same holds for histories.
     fn counts_as(&self) -> Option<Kind> {
         let is_one = self.is_pushed_list() || self.is_pushed_history();
         (!is_one).then_some(self.kind)
     }
 }
 
-/// Whether a snapshot that is complete was queued.
+/// What became of a complete snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Completed {
-    /// It was, and its hold has ended.
+    /// It was queued, and its hold has ended.
     Queued,
     /// It waits for events.
     Waits,
     /// Its hold had ended before: it is dropped.
     Ended,
-    /// It was read before events that the hold has let go: it is dropped, and the hold goes on.
+    /// It was read before events that the hold has released: it is dropped, and the hold continues.
     Overrun,
 }
 
@@ -123,8 +123,8 @@ impl Lane {
         }
     }
 
-    /// Queues a frame, whatever is held back. A whole list takes the place of one that was pushed and still waits: what is
-    /// told besides stands between them already, and no device reads the same list twice.
+    /// Queues a frame, whatever is held back. A whole list replaces a pushed one that still waits: the frames queued
+    /// since already precede it, and no device reads the same list twice.
     pub(super) fn push(&mut self, frame: Frame, kind: Kind) {
         if frame.is_chat_list() {
             self.queue.retain(|waiting| !waiting.is_pushed_list());
@@ -170,7 +170,7 @@ impl Lane {
         }
     }
 
-    /// Half of the queue is left for what comes when a hold ends, so that its end closes nobody who reads.
+    /// Half of the queue is reserved for what arrives when a hold ends, so that its end closes no device that reads.
     fn bound_hold(&mut self) {
         let (max_frames, max_bytes) = (self.limits.max_frames / 2, self.limits.max_bytes / 2);
         let is_full = |hold: &&mut Hold| hold.load().exceeds(max_frames, max_bytes);
@@ -185,20 +185,22 @@ impl Lane {
         }
     }
 
-    /// Everything of the room up to `rev` has been queued or held. True if a snapshot that waited for it has been queued.
+    /// Everything in the room up to `rev` has been queued or held. True if a snapshot that waited for it has been
+    /// queued.
     pub(super) fn room_advanced(&mut self, room: RoomId, rev: u64) -> bool {
         self.tell_pending(|pending| pending.room_advanced(room, rev))
     }
 
-    /// The room was repaired up to `rev`, and all that came of it has been queued or held. A snapshot that waits for more than
-    /// the store had is read again.
+    /// The room was repaired up to `rev`, and everything the repair brought has been queued or held. A snapshot that
+    /// waits for more than the store had is read again.
     pub(super) fn room_settled(&mut self, room: RoomId, rev: u64) {
         if let Some(hold) = &mut self.hold {
             hold.outdate(|pending| pending.awaits_more(room, rev));
         }
     }
 
-    /// The room's history is another one from here on, which `told` says. A snapshot of it that still waits is read again.
+    /// The room's history is a different one from here on; the frame `told` says so. A snapshot of it that still waits
+    /// is read again.
     pub(super) fn room_reset(&mut self, room: RoomId, told: Frame) {
         self.told_early.remove(&room);
         if let Some(hold) = &mut self.hold {
@@ -207,7 +209,7 @@ impl Lane {
         self.push(told, Kind::Push);
     }
 
-    /// There is no such room any more: nobody waits for its entry.
+    /// The room no longer exists: nobody waits for its entry.
     pub(super) fn room_gone(&mut self, room: RoomId) -> bool {
         self.unknown.remove(&room);
         self.outdated.remove(&room);
@@ -225,7 +227,7 @@ impl Lane {
         self.outdated.insert(room);
     }
 
-    /// The rooms of which the device was not told yet.
+    /// The rooms that the device has not been sent yet.
     pub(super) fn unknown_rooms(&self) -> Vec<RoomId> {
         self.unknown.iter().copied().collect()
     }
@@ -235,17 +237,17 @@ impl Lane {
         self.unknown.contains(&room) || self.outdated.contains(&room)
     }
 
-    /// The room's entry is about to be read for the device, or there is none.
+    /// The room's entry is about to be read for the device, or does not exist.
     pub(super) fn entry_asked(&mut self, room: RoomId) {
         self.outdated.remove(&room);
     }
 
-    /// The user is no member of the room, or there is none: nothing of it will be sent.
+    /// The user is no member of the room, or the room does not exist: none of its events will be sent.
     pub(super) fn forget_entry(&mut self, room: RoomId) {
         self.unknown.remove(&room);
     }
 
-    /// Begins to hold room events back unless another snapshot does. Gives the token that ends the hold.
+    /// Begins to hold room events back unless another snapshot does. Returns the token that ends the hold.
     pub(super) fn try_hold(&mut self) -> Option<u64> {
         if self.hold.is_some() {
             return None;
@@ -255,12 +257,13 @@ impl Lane {
         Some(self.holds_begun)
     }
 
-    /// Whether the hold of this token goes on.
+    /// Whether the hold with this token is still in place.
     pub(super) fn is_held(&self, token: u64) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.token == token)
     }
 
-    /// The snapshot is here. Queues it now, or when the events that it still waits for have come; then `done` is told.
+    /// The snapshot has been read. Queues it now, or once the events that it still waits for have arrived; then
+    /// notifies `done`.
     pub(super) fn complete(
         &mut self,
         token: u64,
@@ -272,7 +275,7 @@ impl Lane {
             return Completed::Ended;
         };
         if let Err(overrun) = hold.check(&sections) {
-            // Whoever reads it waits for this.
+            // The snapshot's reader waits for this.
             let _ = done.send(Err(overrun));
             return Completed::Overrun;
         }
@@ -289,12 +292,12 @@ impl Lane {
         Completed::Queued
     }
 
-    /// Ends this hold; a snapshot that still waits goes out as it is. False if it had ended before.
+    /// Ends this hold; a snapshot that still waits is sent as it is. False if it had ended before.
     pub(super) fn end_hold(&mut self, token: u64) -> bool {
         self.is_held(token) && self.release()
     }
 
-    /// Ends whatever hold there is: what it waits for will not come. False if there was none.
+    /// Ends any hold: what it waits for will not arrive. False if there was none.
     pub(super) fn end_any_hold(&mut self) -> bool {
         self.unknown.clear();
         self.outdated.clear();
@@ -311,7 +314,7 @@ impl Lane {
         let done = hold.queue_into(&mut unknown, |frame, kind| self.push(frame, kind));
         self.unknown = unknown;
         if let Some(done) = done {
-            // Whoever waited may have gone: the frames are queued all the same.
+            // The task that waited may be gone: the frames are queued all the same.
             let _ = done.send(Ok(()));
         }
         true
@@ -322,12 +325,12 @@ impl Lane {
         self.close
     }
 
-    /// The device is to be closed, for this reason unless there is one already.
+    /// Marks the device to be closed for this reason, unless it has one already.
     pub(super) fn close(&mut self, close: Close) {
         self.close.get_or_insert(close);
     }
 
-    /// Gives out what waits in the queue, in its order and a part at a time. What was given out before has been written.
+    /// Hands out what is queued, in order and one part at a time. What was handed out before has been written.
     pub(super) fn take(&mut self, mut give: impl FnMut(Frame)) -> Taken {
         self.answers -= std::mem::take(&mut self.writing);
         let mut bytes = 0;
@@ -351,12 +354,12 @@ impl Lane {
         taken
     }
 
-    /// Whether the device's next request may be read: not before most of what it asked for is on its way.
+    /// Whether the device's next request may be read: not before most of what it asked for has been sent.
     pub(super) fn may_ask(&self) -> bool {
         self.answers <= self.limits.answers_max_bytes
     }
 
-    /// If more was pushed than may wait, the device is closed and what waits is dropped.
+    /// If more was pushed than may wait, the device is closed and its queue is dropped.
     fn check(&mut self) {
         let QueueLimits {
             max_frames,

@@ -18,7 +18,7 @@ fn of_bytes(bytes: usize) -> Frame {
     Frame::status(&"x".repeat(bytes))
 }
 
-/// Takes one part, and tells of how many frames.
+/// Takes one part, and returns its number of frames.
 fn part(lane: &mut Lane) -> usize {
     let mut frames = 0;
     lane.take(|_| frames += 1);
@@ -31,7 +31,7 @@ fn answers_of_any_size_and_number_are_no_sign_of_a_slow_device() {
     for _ in 0..2 * LIMITS.max_frames {
         lane.push(of_bytes(LIMITS.max_bytes), Kind::Answer);
     }
-    // Nor does what is pushed between them count for more than it is
+    // Nor does a frame pushed between them count for more than its size
     lane.push(of_bytes(10), Kind::Push);
     lane.push(of_bytes(10), Kind::Push);
     assert_eq!(lane.close_reason(), None);
@@ -47,7 +47,7 @@ fn more_pushed_than_may_wait_closes_the_device() {
     assert_eq!(many.close_reason(), None);
     many.push(of_bytes(10), Kind::Push);
     assert_eq!(many.take(|_| {}), Taken::Nothing(Some(Close::TooSlow)));
-    // Too large, but for one alone
+    // Too large, unless it is the only one
     let mut large = lane();
     large.push(of_bytes(2 * LIMITS.max_bytes), Kind::Push);
     assert_eq!(large.close_reason(), None);
@@ -66,7 +66,7 @@ fn list() -> Frame {
     Frame::chat_list(&[], ContentShape::String)
 }
 
-/// What waits, in short: `list`, or the text of a status.
+/// What is queued, in short: `list`, or the text of a status.
 fn all(lane: &mut Lane) -> Vec<String> {
     let mut all = Vec::new();
     let short = |frame: Frame| {
@@ -87,7 +87,7 @@ fn a_list_that_waits_is_replaced_at_the_newer_one_s_place() {
         lane.push(Frame::status(&format!("event {number}")), Kind::Push);
         lane.push(list(), Kind::Push);
     }
-    // Then it gets each event, and the list behind the last that it covers
+    // Then it gets each event, and the list after the last event that it covers
     let mut expected: Vec<_> = (1..LIMITS.max_frames)
         .map(|n| format!("event {n}"))
         .collect();
@@ -120,7 +120,7 @@ fn of_the_histories_that_nobody_asked_for_the_last_one_waits() {
     }
     lane.push(Frame::status("event"), Kind::Push);
     lane.push(history(), Kind::Push);
-    // One that was asked for stays, and so does what was pushed before it
+    // A list that was asked for stays, and so does what was pushed before it
     lane.push(history(), Kind::Answer);
     let mut taken = Vec::new();
     while lane.take(|frame| taken.push(frame.is_chat_history())) == Taken::Frames {}

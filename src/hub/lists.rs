@@ -1,4 +1,4 @@
-//! Whose chat list changed, and who is to get it again.
+//! Users whose chat list has changed, and the devices that are to get it again.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,13 +18,13 @@ impl Hub {
         }
     }
 
-    /// Whose chat list is to be sent again; waits for one. For a single taker.
+    /// The next user whose chat list is to be sent again; waits for one. For a single consumer.
     pub async fn next_refresh(&self) -> UserId {
         let next = |state: &mut State, now| Some(state.refresh.next(now));
         self.next_due(&self.refresh_changed, next).await
     }
 
-    /// The next of a queue, which tells with `changed` that there may be one. Never, where there is no queue.
+    /// The next item of a queue; `changed` signals that there may be one. Never resolves where there is no queue.
     pub(super) async fn next_due<K>(
         &self,
         changed: &Notify,
@@ -43,7 +43,7 @@ impl Hub {
         }
     }
 
-    /// The devices of a user to which a whole list is due.
+    /// The devices of a user for which a whole list is due.
     pub fn devices_due(&self, user: &UserId) -> Vec<Arc<Device>> {
         let due = |user: &User| {
             user.devices
@@ -55,8 +55,8 @@ impl Hub {
         self.lock().users.get(user).map(due).unwrap_or_default()
     }
 
-    /// The whole list could not be read, or not be told. A full device gets it after a rest, another one the entries that it
-    /// still lacks.
+    /// The whole list could not be read, or not be sent. A full device gets it after a pause, any other the entries
+    /// that it still lacks.
     pub fn list_untold(&self, device: &Device) {
         match device.mode {
             ListMode::Full => {
@@ -72,13 +72,13 @@ impl Hub {
         }
     }
 
-    /// The device is to take the room's entry anew.
+    /// The device is to get the room's entry again.
     pub fn entry_outdated(&self, device: &Device, room: RoomId) {
         device.renew_entry(room);
         self.new_entries.add((device.user.clone(), room));
     }
 
-    /// The devices of a user that are to take the room's entry.
+    /// The devices of a user that are to get the room's entry.
     pub fn wanting_entry(&self, user: &UserId, room: RoomId) -> Vec<Arc<Device>> {
         let wanting = |user: &User| {
             user.devices

@@ -45,17 +45,17 @@ pub struct Hub {
     state: Mutex<State>,
     queue_limits: QueueLimits,
     pub interest: Arc<Interest>,
-    /// Rooms of which something is missing.
+    /// Rooms with something missing.
     pub repairs: Work<RoomId>,
-    /// Rooms of which something may be missing: to be compared with the store.
+    /// Rooms where something may be missing: to be compared with the store.
     pub doubts: Work<RoomId>,
     /// Users whose rooms are to be compared with the store's.
     pub recounts: Work<UserId>,
-    /// Entries that delta devices are to take anew.
+    /// Entries that delta devices are to get again.
     pub new_entries: Work<(UserId, RoomId)>,
     /// Names this server on its own channel.
     pub server: Uuid,
-    /// What tells events that are late from those that are lost.
+    /// Tells late events from lost ones.
     pub beats: Beats,
     /// Devices to be written to.
     pub due: Arc<Due>,
@@ -67,7 +67,7 @@ pub struct Hub {
 struct State {
     users: HashMap<UserId, User>,
     rooms: HashMap<RoomId, Followed>,
-    /// Counts what happens, so that each thing has a moment of its own.
+    /// Counts what happens, so that each event has a moment of its own.
     now: Tick,
     viewers: HashMap<RoomId, HashMap<DeviceId, UserId>>,
     refresh: RefreshQueue<UserId>,
@@ -75,7 +75,7 @@ struct State {
     histories: Option<RefreshQueue<RoomId>>,
     /// Counts resets: what was read before one must not be shown after it.
     generation: u64,
-    /// No new devices.
+    /// No new devices are taken.
     closing: bool,
 }
 
@@ -101,7 +101,7 @@ pub enum Full {
     Closing,
 }
 
-/// The time by tokio's clock, which a test can stop and put forward.
+/// The time by tokio's clock, which a test can pause and advance.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -146,25 +146,25 @@ impl Hub {
         }
     }
 
-    /// Counts what it does.
+    /// Counts the hub's work in these metrics.
     pub fn counting(mut self, metrics: HubMetrics) -> Self {
         self.metrics = metrics;
         self
     }
 
-    /// Has the latest messages of a room sent again to classic devices that view it, whenever something is said there.
+    /// Has the latest messages of a room sent again to classic devices that view it, whenever a message is sent there.
     pub fn pushing_histories(self, is_on: bool) -> Self {
         self.lock().histories = is_on.then(|| RefreshQueue::new(histories::INTERVAL));
         self
     }
 
-    /// How many users have a device here, and how many rooms are followed.
+    /// The number of users with a device here, and the number of rooms followed.
     pub fn size(&self) -> (usize, usize) {
         let state = self.lock();
         (state.users.len(), state.rooms.len())
     }
 
-    /// Takes a connection of a user, which is told `hello` before all else. It holds its events back until its first snapshot is
+    /// Takes a user's connection, to which `hello` is sent first. It holds its events back until its first snapshot is
     /// complete.
     pub fn register(
         &self,
@@ -182,7 +182,7 @@ impl Hub {
             return Err(Full::User);
         }
         let topic = Topic::User(user.clone());
-        // Also while the channel of a device that has just left is still being unsubscribed.
+        // This is also so while the channel of a device that has just left is still being unsubscribed.
         let was_heard = known.map_or_else(|| self.interest.hears(&topic), |known| known.was_heard);
         if known.is_none() {
             self.interest.want(topic);
@@ -207,7 +207,7 @@ impl Hub {
         Ok(device)
     }
 
-    /// The connection is gone.
+    /// The connection has closed.
     pub fn unregister(&self, device: &Device) {
         let mut state = self.lock();
         let state = &mut *state;
@@ -250,8 +250,8 @@ impl Hub {
             .is_some_and(|user| user.rooms.contains(&room))
     }
 
-    /// The user's devices follow these rooms too. Those of the rooms that are new for the user are told to all devices
-    /// but the `readers`, who are reading them.
+    /// The user's devices follow these rooms too. Rooms that are new for the user are announced to all devices but the
+    /// `readers`, which are reading them.
     pub fn follow(&self, user: &UserId, rooms: &[RoomId], readers: &[DeviceId]) {
         let mut state = self.lock();
         for room in rooms {
@@ -261,8 +261,8 @@ impl Hub {
         }
     }
 
-    /// These rooms of the user's are not there, or not the user's: they are followed no more, unless something was heard of
-    /// them since.
+    /// These rooms of the user do not exist, or are not the user's: they are no longer followed, unless something was
+    /// heard of them since.
     pub fn unfollow(&self, user: &UserId, rooms: &[RoomId]) {
         let mut state = self.lock();
         let State {
@@ -289,7 +289,8 @@ impl Hub {
         }
     }
 
-    /// The user is in the room no more: their devices get nothing of it from now on, and those with whole lists a new list.
+    /// The user is no longer in the room: their devices get nothing of it from now on, and those with whole lists get a
+    /// new list.
     pub fn room_left(&self, user: &UserId, room: RoomId) {
         let mut state = self.lock();
         let State { users, rooms, .. } = &mut *state;
@@ -388,7 +389,7 @@ impl Hub {
             .collect()
     }
 
-    /// Ends all connections and takes no new ones.
+    /// Closes all connections and takes no new ones.
     pub fn close_all(&self) {
         let mut state = self.lock();
         state.closing = true;
@@ -398,7 +399,8 @@ impl Hub {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code of ours panics while it holds the lock; if some ever does, serving on beats serving nobody.
+        // No code of ours panics while it holds the lock; if some ever does, it is better to go on serving than to
+        // serve nobody.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
