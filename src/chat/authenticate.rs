@@ -5,7 +5,7 @@ use crate::error::{ChatError, ErrorCode};
 use crate::protocol::event::Ack;
 use crate::protocol::frame::RequestId;
 
-/// Takes the token if it is of the same user.
+/// Accepts the token if it is for the same user.
 pub fn handle(session: &mut Session, token: &str, id: Option<&RequestId>) -> Result<(), ChatError> {
     let identity = session.chat.verifier.verify(token)?;
     if identity.user_id != session.device.user.as_str() {

@@ -1,5 +1,5 @@
-//! Memory for pages and chat lists that are under way: one bound for the server, of which each takes a share before it is
-//! read, and gives it back part by part as it is written.
+//! Memory for pages and chat lists in progress: one budget for the server. Each takes a share before it is read, and
+//! gives it back part by part as it is written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use crate::protocol::frame::Frame;
 
 /// Shares are counted in these, as a semaphore gives at most `u32::MAX` permits at once.
 const UNIT_BYTES: usize = 1024;
-/// How long something may wait for its share. Devices that read what is under way either take it or are given up meanwhile.
+/// How long a request may wait for its share. Meanwhile the devices that read what is in progress either take it or are
+/// given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What there is for all. Cloning shares it.
+/// The budget that all share. Clones share it.
 #[derive(Clone)]
 pub struct Budget {
     free: Arc<Semaphore>,
@@ -22,7 +23,7 @@ pub struct Budget {
     patience: Duration,
 }
 
-/// There was no share in time.
+/// No share became available in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server has as much to send as it can hold: try again soon")]
 pub struct Exhausted;
@@ -43,10 +44,11 @@ impl Budget {
         }
     }
 
-    /// Takes a share of about so many bytes; waits for it in turn. A request for more than there is takes all.
+    /// Takes a share of about this many bytes; waits for its turn. A request for more than the whole budget takes all
+    /// of it.
     ///
     /// # Errors
-    /// If that takes too long.
+    /// If it takes too long.
     pub async fn take(&self, bytes: usize) -> Result<Share, Exhausted> {
         let permit = self.permit(units(bytes)).await?;
         Ok(Share {
@@ -65,17 +67,18 @@ impl Budget {
     }
 }
 
-/// What one page or list has taken.
+/// The share of one page or list.
 pub struct Share {
     budget: Budget,
     permit: OwnedSemaphorePermit,
 }
 
 impl Share {
-    /// The frame that it was taken for: what it has too much is given back at once, the rest with each part of the frame.
+    /// Covers the frame that the share was taken for: any excess is given back at once, the rest with each part of the
+    /// frame.
     ///
     /// # Errors
-    /// If the frame is larger than was thought, and there is no more in time.
+    /// If the frame is larger than estimated, and no more becomes available in time.
     pub async fn cover(self, frame: Frame) -> Result<Frame, Exhausted> {
         let Self { budget, mut permit } = self;
         let wanted = units(frame.len()).min(budget.units as usize);
@@ -110,7 +113,7 @@ mod tests {
     #[tokio::test]
     async fn a_share_is_given_back_with_the_parts_of_its_frame() {
         let budget = Budget::new(ALL);
-        // Thought too large, and too small
+        // The estimate was too small, and too large
         for thought in [0, 300_000, 800_000] {
             let share = budget.take(thought).await.unwrap();
             let frame = share.cover(frame(500_000)).await.unwrap();

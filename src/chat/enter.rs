@@ -1,4 +1,4 @@
-//! `enterChat`: this device views a room, and has read all of it.
+//! `enterChat`: this device views a room, and all of the room is marked as read.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::room::Position;
 use crate::store::calls::{Entered, PAGE_MAX_BYTES};
 use crate::store::lists::LIST_CHUNK;
 
-/// How long a device that enters waits for the list that comes with it.
+/// How long a device that enters waits for the accompanying list.
 const LIST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Sends the latest messages to this device, then its `status` and ack. A former room is left.
+/// Sends the latest messages to this device, then its `status` and ack. The device leaves its former room.
 pub async fn handle(
     session: &mut Session,
     room: RoomId,
@@ -57,7 +57,7 @@ pub async fn handle(
     }
 }
 
-/// The list that a classic device gets when it enters. One that takes long, or more than one call, follows.
+/// The list that a classic device gets when it enters. One that takes long, or more than one call, is sent later.
 async fn list(session: &Session, snapshot: &mut Snapshot) -> Option<Section> {
     let Session { chat, device, .. } = session;
     if !device.is_classic {
@@ -79,10 +79,10 @@ async fn list(session: &Session, snapshot: &mut Snapshot) -> Option<Section> {
     read
 }
 
-/// The device views the room; it leaves the one that it viewed before.
+/// The device views the room, and leaves the one that it viewed before.
 async fn enter(session: &mut Session, room: RoomId, limit: u32) -> Result<Entered, ChatError> {
     leave::leave_entered(session, room).await;
-    // Should the connection end meanwhile, this is what there is to leave.
+    // If the connection ends meanwhile, this is the room to leave.
     session.entering = Some(room);
     let Session { chat, device, .. } = session;
     let entered = chat
@@ -100,7 +100,7 @@ async fn enter(session: &mut Session, room: RoomId, limit: u32) -> Result<Entere
     };
     if session.viewing != Some(room) {
         if let Err(error) = leave::leave_room(session).await {
-            // Its lease ends by itself.
+            // Its lease expires on its own.
             log::debug!("a device could not leave its former room: {error}");
         }
         session

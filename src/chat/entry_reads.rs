@@ -1,8 +1,8 @@
-//! Parts of chat lists that are to be read from the store: in turn, a few calls at once, and each call also reads what
+//! Parts of chat lists that are to be read from the store: in turn, a few calls at once. Each call also reads what
 //! others wait for in the same rooms.
 //!
-//! When everybody comes back at once, the members of a room all wait for its entry. The room is read once for all of them
-//! then: a call costs the store what its rooms cost, however many users it serves.
+//! When everybody reconnects at once, the members of a room all wait for its entry. The room is then read once for all
+//! of them: a call costs the store what its rooms cost, however many users it serves.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -15,12 +15,12 @@ use crate::protocol::ids::{RoomId, UserId};
 use crate::room::PositionedEntry;
 use crate::store::lists::{ListAnswer, ListCall, ListChunk, READERS_MAX, Reader};
 
-/// Calls that are made at once. Redis does one after the other anyway.
+/// Concurrent calls. Redis processes them one after another anyway.
 pub const AT_ONCE: usize = 4;
 
 type Outcome = Result<ListChunk, ChatError>;
 
-/// The parts that are to be read. Bounded by those who ask: each waits for one part at a time.
+/// The parts that are to be read. Bounded by the number of readers: each waits for one part at a time.
 #[derive(Default)]
 pub struct EntryReads {
     queue: Mutex<Queue>,
@@ -31,13 +31,13 @@ pub struct EntryReads {
 pub struct Turn {
     pub call: ListCall,
     ask: AskId,
-    /// For each of the call's readers.
+    /// The asks of the call's readers, one for each.
     asks_of_readers: Vec<AskId>,
 }
 
 impl EntryReads {
-    /// What [`get_chat_list`](crate::store::Store::get_chat_list) reads, read after this moment. Waits its turn. `None` if
-    /// the server ends before.
+    /// What [`get_chat_list`](crate::store::Store::get_chat_list) reads, read after this moment. Waits for its turn.
+    /// `None` if the server stops first.
     pub async fn read(&self, user: &UserId, rooms: &[RoomId], want_index: bool) -> Option<Outcome> {
         let (answer, outcome) = oneshot::channel();
         self.lock().add(Ask {
@@ -56,7 +56,7 @@ impl EntryReads {
         outcome.await.ok()
     }
 
-    /// The next call to make; waits for one. For a single taker.
+    /// The next call to make; waits for one. For a single consumer.
     pub async fn take(&self) -> Turn {
         loop {
             if let Some(turn) = self.lock().take() {
@@ -66,19 +66,19 @@ impl EntryReads {
         }
     }
 
-    /// Hands out what the call brought to all who waited for it.
+    /// Hands out the call's result to all who waited for it.
     pub fn end(&self, turn: Turn, outcome: Result<ListAnswer, ChatError>) {
         self.lock().end(turn, outcome);
         self.added.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics halfway through a change.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Numbers asks in the order in which they came.
+/// Numbers the asks in order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct AskId(u64);
 
@@ -86,7 +86,7 @@ struct AskId(u64);
 struct Ask {
     user: UserId,
     rooms: Vec<RoomId>,
-    /// How many of them are not read yet.
+    /// How many of the rooms have not been read yet.
     missing: usize,
     read: HashMap<RoomId, Option<PositionedEntry>>,
     index: Index,
@@ -97,7 +97,7 @@ struct Ask {
 enum Index {
     Unwanted,
     Wanted,
-    /// A call under way reads them.
+    /// A call in progress reads them.
     Asked,
     Read(Vec<RoomId>),
 }
@@ -116,7 +116,7 @@ impl Ask {
             Index::Read(index) => index,
             _ => Vec::new(),
         };
-        // A reader that has gone meanwhile does not listen.
+        // A reader that has disconnected meanwhile does not listen.
         let _ = self.answer.send(Ok(ListChunk { index, entries }));
     }
 }
@@ -124,9 +124,9 @@ impl Ask {
 #[derive(Default)]
 struct Queue {
     asks: HashMap<AskId, Ask>,
-    /// Those for which a call is to be made, the oldest first. Some are answered before their turn comes.
+    /// The asks that still need a call, oldest first. Some are answered before their turn.
     order: VecDeque<AskId>,
-    /// Readers that wait for a room that no call under way reads for them.
+    /// Readers waiting for a room that no call in progress reads for them.
     waiting: HashMap<RoomId, BTreeSet<AskId>>,
     last: u64,
 }
@@ -163,7 +163,7 @@ impl Queue {
             let mut rooms = ask.rooms.clone();
             rooms.retain(|room| self.stop_waiting(*room, id));
             if rooms.is_empty() && !want_index {
-                // Calls under way read all that is missing.
+                // Calls in progress read everything that is missing.
                 continue;
             }
             let (readers, asks_of_readers) = self.join(&rooms);
@@ -182,7 +182,7 @@ impl Queue {
         None
     }
 
-    /// Those who wait for these rooms too, the oldest first, as many as a call may serve.
+    /// The readers that wait for these rooms too, oldest first, as many as a call may serve.
     fn join(&mut self, rooms: &[RoomId]) -> (Vec<Reader>, Vec<AskId>) {
         let (mut readers, mut asks) = (Vec::new(), Vec::new());
         for (place, room) in rooms.iter().enumerate() {
@@ -223,7 +223,7 @@ impl Queue {
             let room = call.rooms[reader.place];
             match for_readers.next().flatten() {
                 Some(entry) => self.give(id, room, Some(entry)),
-                // A call of their own tells why there is none.
+                // A call of their own will report why there is none.
                 None => self.wait_again(id, room),
             }
         }
@@ -256,7 +256,7 @@ impl Queue {
         }
     }
 
-    /// The call that was to read the room for this ask did not: it is the next to have a call made.
+    /// The call that was to read the room for this ask did not: the ask is the next to get a call.
     fn wait_again(&mut self, id: AskId, room: RoomId) {
         if self.asks.contains_key(&id) {
             self.waiting.entry(room).or_default().insert(id);

@@ -1,4 +1,4 @@
-//! `hello`, which comes before all else: who the user is, and what a client has to keep to.
+//! `hello`, the first event on a connection: who the user is, and the limits that a client has to observe.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -54,7 +54,7 @@ fn for_clients(limits: &Limits) -> ClientLimits {
     }
 }
 
-/// Numbers and names are always encoded.
+/// Numbers and names can always be encoded.
 fn encoded(value: &impl Serialize) -> Box<RawValue> {
     to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }

@@ -10,7 +10,7 @@ use crate::protocol::ids::RoomId;
 use crate::protocol::request::Cursor;
 use crate::store::calls::PAGE_MAX_BYTES;
 
-/// Sends the page: in the ack where one is asked for, else as `chatHistory`.
+/// Sends the page: in the ack if one is requested, else as `chatHistory`.
 pub async fn handle(
     session: &Session,
     room: RoomId,

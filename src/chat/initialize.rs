@@ -1,4 +1,4 @@
-//! `initializeChat`: a room of the caller and others.
+//! `initializeChat`: a room for the caller and others.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,7 +23,7 @@ pub struct Wish {
     pub client_room_id: Option<String>,
 }
 
-/// Makes the room or finds it, tells this device of it, then its `status` and ack.
+/// Creates the room or finds it, announces it to this device, then sends its `status` and ack.
 pub async fn handle(
     session: &Session,
     wish: Wish,
@@ -32,7 +32,7 @@ pub async fn handle(
     let members = members(session, wish.participants)?;
     let is_group = members.len() > 2;
     let room = room_id(&members, is_group, wish.client_room_id.as_deref());
-    // Begun before the call: the list that this device gets for the new room is the one before its status.
+    // Begun before the call: the list that this device gets for the new room precedes its status.
     let snapshot = Snapshot::begin(&session.chat.hub, &session.device).await;
     let name = wish.name.filter(|_| is_group).unwrap_or_default();
     let new = NewRoom {
@@ -68,12 +68,12 @@ pub async fn handle(
     tell_caller(session, snapshot, room, done, last).await
 }
 
-/// Makes the room or finds it, within what is left to the user for new ones.
+/// Creates the room or finds it, within what the user has left for new rooms.
 async fn make(session: &Session, new: NewRoom<'_>) -> Result<Initialized, ChatError> {
     let (chat, user) = (&session.chat, &session.device.user);
     let members = new.members.len();
     let taken = chat.new_rooms.take(user, members, Instant::now());
-    // One that is there is no new room.
+    // A room that already exists is not new.
     if !taken && !chat.hub.follows(user, new.room) {
         return Err(ChatError::new(
             ErrorCode::RateLimited,
@@ -103,7 +103,7 @@ async fn tell_caller(
         let after = |_| last.clone();
         let told = list::send_whole(chat, device, snapshot, Vec::new(), after, None).await;
         if told.is_err() {
-            // The room is there all the same; the list follows when it can be read.
+            // The room exists all the same; the list follows when it can be read.
             session.send_all(last);
         }
         return Ok(());
@@ -127,7 +127,7 @@ async fn tell_caller(
             }
         }
         None => {
-            // The entry of a new room was told by `room_gained`; it is held until the snapshot ends.
+            // `room_gained` queued the entry of a new room; it is held until the snapshot ends.
             drop(snapshot);
             session.send_all(last);
         }
@@ -148,7 +148,7 @@ fn members(session: &Session, participants: Vec<UserId>) -> Result<Vec<UserId>, 
     Ok(members)
 }
 
-/// The others in the room. One that was there has the members that it had.
+/// The others in the room. A room that existed before keeps its members.
 fn others(members: &[UserId], found: Option<&PositionedEntry>) -> Vec<String> {
     let Some(PositionedEntry { entry, .. }) = found else {
         return members.iter().skip(1).map(UserId::to_string).collect();

@@ -6,7 +6,7 @@ use crate::protocol::event::Ack;
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::RoomId;
 
-/// Leaves the room that is viewed, if one is.
+/// Leaves the room that the device views, if any.
 pub async fn handle(session: &mut Session, id: Option<&RequestId>) -> Result<(), ChatError> {
     leave_all(session).await?;
     session.send_all([Frame::status("leaved from all rooms")]);
@@ -14,7 +14,7 @@ pub async fn handle(session: &mut Session, id: Option<&RequestId>) -> Result<(),
     Ok(())
 }
 
-/// The device views no room any more, whether the store hears of it or not: the lease ends by itself.
+/// The device views no room any more, whether or not the store learns of it: the lease expires on its own.
 pub async fn leave_room(session: &mut Session) -> Result<(), ChatError> {
     let Some(room) = session.viewing.take() else {
         return Ok(());
@@ -26,18 +26,18 @@ pub async fn leave_room(session: &mut Session) -> Result<(), ChatError> {
     leave_in_store(session, room).await
 }
 
-/// The device enters `next`: it leaves a room that it may have entered before without an answer.
+/// The device enters `next`: it leaves a room for which its earlier entry was not confirmed.
 pub async fn leave_entered(session: &mut Session, next: RoomId) {
     let entered = session.entering.take().filter(|entered| *entered != next);
     if let Some(room) = entered
         && let Err(error) = leave_in_store(session, room).await
     {
-        // Its lease ends by itself.
+        // Its lease expires on its own.
         log::debug!("a device could not leave a room that it may have entered: {error}");
     }
 }
 
-/// As [`leave_room`], with a room that the device may have entered without an answer.
+/// As [`leave_room`], including a room for which the device's entry was not confirmed.
 pub async fn leave_all(session: &mut Session) -> Result<(), ChatError> {
     let entering = session.entering.take();
     let former = leave_room(session).await;

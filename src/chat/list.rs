@@ -1,4 +1,4 @@
-//! `getChatList`, and the lists that devices get unasked.
+//! `getChatList`, and the lists that devices get without asking.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use crate::store::lists::{LIST_CHUNK, ListChunk};
 
 /// How long Redis may take to confirm a subscription.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of an entry, about.
+/// Approximate bytes of an entry.
 const ENTRY_BYTES: usize = 512;
-/// Rooms that a list is thought to have where none is known.
+/// The number of rooms assumed for a list where none is known.
 const USUAL_ROOMS: usize = 32;
 
-/// A chat list, and where its rooms were when it was read.
+/// A chat list, and the positions of its rooms when it was read.
 pub struct ChatList {
     pub rooms: usize,
     pub cuts: Arc<Cuts>,
@@ -57,7 +57,7 @@ impl ChatList {
         }
     }
 
-    /// The list in the shape that one of its readers has chosen.
+    /// The list in the shape that the reader has chosen.
     pub fn frame_for(&self, device: &Device) -> Option<Frame> {
         self.frames.get(device.shape).cloned()
     }
@@ -77,7 +77,7 @@ pub async fn handle(session: &Session, id: Option<&RequestId>) -> Result<(), Cha
 
 /// Reads the whole list and queues it: `before`, the list, `after`.
 ///
-/// With a `deadline` a store that cannot be used right now is tried again until then.
+/// With a `deadline`, a store that is temporarily unavailable is tried again until then.
 pub async fn send_whole(
     chat: &Chat,
     device: &Arc<Device>,
@@ -122,7 +122,7 @@ async fn read_until(
     }
 }
 
-/// The list for this device, at its place among the events.
+/// The list for this device, placed among the events.
 pub fn section(list: &ChatList, device: &Device, kind: Kind) -> Option<Section> {
     let frame = list.frame_for(device)?;
     Some(listing(&list.cuts, vec![frame], kind))
@@ -137,7 +137,7 @@ fn listing(cuts: &Arc<Cuts>, frames: Vec<Frame>, kind: Kind) -> Section {
     }
 }
 
-/// For who asks for what changes faster than it can be read.
+/// The error for a client that asks for something that changes faster than it can be read.
 pub fn restless() -> ChatError {
     ChatError::new(
         ErrorCode::Unavailable,
@@ -145,8 +145,8 @@ pub fn restless() -> ChatError {
     )
 }
 
-/// Reads a list for all who asked for it; rooms that this server does not follow yet are followed first, and told to the
-/// user's other devices.
+/// Reads a list for all who asked for it; rooms that this server does not follow yet are followed first, and announced
+/// to the user's other devices.
 pub async fn work_off(chat: &Chat, turn: list_reads::Turn) {
     let outcome = read(chat, &turn).await;
     chat.list_reads.end(turn, &outcome.map(Arc::new));
@@ -155,7 +155,7 @@ pub async fn work_off(chat: &Chat, turn: list_reads::Turn) {
 async fn read(chat: &Chat, turn: &list_reads::Turn) -> Result<ChatList, ChatError> {
     let (user, readers) = (&turn.user, turn.begin());
     let known = chat.hub.rooms_of(user);
-    // How large the list is shows when it is read: more is taken then.
+    // The size of the list is known once it is read: more is taken then.
     let share = chat
         .answers
         .take(known.len().max(USUAL_ROOMS) * ENTRY_BYTES)
@@ -181,7 +181,7 @@ async fn read(chat: &Chat, turn: &list_reads::Turn) -> Result<ChatList, ChatErro
     Ok(list)
 }
 
-/// Has the frames own what they take of the memory for answers, of which `share` was taken for them.
+/// Makes the frames own their part of the memory for answers, of which `share` was taken for them.
 pub(super) async fn cover_all(
     chat: &Chat,
     share: Share,
@@ -210,13 +210,13 @@ async fn read_chunk(
     outcome.unwrap_or_else(|| Err(unavailable()))
 }
 
-/// Makes a call that reads parts of lists, and hands out what it brings.
+/// Makes a call that reads parts of lists, and hands out its result.
 pub async fn make_call(chat: &Chat, turn: entry_reads::Turn) {
     let outcome = chat.store.get_chat_lists(&turn.call).await;
     chat.entry_reads.end(turn, outcome);
 }
 
-/// Adds the entries that there are; rooms without one are followed no more.
+/// Adds the entries that exist; rooms without one are no longer followed.
 fn take_entries(
     chat: &Chat,
     user: &UserId,
@@ -237,7 +237,7 @@ fn take_entries(
 /// Resolves when every event of the user's own channel arrives.
 pub async fn follow_user(chat: &Chat, user: &UserId, deadline: Instant) -> Result<(), ChatError> {
     bounded(deadline, async {
-        // No longer wanted: the device has gone, nobody waits for its events.
+        // No longer wanted: the device has disconnected, and nobody waits for its events.
         let _ = chat.hub.interest.heard(&Topic::User(user.clone())).await;
     })
     .await
@@ -256,7 +256,7 @@ async fn bounded(deadline: Instant, heard: impl Future<Output = ()>) -> Result<(
     timeout_at(deadline, heard).await.map_err(|_| unavailable())
 }
 
-/// For who asks while the store cannot be used, or has too much to do.
+/// The error for a client that asks while the store is unavailable or overloaded.
 pub fn unavailable() -> ChatError {
     ChatError::new(
         ErrorCode::Unavailable,
@@ -264,9 +264,9 @@ pub fn unavailable() -> ChatError {
     )
 }
 
-/// Sends the whole list to the user's full devices to which it is due: read once, encoded once.
+/// Sends the whole list to those of the user's full devices for which it is due: read once, encoded once.
 ///
-/// Devices that are busy with a snapshot of their own get theirs after it; what changes meanwhile is due again later.
+/// Devices that are busy with a snapshot of their own get theirs after it; a change meanwhile makes it due again later.
 pub async fn refresh(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
     let (free, busy) = begin_all(chat, chat.hub.devices_due(user));
     send_to_all(chat, free).await?;
@@ -281,7 +281,7 @@ pub async fn refresh(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
     send_to_all(chat, freed).await
 }
 
-/// Snapshots of those devices that have none open, and the others.
+/// Begins snapshots for the devices that have none open; returns those and the other devices.
 pub(super) fn begin_all(
     chat: &Chat,
     devices: Vec<Arc<Device>>,
@@ -315,7 +315,7 @@ async fn send_to_all(chat: &Chat, mut snapshots: Vec<Snapshot>) -> Result<(), Ch
     Ok(())
 }
 
-/// Queues the same snapshot for all, who have not asked for it. Gives back the devices whose snapshots were overtaken.
+/// Queues the same unrequested snapshot for all. Returns the devices whose snapshots were overtaken.
 pub(super) async fn finish_all(
     snapshots: Vec<Snapshot>,
     cuts: &Arc<Cuts>,
@@ -332,14 +332,14 @@ pub(super) async fn finish_all(
     finished.into_iter().flatten().collect()
 }
 
-/// Sends one room's entry to those devices of the user that are to take it.
+/// Sends one room's entry to those of the user's devices that are to get it.
 pub async fn send_entry(chat: &Chat, user: &UserId, room: RoomId) -> Result<(), ChatError> {
     let (free, busy) = begin_all(chat, chat.hub.wanting_entry(user, room));
     send_entry_to_all(chat, user, room, free).await?;
     let mut freed = Vec::new();
     for device in busy {
         let snapshot = Snapshot::begin(&chat.hub, &device).await;
-        // Its list may have told it.
+        // Its list may have included it.
         if device.wants_entry(room) {
             freed.push(snapshot);
         }
@@ -384,7 +384,7 @@ async fn send_entry_to_all(
     Ok(())
 }
 
-/// Compares the rooms that this server follows for a user with the store's: some may have been gained unheard.
+/// Compares the rooms that this server follows for a user with the store's: the user may have gained some unheard.
 pub async fn recount(chat: &Chat, user: &UserId) -> Result<(), ChatError> {
     let index = read_chunk(chat, user, &[], true).await?.index;
     chat.hub.follow(user, &index, &[]);

@@ -1,8 +1,8 @@
-//! Chat lists that are to be read: in turn, some at once, one for all devices of a user that ask for it.
+//! Chat lists that are to be read: in turn, several at once, one for all devices of a user that ask for it.
 //!
-//! A list takes the store as long as dozens of messages do. When a server was restarted everybody's is asked for at once;
-//! they wait here then, and not in the store in front of those who chat. Lists that are read at the same time share what
-//! is read of their rooms (see [`entry_reads`](super::entry_reads)).
+//! A list takes the store as long as dozens of messages do. After a server restart everybody's list is asked for at
+//! once; the requests then wait here, and not in the store ahead of those who chat. Lists that are read at the same
+//! time share the reads of their rooms (see [`entry_reads`](super::entry_reads)).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,15 +16,15 @@ use crate::hub::device::Device;
 use crate::protocol::content::ContentShape;
 use crate::protocol::ids::{DeviceId, UserId};
 
-/// Lists that are read at once. The more there are, the more share a room; each is held in memory meanwhile.
+/// Lists that are read at once. The more there are, the more of them share a room; each is held in memory meanwhile.
 pub const AT_ONCE: usize = 16;
-/// The pace of reading is measured over about so many lists.
+/// The pace of reading is averaged over about this many lists.
 const PACE_OVER: u32 = 32;
 
-/// What a reading of a list brought. Shared by all who asked for it.
+/// The outcome of reading a list. Shared by all who asked for it.
 pub type Outcome = Result<Arc<ChatList>, ChatError>;
 
-/// The lists that are to be read. Bounded by the devices that are connected: each asks for one at a time.
+/// The lists that are to be read. Bounded by the number of connected devices: each asks for one at a time.
 #[derive(Default)]
 pub struct ListReads {
     queue: Mutex<Queue>,
@@ -37,7 +37,7 @@ struct Queue {
     order: VecDeque<UserId>,
     readers: HashMap<UserId, Vec<Reader>>,
     under_way: HashSet<UserId>,
-    /// How often a list was finished lately while others waited: the time from one to the next.
+    /// The recent average time from one finished list to the next, while others waited.
     pace: Duration,
     /// When the last one was finished; `None` if nobody waited then.
     ended_at: Option<Instant>,
@@ -55,7 +55,7 @@ pub struct Turn {
 }
 
 impl ListReads {
-    /// The list of the device's user, read after this moment. Waits its turn. `None` if the server ends before.
+    /// The list of the device's user, read after this moment. Waits for its turn. `None` if the server stops first.
     pub async fn read(&self, device: &Arc<Device>) -> Option<Outcome> {
         let (answer, outcome) = oneshot::channel();
         let device = device.clone();
@@ -64,7 +64,7 @@ impl ListReads {
         outcome.await.ok()
     }
 
-    /// The next list to read; waits for one. For a single taker.
+    /// The next list to read; waits for one. For a single consumer.
     pub async fn take(&self) -> Turn {
         loop {
             if let Some(turn) = self.lock().take() {
@@ -77,26 +77,26 @@ impl ListReads {
     /// Gives the list to all who asked for it before it was read.
     pub fn end(&self, turn: Turn, outcome: &Outcome) {
         for reader in turn.readers {
-            // A device that has gone meanwhile does not listen.
+            // A device that has disconnected meanwhile does not listen.
             let _ = reader.answer.send(outcome.clone());
         }
         self.lock().end(turn.user, Instant::now());
         self.added.notify_one();
     }
 
-    /// How long a list that is asked for now will have to wait, about.
+    /// Approximately how long a list that is asked for now will have to wait.
     pub fn expected_wait(&self) -> Duration {
         self.lock().expected_wait()
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics halfway through a change.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Turn {
-    /// The devices that asked for the list. What changes from now on is news for them.
+    /// The devices that asked for the list. Changes from now on are news to them.
     pub fn begin(&self) -> Vec<DeviceId> {
         let begin = |reader: &Reader| {
             reader.device.clear_list_due();
@@ -117,7 +117,7 @@ impl Queue {
         let user = reader.device.user.clone();
         let readers = self.readers.entry(user.clone()).or_default();
         readers.push(reader);
-        // While the user's list is read it is too late to join in.
+        // While the user's list is being read it is too late to join.
         if readers.len() == 1 && !self.under_way.contains(&user) {
             self.order.push_back(user);
         }

@@ -7,7 +7,7 @@ use crate::protocol::event::{Ack, MessageStatus};
 use crate::protocol::frame::{Frame, RequestId};
 use crate::protocol::ids::{MessageId, RoomId};
 
-/// Moves the marker; the script publishes it. Then this device's `status` and ack.
+/// Moves the marker, which the script publishes; then sends this device's `status` and ack.
 pub async fn handle(
     session: &Session,
     room: RoomId,
@@ -34,7 +34,7 @@ pub async fn handle(
     frames.extend(Session::ack(id, &result));
     let parts = vec![(marked.position, frames.clone())];
     if Session::finish(snapshot, room, parts).await.is_err() {
-        // Nothing in them grows old.
+        // Nothing in them becomes outdated.
         session.send_all(frames);
     }
     Ok(())

@@ -30,7 +30,7 @@ use crate::hub::Hub;
 use crate::metrics::{ListMetrics, RequestMetrics};
 use crate::store::Store;
 
-/// What every session of a server shares.
+/// What all sessions of a server share.
 pub struct Chat {
     pub store: Store,
     pub hub: Arc<Hub>,
@@ -42,7 +42,7 @@ pub struct Chat {
     pub list_reads: ListReads,
     /// The parts of chat lists that are to be read from the store.
     pub entry_reads: EntryReads,
-    /// For pages and lists under way.
+    /// For pages and lists in progress.
     pub answers: Budget,
     /// How long a device waits for its first list.
     pub list_patience: Duration,

@@ -1,4 +1,4 @@
-//! How many members the rooms may have that one user makes in a while.
+//! Limits how many members the rooms that one user creates may have per minute.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,10 +7,10 @@ use std::time::Instant;
 use crate::protocol::ids::UserId;
 use crate::rate::Bucket;
 
-/// What is left to each user for new rooms, on this server. The connections of a user share it.
+/// The allowance of each user for new rooms, on this server. All connections of a user share it.
 #[derive(Debug)]
 pub struct NewRooms {
-    /// 0 for any number.
+    /// 0 means no limit.
     members_per_min: f64,
     users: Mutex<Users>,
 }
@@ -18,11 +18,11 @@ pub struct NewRooms {
 #[derive(Debug, Default)]
 struct Users {
     buckets: HashMap<UserId, Bucket>,
-    /// So many are kept before those that are full again are dropped.
+    /// The number of users kept before those with a full allowance are dropped.
     swept_at: usize,
 }
 
-/// Users are kept without a look at them up to this number.
+/// Up to this number users are kept without a sweep.
 const FEW: usize = 1024;
 
 impl NewRooms {
@@ -33,7 +33,7 @@ impl NewRooms {
         }
     }
 
-    /// Takes the members of a room that is to be made from what is left to the user. False if that is too little.
+    /// Takes the members of a room to be created from the user's allowance. False if too little is left.
     pub fn take(&self, user: &UserId, members: usize, now: Instant) -> bool {
         if self.members_per_min == 0.0 {
             return true;
@@ -48,7 +48,7 @@ impl NewRooms {
         bucket.take(members as f64, now)
     }
 
-    /// No room was made: what was taken for it is left again.
+    /// No room was created: what was taken for it is returned.
     pub fn give_back(&self, user: &UserId, members: usize) {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = users.buckets.get_mut(user) {
@@ -82,7 +82,7 @@ mod tests {
                 assert!(rooms.take(&UserId::random(), 2, now));
             }
         }
-        // The first ones have all left again, and are dropped while others come.
+        // The first ones have their full allowance again, and are dropped while others come.
         let users = rooms.users.lock().unwrap_or_else(PoisonError::into_inner);
         assert_eq!(users.buckets.len(), 10 * FEW);
     }

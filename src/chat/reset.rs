@@ -5,7 +5,7 @@ use crate::error::ChatError;
 use crate::protocol::event::{Ack, RedisStatus};
 use crate::protocol::frame::{Frame, RequestId};
 
-/// Resets, or says that it may not; every connected device then gets an empty list through the control channel.
+/// Resets, or refuses with an error; every connected device then gets an empty list through the control channel.
 pub async fn handle(session: &Session, id: Option<&RequestId>) -> Result<(), ChatError> {
     let status = if session.chat.reset_allowed {
         session.chat.store.reset().await?;

@@ -7,7 +7,7 @@ use crate::protocol::frame::RequestId;
 use crate::protocol::ids::RoomId;
 use crate::store::calls::{NewMessage, Sent};
 
-/// Stores the message; the script publishes it. Only the ack is sent from here.
+/// Stores the message, which the script publishes. Only the ack is sent from here.
 pub async fn handle(
     session: &Session,
     message: NewMessage<'_>,
@@ -20,7 +20,7 @@ pub async fn handle(
     Ok(())
 }
 
-/// Stores messages in their order, in one round trip. Each is answered as if it had come alone.
+/// Stores messages in order, in one round trip. Each is answered as if it had come alone.
 pub async fn handle_all(
     session: &Session,
     messages: &[(NewMessage<'_>, Option<&RequestId>)],

@@ -1,4 +1,4 @@
-//! One device's session, whatever door it came through: its requests, one after the other.
+//! One device's session, over either protocol: its requests, one after the other.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,15 +20,15 @@ use crate::protocol::request::{ClientEvent, EventName, Request, SendMessage};
 use crate::room::Position;
 use crate::store::calls::NewMessage;
 
-/// A connected device. One request at a time: what it sends takes effect in the order it sent it.
+/// A connected device. One request at a time: requests take effect in the order in which they were sent.
 pub struct Session {
     pub chat: Arc<Chat>,
     pub device: Arc<Device>,
     /// The room that this device views.
     pub viewing: Option<RoomId>,
-    /// A room that it was to view, of which it is not known whether the store has heard.
+    /// A room that it was about to view, where it is unknown whether the store recorded it.
     pub entering: Option<RoomId>,
-    /// When its token ends.
+    /// When its token expires.
     pub expires_at: Option<SystemTime>,
 }
 
@@ -77,7 +77,7 @@ impl Session {
             .unwrap_or_else(|_| Err(list::unavailable()))
     }
 
-    /// Answers one request: its events, then its ack or its error. Tells what was wrong with it, if anything was.
+    /// Answers one request: its events, then its ack or its error. Returns what was wrong with it, if anything.
     pub async fn handle(&mut self, request: Request) -> Option<ErrorCode> {
         let Request { id, event, body } = request;
         let outcome = match body {
@@ -100,9 +100,9 @@ impl Session {
         Some(code)
     }
 
-    /// Answers requests in their order; the messages before the last request in one round trip.
+    /// Answers requests in order; the messages before the last request take one round trip.
     ///
-    /// Tells what was wrong with each.
+    /// Returns what was wrong with each.
     pub async fn handle_all(&mut self, mut requests: Vec<Request>) -> Vec<Option<ErrorCode>> {
         let last = match requests.len() {
             1 => requests.pop(),
@@ -143,7 +143,7 @@ impl Session {
         self.device.answer(self.device.error_frame(id, &error));
     }
 
-    /// Tells of an error that is the answer to no request.
+    /// Sends an error that is not the answer to a request.
     pub fn tell(&self, error: &ChatError) {
         self.device.answer(self.device.error_frame(None, error));
     }
@@ -197,7 +197,7 @@ impl Session {
             .for_each(|frame| self.device.answer(frame));
     }
 
-    /// Queues what a snapshot of a room's messages gave, each section after the events up to its position.
+    /// Queues the result of a snapshot of a room's messages, each section after the events up to its position.
     pub async fn finish(
         snapshot: Snapshot,
         room: RoomId,
@@ -208,16 +208,16 @@ impl Session {
         snapshot.finish(sections).await
     }
 
-    /// The device is gone: it views nothing, and nothing more is sent to it.
+    /// The device has disconnected: it views nothing, and nothing more is sent to it.
     pub async fn end(mut self) {
         if let Err(error) = leave::leave_all(&mut self).await {
-            // The lease ends by itself.
+            // The lease expires on its own.
             log::debug!("a device could not leave its room: {error}");
         }
     }
 }
 
-/// Answers that stand after a room's events up to this position.
+/// Answers that follow a room's events up to this position.
 pub fn section(room: RoomId, cut: Position, frames: Vec<Frame>) -> Section {
     Section {
         cuts: Arc::new(Cuts::from([(room, cut)])),
@@ -227,7 +227,7 @@ pub fn section(room: RoomId, cut: Position, frames: Vec<Frame>) -> Section {
     }
 }
 
-/// The message that a well-formed `sendMessage` is about, and the id to answer it by.
+/// The message in a well-formed `sendMessage`, and the id of the request to answer.
 fn outgoing(request: &Request) -> Option<(NewMessage<'_>, Option<&RequestId>)> {
     match &request.body {
         Ok(ClientEvent::SendMessage(message)) => Some((new_message(message), request.id.as_ref())),

@@ -27,7 +27,7 @@ pub async fn push(chat: &Chat, room: RoomId) -> Result<(), ChatError> {
 }
 
 async fn send(chat: &Chat, room: RoomId, mut snapshots: Vec<Snapshot>) -> Result<(), ChatError> {
-    // A device may have left meanwhile, and begun to view another room, whose messages it draws now.
+    // A device may have left meanwhile and begun to view another room, whose messages it now renders.
     snapshots.retain(|snapshot| chat.hub.is_viewed_by(room, snapshot.device()));
     if snapshots.is_empty() {
         return Ok(());
@@ -50,7 +50,7 @@ async fn send(chat: &Chat, room: RoomId, mut snapshots: Vec<Snapshot>) -> Result
     Ok(())
 }
 
-/// The latest messages, as the first of the devices' users reads them who is still a member.
+/// The latest messages, as read by the first of the devices' users who is still a member.
 async fn read(
     chat: &Chat,
     room: RoomId,

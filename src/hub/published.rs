@@ -14,7 +14,7 @@ use crate::room::{Position, Positioned, RoomFacts};
 /// Something that happened in a room.
 #[derive(Debug, Clone)]
 pub struct RoomEvent {
-    /// Where the room is with this event.
+    /// The room's position with this event.
     pub position: Position,
     pub change: Change,
 }
@@ -26,10 +26,10 @@ pub enum Change {
         user: UserId,
         read_seq: u64,
         message_id: Option<MessageId>,
-        /// Told to everyone in the room, not to the user's own devices only.
+        /// Sent to everyone in the room, not only to the user's own devices.
         to_members: bool,
     },
-    /// A kind that this server does not know: it only counts.
+    /// A kind that this server does not know: only its number counts.
     Unknown,
 }
 
@@ -39,7 +39,7 @@ pub struct RoomGained {
     pub room: RoomId,
     pub position: Position,
     pub facts: RoomFacts,
-    /// The room was made with this event and nothing has happened in it yet: all there is to tell is here.
+    /// The room was created with this event and nothing has happened in it yet: the event holds all there is to show.
     pub fresh: bool,
 }
 
@@ -87,8 +87,8 @@ impl Positioned for RoomEvent {
 }
 
 impl RoomEvent {
-    /// Reads an event of a room's channel as well as it can be read: one flawed field costs itself. `None` if it does not
-    /// even tell where the room is.
+    /// Reads an event of a room's channel as far as possible: a flawed field affects nothing but itself. `None` if not
+    /// even the room's position can be read.
     pub fn read(room: RoomId, payload: &[u8], flaws: &mut Flaws) -> Option<Self> {
         Self::parse(room, payload).or_else(|| Self::read_flawed(room, payload, flaws))
     }
@@ -115,7 +115,7 @@ impl RoomEvent {
         Some(Self { position, change })
     }
 
-    /// Reads an event of a room's channel; `None` if it is not what the scripts' headers say.
+    /// Reads an event of a room's channel; `None` if it does not match the scripts' headers.
     pub fn parse(room: RoomId, payload: &[u8]) -> Option<Self> {
         let wire: RoomWire = serde_json::from_slice(payload).ok()?;
         let last_id = MessageId::parse(wire.id.or(wire.last_id)?)?;
@@ -210,7 +210,7 @@ fn number(wire: &Json, name: &str) -> Option<u64> {
     }
 }
 
-/// A marker of nobody only counts.
+/// A marker without a user: only its number counts.
 fn flawed_read(room: RoomId, wire: &Json, flaws: &mut Flaws) -> Change {
     let text = |name| wire.get(name).and_then(Json::as_str);
     let user = text("user").and_then(UserId::parse);
@@ -249,7 +249,7 @@ struct GainedWire {
     fresh: bool,
 }
 
-/// The room that a user is in no more, if an event of a user's channel tells that. It is published by hand.
+/// The room that a user has left, if an event of a user's channel says so. Such events are published by hand.
 pub fn room_left(payload: &[u8]) -> Option<RoomId> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -263,12 +263,12 @@ pub fn room_left(payload: &[u8]) -> Option<RoomId> {
 }
 
 impl RoomGained {
-    /// Reads an event of a user's channel as well as it can be read: texts lose what is not UTF-8.
+    /// Reads an event of a user's channel as far as possible: texts lose what is not UTF-8.
     pub fn read(payload: &[u8]) -> Option<Self> {
         Self::parse(payload).or_else(|| Self::parse(String::from_utf8_lossy(payload).as_bytes()))
     }
 
-    /// Reads an event of a user's channel; `None` if it is another kind or not what the scripts' headers say.
+    /// Reads an event of a user's channel; `None` if it is of another kind or does not match the scripts' headers.
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let wire: GainedWire = serde_json::from_slice(payload).ok()?;
         Some(Self {
@@ -289,7 +289,7 @@ impl RoomGained {
         })
     }
 
-    /// When the room was made, Unix time in milliseconds: the epoch begins with it.
+    /// When the room was created, Unix time in milliseconds: the epoch begins with it.
     pub fn created_at_ms(&self) -> u64 {
         self.position
             .epoch
@@ -310,7 +310,7 @@ mod tests {
         [&head[..], fields, b"}"].concat()
     }
 
-    /// What is shown of a message event, and what was wrong with it.
+    /// The readable part of a message event, and what was wrong with it.
     fn read(fields: &[u8]) -> (Message, Vec<String>) {
         let mut flaws = Flaws::default();
         let read = RoomEvent::read(RoomId::random(), &event(fields), &mut flaws).unwrap();

@@ -1,15 +1,16 @@
-//! What is to be sent again, such as a user's chat list, and when: at once for the first change, then at most once an interval.
+//! What is to be sent again, such as a user's chat list, and when: at once for the first change, then at most once per
+//! interval.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// Those with a change to tell: users, or rooms. Bounded by what there is of them here.
+/// Users or rooms with a change to send. Bounded by how many of them this server has.
 pub struct RefreshQueue<K> {
     interval: Duration,
     states: HashMap<K, State>,
     ready: VecDeque<K>,
-    /// In the order in which they end: each rests for the same time.
+    /// In order of expiry: all pauses are equally long.
     resting: VecDeque<(Instant, K)>,
 }
 
@@ -39,7 +40,7 @@ impl<K: Clone + Eq + Hash> RefreshQueue<K> {
         }
     }
 
-    /// There is a change to tell.
+    /// There is a change to send.
     pub fn changed(&mut self, key: &K) {
         match self.states.get_mut(key) {
             None => {
@@ -51,7 +52,7 @@ impl<K: Clone + Eq + Hash> RefreshQueue<K> {
         }
     }
 
-    /// Whose turn it is. It then rests for an interval.
+    /// The next key that is due. It then pauses for an interval.
     pub fn next(&mut self, now: Instant) -> Next<K> {
         while let Some((end, key)) = self.resting.pop_front() {
             if end > now {

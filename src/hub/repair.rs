@@ -1,4 +1,4 @@
-//! Gaps: what was missed of a room is fetched and delivered in its place.
+//! Gaps: what is missing from a room is fetched and delivered in its place.
 
 use super::device::ListMode;
 use super::{Followed, Hub, State};
@@ -8,14 +8,14 @@ use crate::protocol::event::MessageRead;
 use crate::protocol::ids::{MessageId, RoomId};
 use crate::room::{Feed, Marks, Missed, Page, Position, Reason, Topic};
 
-/// Whether what was delivered is the beginning of what is stored.
+/// Whether what was delivered is a prefix of what is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum History {
     TheSame,
     Another,
 }
 
-/// How a repair goes on.
+/// What remains of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
     /// There is more to fetch.
@@ -24,7 +24,7 @@ pub enum Repair {
 }
 
 impl Hub {
-    /// From this moment every event of the topic arrives; what came before may be missing.
+    /// From this moment every event of the topic arrives; earlier ones may be missing.
     pub fn heard(&self, topic: &Topic) {
         match topic {
             Topic::Room(room) => {
@@ -36,7 +36,7 @@ impl Hub {
                 }
             }
             Topic::User(user) => {
-                // The first time the user is just connecting, and lists the rooms next.
+                // The first time, the user is just connecting, and lists the rooms next.
                 let mut state = self.lock();
                 let known = state.users.get_mut(user);
                 if known.is_some_and(|known| std::mem::replace(&mut known.was_heard, true)) {
@@ -47,8 +47,8 @@ impl Hub {
         }
     }
 
-    /// The rooms in which nothing happened since the last call, with where they are. Left out are those that were never
-    /// read yet and those under repair.
+    /// The rooms in which nothing has happened since the last call, with their positions. Rooms that were never read
+    /// and rooms under repair are left out.
     pub fn quiet_rooms(&self) -> Vec<(RoomId, Position)> {
         let mut state = self.lock();
         let quiet = |(room, followed): (&RoomId, &mut Followed)| {
@@ -57,7 +57,7 @@ impl Hub {
         state.rooms.iter_mut().filter_map(quiet).collect()
     }
 
-    /// Where these rooms are. Left out are those that were never read yet and those under repair.
+    /// The positions of these rooms. Rooms that were never read and rooms under repair are left out.
     pub fn positions(&self, rooms: &[RoomId]) -> Vec<(RoomId, Position)> {
         let state = self.lock();
         let position =
@@ -65,8 +65,8 @@ impl Hub {
         rooms.iter().filter_map(position).collect()
     }
 
-    /// The store is not at `asked`, and what it had published by then has arrived. If the room is still there for this
-    /// server, something was lost.
+    /// The store is not at `asked`, and everything it had published by then has arrived. If this server is still at
+    /// `asked`, something was lost.
     pub fn differs(&self, room: RoomId, asked: &Position) {
         let mut state = self.lock();
         let live = state.rooms.get(&room).map(|followed| &followed.feed);
@@ -76,14 +76,15 @@ impl Hub {
         }
     }
 
-    /// The store is about to be asked for what is missing of the room: from where. `None` if nothing is.
+    /// The store is about to be asked for what is missing from the room; returns the position to ask from. `None` if
+    /// nothing is missing.
     pub fn ask_repair(&self, room: RoomId) -> Option<Position> {
         let mut state = self.lock();
         let now = state.tick();
         state.rooms.get_mut(&room)?.feed.ask(now)
     }
 
-    /// What was fetched of the room after `from`. It was repaired so many `times` in a row, this one among them.
+    /// What was fetched of the room after `from`. `times` counts the repairs in a row, this one included.
     pub fn repair(&self, room: RoomId, from: &Position, missed: Missed, times: u32) -> Repair {
         let mut state = self.lock();
         let followed = state.rooms.get(&room);
@@ -142,7 +143,7 @@ impl Hub {
             if page.small {
                 self.deliver_marks(state, room, page.position.rev, &page.marks);
             } else {
-                // Only the entry tells how far a user has read, of those who read on another device meanwhile.
+                // Only the entry shows how far a user has read if they read on another device meanwhile.
                 self.tell_anew(state, room);
             }
         }
@@ -150,8 +151,8 @@ impl Hub {
         Repair::Ended
     }
 
-    /// Where the members have read: state, safe to get twice. Messages tell of markers too, but not the devices whose list has
-    /// told of them before the markers moved.
+    /// Where the members have read: state that is safe to receive twice. Messages carry markers too, but not to devices
+    /// whose list sent the messages before the markers moved.
     fn deliver_marks(&self, state: &mut State, room: RoomId, rev: u64, marks: &Marks) {
         for (user, read_seq) in &marks.0 {
             let message_id: Option<MessageId> = None;
@@ -193,7 +194,7 @@ impl Hub {
         }
     }
 
-    /// Snapshots that wait for more than there was in the store are read again.
+    /// Snapshots that wait for more than the store had are read again.
     fn settled(state: &State, room: RoomId) {
         let Some(followed) = state.rooms.get(&room) else {
             return;
@@ -215,7 +216,7 @@ impl Hub {
         self.tell_anew(state, room);
     }
 
-    /// Every device in the room is to take its entry anew.
+    /// Every device in the room is to get its entry again.
     fn tell_anew(&self, state: &mut State, room: RoomId) {
         let devices = state
             .rooms
@@ -229,7 +230,7 @@ impl Hub {
         }
     }
 
-    /// The store has no such room any more.
+    /// The room no longer exists in the store.
     fn forget(&self, state: &mut State, room: RoomId) {
         self.tell_reset(state, room);
         let Some(followed) = state.rooms.remove(&room) else {
@@ -241,7 +242,7 @@ impl Hub {
             if let Some(user) = state.users.get_mut(&device.user) {
                 user.rooms.remove(&room);
             }
-            // It may have been made again meanwhile.
+            // It may have been created again meanwhile.
             self.recounts.add(device.user.clone());
         }
     }

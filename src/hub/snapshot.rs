@@ -1,7 +1,7 @@
-//! Putting a snapshot into a device's queue at its place among the events.
+//! Places a snapshot among the events in a device's queue.
 //!
-//! A [`Snapshot`] is one that was begun: it is being read, and its device holds room events back. [`Snapshot::finish`] ends
-//! it. What cannot be put anywhere comes back as [`Overtaken`], and has to be read again.
+//! A [`Snapshot`] is one that has begun: it is being read, and its device holds room events back. [`Snapshot::finish`]
+//! ends it. One that cannot be placed comes back as [`Overtaken`], and has to be read again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use super::{Hub, State};
 use crate::protocol::ids::RoomId;
 use crate::room::{Position, Reason, Standing, Tick, pause_after};
 
-/// How long a snapshot waits for the events that it covers, and for repairs, before it goes out without.
+/// How long a snapshot waits for the events that it covers, and for repairs, before it is sent without them.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a snapshot is read again, at most.
+/// How many times a snapshot is read again, at most.
 const READ_AGAIN_MAX: u32 = 4;
 
-/// A snapshot of a device that is being read: until it is finished, or dropped, room events are held back.
+/// A snapshot of a device that is being read: until it is finished or dropped, room events are held back.
 pub struct Snapshot {
     hub: Arc<Hub>,
     device: Arc<Device>,
@@ -30,7 +30,7 @@ pub struct Snapshot {
     /// The moment before it was asked for.
     asked: Tick,
     times: u32,
-    /// It is of the whole list, and was not told yet.
+    /// It is of the whole list, and has not been sent yet.
     owes_list: bool,
 }
 
@@ -40,7 +40,7 @@ pub struct Overtaken(Snapshot);
 /// What a snapshot waits for.
 struct Waiting {
     queued: oneshot::Receiver<Result<(), Overrun>>,
-    /// Rooms whose events up to this `rev` are still to come.
+    /// Rooms whose events up to this `rev` have not arrived yet.
     ahead: Vec<(RoomId, u64)>,
 }
 
@@ -76,7 +76,7 @@ impl Snapshot {
         }
     }
 
-    /// The whole list is about to be read. Should this snapshot not be finished, what it would have told is told later.
+    /// The whole list is about to be read. If this snapshot is not finished, what it would have sent is sent later.
     pub fn reads_list(&mut self) {
         self.owes_list = true;
     }
@@ -85,7 +85,7 @@ impl Snapshot {
         &self.device
     }
 
-    /// Queues the sections, each after the events that it covers. Resolves when they are queued.
+    /// Queues each section after the events that it covers. Resolves when all are queued.
     pub async fn finish(mut self, sections: Vec<Section>) -> Result<(), Overtaken> {
         let outcome = match self.hub.place(&self, sections) {
             Ok(waiting) => self.wait(waiting).await,
@@ -111,7 +111,7 @@ impl Snapshot {
         };
         tokio::select! {
             biased;
-            // An error says that the device holds nothing back any more.
+            // An error means that the device holds nothing back any more.
             told = queued => told.unwrap_or(Ok(())),
             () = lost => Ok(()),
             () = tokio::time::sleep(PATIENCE) => {
@@ -123,14 +123,15 @@ impl Snapshot {
 }
 
 impl Overtaken {
-    /// The same snapshot, to be read again; `None` if it was often enough. Before the second time it pauses.
+    /// The same snapshot, to be read again; `None` if it was read often enough. From the second time on it pauses
+    /// first.
     pub async fn read_again(self) -> Option<Snapshot> {
         let mut snapshot = self.0;
         if snapshot.times > READ_AGAIN_MAX {
             log::warn!("a snapshot was overtaken {READ_AGAIN_MAX} times in a row: it is given up");
             return None;
         }
-        // The first time what overtook it has just happened, and will not happen again.
+        // The first time, whatever overtook it has just happened, and will not happen again.
         tokio::time::sleep(pause_after(snapshot.times - 1)).await;
         // A reset ends all holds.
         if !snapshot.device.is_held(snapshot.token) {
@@ -154,7 +155,7 @@ impl Drop for Snapshot {
 struct Stale;
 
 impl Hub {
-    /// Which history of resets it is, and the moment that it is now.
+    /// Which history of resets this is, and the current moment.
     fn moment(&self) -> (u64, Tick) {
         let mut state = self.lock();
         (state.generation, state.tick())
@@ -181,7 +182,7 @@ impl Hub {
                 Standing::SetBack => {}
             }
         }
-        // Under the hub's lock: no event may come in between.
+        // Under the hub's lock: no event may get in between.
         let queued = snapshot
             .device
             .complete(snapshot.token, sections, waiting_for);
@@ -200,7 +201,7 @@ impl Hub {
         standing
     }
 
-    /// The first snapshot of a room: what came while it was read goes on from there.
+    /// The first snapshot of a room: what arrived while it was read continues from there.
     fn begin(&self, state: &mut State, room: RoomId, cut: &Position, asked: Tick) {
         let now = state.tick();
         let Some(followed) = state.rooms.get_mut(&room) else {
@@ -215,7 +216,7 @@ impl Hub {
         self.decide_on(state, room, begun.early, begun.overflowed);
     }
 
-    /// Whatever was published up to these `rev`s has arrived, or never will.
+    /// Everything published up to these `rev`s has arrived, or never will.
     fn lost(&self, ahead: &[(RoomId, u64)]) {
         let mut state = self.lock();
         for (room, rev) in ahead {

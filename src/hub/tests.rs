@@ -1,4 +1,4 @@
-//! The hub without Redis: events and snapshots in, frames out.
+//! The hub without Redis: events and snapshots go in, frames come out.
 
 #![allow(clippy::unwrap_used)]
 
@@ -78,7 +78,7 @@ fn marked(rev: u64, seq: u64) -> RoomEvent {
     }
 }
 
-/// What a device was given since the last look.
+/// What a device has received since the last call.
 fn taken(device: &Device) -> Vec<Frame> {
     let mut batch = Vec::new();
     while device.take(|frame| batch.push(frame)) == Taken::Frames {}
@@ -162,7 +162,7 @@ async fn a_message_is_encoded_once_for_all_devices_of_a_door() {
         devices.push(room.connected(&format!("user {number}"), at(1, 1)).await);
     }
 
-    // When somebody says something, then all have the very same text, and the same of the other door
+    // When somebody sends a message, then all have the very same text, and the same of the other protocol
     room.hub.room_event(room.id, sent(room.id, 2, 2));
     let mut texts = HashSet::new();
     for device in &devices {
@@ -213,14 +213,14 @@ async fn a_message_is_encoded_once_for_each_shape_that_differs() {
         texts.collect()
     };
 
-    // When a string is sent, then as it was sent is as a string: one text
+    // When a string is sent, then the as-sent shape and the string shape share one text
     room.hub.room_event(room.id, sent(room.id, 2, 2));
     let [string, array, as_sent] = told().try_into().unwrap();
     assert_eq!(array.0, r#"["message 2"]"#);
     assert_eq!(string.0, r#""message 2""#);
     assert_eq!(string, as_sent);
 
-    // When strings are sent, also where they were missed at first, then they are told in each shape
+    // When strings are sent, even if they were missed at first, then they are sent in each shape
     let strings = Message {
         content: "one\ntwo".to_owned(),
         parts: Parts::parse("3,3"),
@@ -259,7 +259,7 @@ async fn what_the_first_list_covers_is_not_sent_and_the_rest_follows_it() {
 
 #[tokio::test]
 async fn what_came_before_the_first_list_comes_once_though_the_channel_was_lost_meanwhile() {
-    // Given a room whose first list is being read at rev 4, while events come
+    // Given a room whose first list is being read at rev 4, while events arrive
     let room = Room::new();
     let device = room.connecting("alice");
     room.hub.heard(&Topic::Room(room.id));
@@ -272,7 +272,7 @@ async fn what_came_before_the_first_list_comes_once_though_the_channel_was_lost_
     room.hub.room_event(room.id, sent(room.id, 8, 8));
     assert!(room.finish_first(&device, at(4, 4)).await.is_ok());
 
-    // Then what came goes on from the list, and what is missing is fetched
+    // Then what arrived continues from the list, and what is missing is fetched
     assert_eq!(room.hub.repairs.take().await.thing, room.id);
     assert_eq!(room.hub.ask_repair(room.id), Some(at(6, 6)));
     let missed = page(room.id, at(8, 8), &[7, 8]);
@@ -281,7 +281,7 @@ async fn what_came_before_the_first_list_comes_once_though_the_channel_was_lost_
         Repair::Ended
     );
 
-    // And each message comes once
+    // And each message is delivered once
     assert_eq!(got(&device), ["list", "m5", "m6", "m7", "m8"]);
     room.hub.room_event(room.id, sent(room.id, 9, 9));
     assert_eq!(got(&device), ["m9"]);
@@ -380,7 +380,7 @@ async fn a_hole_is_repaired_in_order_and_once() {
         Repair::Ended
     );
     assert_eq!(got(&device), ["m1", "m2", "m3", "m4"]);
-    // It was on its way while the repair read the head.
+    // It was still in flight while the repair read the head.
     room.hub.room_event(room.id, sent(room.id, 4, 3));
     room.hub.room_event(room.id, sent(room.id, 6, 5));
     assert_eq!(got(&device), ["m5"]);
@@ -434,7 +434,7 @@ async fn a_channel_heard_again_is_compared_with_the_store() {
     let asked = room.hub.positions(&[room.id]);
     assert_eq!(asked, [(room.id, at(1, 0))]);
 
-    // Nothing was lost: the room goes on, and nothing is fetched
+    // Nothing was lost: the room continues, and nothing is fetched
     room.hub.room_event(room.id, sent(room.id, 2, 1));
     assert_eq!(got(&device), ["m1"]);
     room.hub.differs(room.id, &at(1, 0));
@@ -506,7 +506,7 @@ async fn who_watches_for_an_overflow_does_not_miss_what_is_queued_meanwhile() {
 
 #[tokio::test]
 async fn a_room_s_messages_wait_for_its_entry() {
-    // Given Bob, to whom a room is told in which there is a message already
+    // Given Bob, who gains a room in which there is a message already
     let room = Room::new();
     let bob = room.registered("bob");
     let first = Section {
@@ -540,7 +540,7 @@ async fn a_room_s_messages_wait_for_its_entry() {
     room.hub
         .repair(room.id, &at(1, 1), Missed::Page(nothing), 1);
 
-    // When more come, before his entry is asked for, while it is read and after
+    // When more arrive, before his entry is asked for, while it is read and after
     room.hub.room_event(room.id, sent(room.id, 2, 2));
     let entry = Snapshot::begin(&room.hub, &bob).await;
     room.hub.room_event(room.id, sent(room.id, 3, 3));
@@ -552,7 +552,7 @@ async fn a_room_s_messages_wait_for_its_entry() {
     // Then he gets the entry first, and after it what it does not cover
     assert_eq!(got(&bob), ["entry", "m4", "m5"]);
 
-    // But a room that was told to him before is one he knows
+    // But he knows a room that was sent to him before
     room.hub.room_gained(&user("bob"), &gained);
     room.hub.room_event(room.id, sent(room.id, 6, 6));
     assert_eq!(got(&bob), ["m6"]);
@@ -607,10 +607,10 @@ async fn a_lost_last_event_is_repaired_once() {
     let room = Room::new();
     let alice = room.connected("alice", at(1, 0)).await;
 
-    // When the store is found to be elsewhere
+    // When the store is found to be at another position
     room.hub.differs(room.id, &at(1, 0));
 
-    // Then it is fetched, and what is found out meanwhile changes nothing
+    // Then it is fetched, and a difference found meanwhile changes nothing
     assert_eq!(room.hub.repairs.take().await.thing, room.id);
     room.hub.differs(room.id, &at(1, 0));
     assert_eq!(room.hub.ask_repair(room.id), Some(at(1, 0)));

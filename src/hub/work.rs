@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::now;
 use crate::room::{Agenda, Next, Turn};
 
-/// Things to do, each once, done again ever more seldom.
+/// Things to do, each once, repeated at growing intervals.
 pub struct Work<K> {
     agenda: Mutex<Agenda<K>>,
     added: Notify,
@@ -29,7 +29,7 @@ impl<K: Clone + Eq + Hash> Work<K> {
         self.added.notify_one();
     }
 
-    /// Takes what is due first; waits for it. For a single taker. [`Self::done`] has to follow.
+    /// Takes the thing that is due first; waits for it. For a single consumer. [`Self::done`] has to follow.
     pub async fn take(&self) -> Turn<K> {
         loop {
             let next = self.lock().next(now());
@@ -44,7 +44,7 @@ impl<K: Clone + Eq + Hash> Work<K> {
         }
     }
 
-    /// Takes as much of what is due now as `max`; waits for the first. For a single taker.
+    /// Takes up to `max` of the things that are due now; waits for the first. For a single consumer.
     pub async fn take_several(&self, max: usize) -> Vec<K> {
         let mut things = vec![self.take().await.thing];
         let mut agenda = self.lock();
@@ -56,15 +56,15 @@ impl<K: Clone + Eq + Hash> Work<K> {
         things
     }
 
-    /// What was taken is done, or given up until it is added again.
+    /// The thing is done, or given up until it is added again.
     pub fn done(&self, thing: &K) {
         self.lock().done(thing, now());
-        // It may have been added meanwhile.
+        // It may have been added again meanwhile.
         self.added.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Agenda<K>> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics halfway through a change.
         self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

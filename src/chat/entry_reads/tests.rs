@@ -9,7 +9,7 @@ use crate::room::{ListedRoom, Position, RoomFacts};
 const USERS: usize = 5;
 const ROOMS: usize = 6;
 
-/// An entry has the number of its reading as its rev.
+/// An entry's rev is the number of its reading.
 fn entry(room: RoomId, reading: u64, user: &UserId) -> PositionedEntry {
     let listed = ListedRoom {
         id: room,
@@ -57,7 +57,7 @@ enum Step {
         index: bool,
     },
     Take,
-    /// The call under way with this number, modulo how many there are, succeeds. Of its readers some get no entry.
+    /// The call in progress with this number, modulo how many there are, succeeds. Some of its readers get no entry.
     Succeed {
         call: usize,
         without: usize,
@@ -87,7 +87,7 @@ struct Waiting {
     user: UserId,
     rooms: Vec<RoomId>,
     index: bool,
-    /// Readings that were begun before it asked.
+    /// Readings that began before it asked.
     before: u64,
     outcome: oneshot::Receiver<Outcome>,
 }

@@ -1,4 +1,4 @@
-//! A device and who is behind it: what they ask for, what they get, and what is wrong with that.
+//! A device and its user: what they ask for, what they get, and what is wrong with that.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ const LIST_PATIENCE: Duration = Duration::from_secs(30);
 pub(super) enum Ask {
     List,
     Page(RoomId),
-    /// A room for the device's user and others; `None` stands for the other one.
+    /// A room for the device's user and others; `None` stands for the other user.
     Make(RoomId, usize),
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Client {
     pub device: Arc<Device>,
     requests: mpsc::UnboundedSender<Ask>,
     session: JoinHandle<()>,
-    /// Requests that were not answered yet, the first list among them.
+    /// Requests that have not been answered yet, the first list among them.
     pub open: Rc<Cell<usize>>,
     /// The first list could not be read in time: the connection is closed.
     pub refused: Rc<Cell<bool>>,
@@ -92,7 +92,7 @@ impl Client {
         }
     }
 
-    /// Reads what has come.
+    /// Reads what has arrived.
     pub(super) fn read(&self) {
         let take = |frame: Frame| {
             let text = frame.native().map(|text| text.as_str().into_owned());
@@ -102,7 +102,7 @@ impl Client {
         while self.device.take(take) == Taken::Frames {}
     }
 
-    /// What was wrong with what came, and what is missing of what the store has.
+    /// What was wrong with what arrived, and what is missing of what the store has.
     pub(super) fn flaws(&self, store: &Store) -> Vec<String> {
         let seen = self.seen.borrow();
         let missing = seen.differs_from(&self.device.user, store);
@@ -121,7 +121,7 @@ struct Session {
 impl Session {
     async fn start(&self) {
         let hub = &self.server.hub;
-        // No longer wanted: the device has gone.
+        // No longer wanted: the device has disconnected.
         let _ = hub
             .interest
             .heard(&Topic::User(self.device.user.clone()))
@@ -189,7 +189,7 @@ impl Session {
         }
     }
 
-    /// The event comes with the reply, and to all over their own channels.
+    /// The event arrives with the reply, and for everyone over their own channels.
     async fn make(&self, snapshot: Snapshot, room: RoomId, other: usize) {
         let (server, user) = (&self.server, &self.device.user);
         let members = [user.clone(), super::other_than(user, other)];
@@ -217,10 +217,10 @@ impl Session {
 /// What a device has got.
 #[derive(Default)]
 struct Seen {
-    /// It has been told `hello`, which comes first and once.
+    /// It has received `hello`, which comes first and once.
     greeted: bool,
     rooms: BTreeMap<String, View>,
-    /// After a reset the entry follows, whatever list has told it meanwhile.
+    /// After a reset the entry follows, even if a list has sent it meanwhile.
     renewals: BTreeMap<String, usize>,
     flaws: Vec<String>,
 }
@@ -228,13 +228,13 @@ struct Seen {
 /// A room as a device sees it.
 #[derive(Default, Debug)]
 struct View {
-    /// An entry has told of it.
+    /// An entry has announced it.
     told: bool,
-    /// Up to here it has every message, by an entry or itself. `None` before it knows.
+    /// Up to here it has every message, from an entry or directly. `None` before it knows the room.
     last: Option<u64>,
-    /// Messages since it knows.
+    /// Messages since it has known the room.
     messages: Vec<(u64, String)>,
-    /// The last message that an entry told of.
+    /// The last message that an entry showed.
     entry: Option<(u64, String)>,
     /// How far its own user has read.
     read_seq: u64,

@@ -1,4 +1,4 @@
-//! What the property has found once, in the fewest steps.
+//! Cases that the property test has found, in the fewest steps.
 
 use super::flaws_after;
 use super::operations::Operation::{self, *};
@@ -246,7 +246,7 @@ fn another_message_in_the_place_of_one_that_was_told_is_noticed_though_it_is_los
     assert_holds(&operations);
 }
 
-/// Which markers were lost shows nowhere: what devices show of them is right again when they move.
+/// Nothing shows which markers were lost: what devices show of them is right again when they move.
 #[test]
 fn markers_that_are_lost_alone_cost_no_message_and_no_storm() {
     let mut operations = repaired();

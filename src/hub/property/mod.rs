@@ -1,8 +1,8 @@
-//! The hub under whatever may happen, with a plain store in Redis's place and a clock of its own.
+//! The hub under arbitrary events, with a plain store in place of Redis and a clock of its own.
 //!
-//! What a server does with the hub is done here as there: the subscriber's connection, which lags, loses and breaks; the
-//! calls, which take their time and are refused; sessions and upkeep. When all has come to rest, every device has to have
-//! got what the store has, and the store must be left alone.
+//! What a server does with the hub is done here too: the subscriber's connection, which lags, loses and breaks; the
+//! calls, which take time and are refused; sessions and upkeep. When everything has come to rest, every device has to
+//! have what the store has, and the store must no longer be called.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,12 +29,12 @@ use self::server::{Call, QUIET_ROOM_CHECK, Server};
 use crate::hub::device::ListMode;
 use crate::protocol::ids::{RoomId, UserId};
 
-/// Long enough for three comparisons, and all that they find.
+/// Long enough for three comparisons, and everything that they find.
 const REST: Duration = Duration::from_secs(180);
 /// Far longer than the longest pause between two attempts.
 const QUIET: Duration = Duration::from_secs(300);
 const DEVICES_MAX: usize = 8;
-/// Calls that all of it may cost for each thing that happens, back-off included.
+/// The most calls that each event may cost, back-off included.
 const CALLS_EACH: usize = 40;
 
 const NAMES: [&str; 3] = ["alice", "bob", "carol"];
@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// Nothing happens any more, and nothing stands in the way.
+    /// Nothing happens any more, and no fault persists.
     async fn come_to_rest(&mut self) {
         self.server.refuses.set(false);
         self.server.wire.lag.set(Duration::ZERO);
@@ -120,7 +120,7 @@ impl World {
         flaws
     }
 
-    /// What is done though nothing happens.
+    /// Work that goes on though nothing happens.
     async fn restlessness(&self) -> Option<String> {
         let before = self.server.calls();
         let compared = self.server.calls_of(Call::Compare);
@@ -144,7 +144,7 @@ fn flaws_after(operations: &[Operation]) -> Vec<String> {
     })
 }
 
-/// How often rooms were repaired while these operations went on, in rooms that everybody was in before.
+/// How often rooms were repaired during these operations, in rooms that everybody was in before.
 fn repairs_after(operations: &[Operation]) -> usize {
     in_a_world(async |mut world| {
         for index in 0..NAMES.len() {

@@ -11,7 +11,7 @@ use crate::hub::published::{Change, RoomEvent};
 use crate::protocol::ids::RoomId;
 use crate::room::{Position, Topic};
 
-/// Numbers stand for users, rooms and devices; a device's is taken modulo how many there are.
+/// Numbers stand for users, rooms and devices; a device number is taken modulo the number of devices.
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
     Join {
@@ -33,7 +33,7 @@ pub(super) enum Operation {
         room: usize,
         other: usize,
     },
-    /// Somebody becomes a member of a room, in which there may be something already.
+    /// Somebody becomes a member of a room, which may have messages already.
     Add {
         room: usize,
         user: usize,
@@ -51,14 +51,14 @@ pub(super) enum Operation {
         room: usize,
         changes: usize,
     },
-    /// Another history takes the room's place.
+    /// Another history replaces the room's.
     Replace {
         room: usize,
     },
     Remove {
         room: usize,
     },
-    /// Somebody publishes what is not in the store.
+    /// Somebody publishes an event that is not in the store.
     Stray {
         room: usize,
         stray: Stray,
@@ -73,11 +73,11 @@ pub(super) enum Operation {
     Unsubscribe {
         room: usize,
     },
-    /// What is published now comes so much later.
+    /// What is published from now on arrives this much later.
     Lag {
         ms: u64,
     },
-    /// How long calls are on their way, there and back.
+    /// How long calls take, there and back.
     Latency {
         there_ms: u64,
         back_ms: u64,
@@ -93,9 +93,9 @@ pub(super) enum Operation {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stray {
-    /// Its `rev` is so far ahead.
+    /// Its `rev` is this far ahead.
     Ahead(u64),
-    /// Its `rev` was passed so long ago.
+    /// Its `rev` was passed this long ago.
     Behind(u64),
     OfAnotherEpoch,
 }
@@ -104,7 +104,7 @@ pub(super) fn operations() -> impl Strategy<Value = Vec<Operation>> {
     prop::collection::vec(operation(), 0..60)
 }
 
-/// What may happen while nothing is lost: events come later and later, or all at once.
+/// What may happen while nothing is lost: events arrive later and later, or all at once.
 pub(super) fn lateness() -> impl Strategy<Value = Vec<Operation>> {
     let (user, room, device) = (0..3_usize, 0..3_usize, 0..8_usize);
     let operation = prop_oneof![

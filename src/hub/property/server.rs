@@ -1,4 +1,4 @@
-//! What drives the hub in a server, with the plain store in Redis's place: `upkeep` and `chat::list` in short.
+//! What drives the hub in a server, with the plain store in place of Redis: a short form of `upkeep` and `chat::list`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -31,16 +31,16 @@ pub(super) const QUIET_ROOM_CHECK: Duration = Duration::from_secs(30);
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
-/// More calls than any case needs: who makes them gets no more answers, so that a storm ends.
+/// More calls than any case needs: beyond it the caller gets no more answers, so that a storm ends.
 const CALLS_MAX: usize = 20_000;
-/// The devices of a case read so late that no bound of their queues must matter.
+/// The devices of a case read so late that the bounds of their queues must not matter.
 const LIMITS: QueueLimits = QueueLimits {
     max_frames: usize::MAX,
     max_bytes: usize::MAX,
     answers_max_bytes: usize::MAX,
 };
 
-/// What the store is asked.
+/// The calls that the store gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Call {
     List,
@@ -51,17 +51,17 @@ pub(super) enum Call {
     Beat,
 }
 
-/// One server, its store and what lies between.
+/// One server, its store and the link between them.
 pub(super) struct Server {
     pub hub: Arc<Hub>,
     pub store: RefCell<Store>,
     pub wire: Wire,
     pub calls: RefCell<BTreeMap<Call, usize>>,
-    /// How long a call takes to reach the store, and its answer to come back.
+    /// How long a call takes to reach the store, and its answer to return.
     pub latency: Cell<(Duration, Duration)>,
-    /// Answers that were given up because what they tell was overtaken again and again.
+    /// Answers that were given up because they were overtaken again and again.
     pub given_up: Cell<usize>,
-    /// The store refuses what it is asked.
+    /// The store refuses every call.
     pub refuses: Cell<bool>,
     list_reads: ListReads,
 }
@@ -142,7 +142,7 @@ impl Server {
         }
     }
 
-    /// Asks the store: it reads when the question has arrived, and the answer takes its time too.
+    /// Calls the store: it reads when the call arrives, and the answer takes time too.
     pub(super) async fn call<T>(
         &self,
         call: Call,
@@ -166,7 +166,7 @@ impl Server {
         self.given_up.set(self.given_up.get() + 1);
     }
 
-    /// How often the store was asked, but for the beats.
+    /// How often the store was called, not counting the beats.
     pub(super) fn calls(&self) -> usize {
         let calls = self.calls.borrow();
         calls.values().sum::<usize>() - self.calls_of(Call::Beat)
@@ -184,7 +184,7 @@ impl Server {
         loop {
             let number = self.hub.beats.next().await;
             let publish = |_: &mut Store| self.wire.beat(&self.hub, number);
-            // What is refused is followed by the next number.
+            // A refused beat is followed by the next number.
             let _ = self.call(Call::Beat, publish).await;
         }
     }
@@ -304,7 +304,7 @@ impl Server {
             .map_err(|_| ChatError::new(ErrorCode::Unavailable, "not heard"))
     }
 
-    /// One reading of the user's list, shared with all who ask for it now.
+    /// One reading of the user's list, shared with everyone who asks for it now.
     pub(super) async fn list(&self, device: &Arc<Device>) -> Result<Arc<ChatList>, ChatError> {
         let outcome = self.list_reads.read(device).await;
         outcome.unwrap_or_else(|| Err(ChatError::new(ErrorCode::Unavailable, "ended")))
@@ -314,7 +314,7 @@ impl Server {
         let begin = async |device: Arc<Device>| {
             let snapshot = Snapshot::begin(&self.hub, &device).await;
             if device.is_list_due() {
-                // What is not finished is due again.
+                // A list that is not finished is due again.
                 let _ = self.send_due_list(snapshot).await;
             }
         };

@@ -1,4 +1,4 @@
-//! The store as a server sees it, in plain words: rooms that change step by step and can be set back.
+//! A simple model of the store as a server sees it: rooms that change step by step and can be set back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::protocol::event::Message;
 use crate::protocol::ids::{MessageId, RoomId, UserId};
 use crate::room::{Marks, Missed, Page, Position, PositionedEntry, RoomFacts};
 
-/// Messages of a repair's page: few, so that repairs have several.
+/// Messages in a page of a repair: few, so that repairs take several.
 const SYNC_PAGE: usize = 3;
 
 #[derive(Default)]
@@ -52,7 +52,7 @@ impl History {
         Marks(self.marks.iter().map(mark).collect())
     }
 
-    /// The messages after the first `count`, as they are read.
+    /// The messages after the first `count`, as readers get them.
     fn read_after(&self, count: usize) -> Vec<Message> {
         let marks = self.marks();
         let read = |message: &Message| Message {
@@ -69,7 +69,7 @@ impl Store {
         format!("{}-epoch", self.written).into()
     }
 
-    /// Makes the room. `None` if it is there.
+    /// Creates the room. `None` if it exists already.
     pub(super) fn make(&mut self, room: RoomId, members: &[UserId]) -> Option<RoomGained> {
         if self.rooms.contains_key(&room) {
             return None;
@@ -90,7 +90,7 @@ impl Store {
         self.gained(room)
     }
 
-    /// The user becomes a member. `None` if there is no such room, or nothing new.
+    /// The user becomes a member. `None` if the room does not exist, or the user is a member already.
     pub(super) fn add(&mut self, room: RoomId, user: &UserId) -> Option<RoomGained> {
         let is_new = self.rooms.get_mut(&room)?.members.insert(user.clone());
         is_new.then(|| self.gained(room)).flatten()
@@ -179,7 +179,7 @@ impl Store {
         room.history = history;
     }
 
-    /// Another history takes the place of the room's.
+    /// Another history replaces the room's.
     pub(super) fn replace(&mut self, room: RoomId) {
         let epoch = self.new_epoch();
         if let Some(room) = self.rooms.get_mut(&room) {
@@ -268,7 +268,7 @@ impl Store {
     }
 }
 
-/// Members that a room is made with.
+/// The number of members that a room is created with.
 pub(super) const FOUNDERS: usize = 2;
 
 fn facts(members: &BTreeSet<UserId>) -> RoomFacts {

@@ -1,4 +1,4 @@
-//! Redis's channels as a server hears them: one connection, in the order in which it was published, with a delay.
+//! Redis's channels as a server hears them: one connection, in the order of publication, with a delay.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use crate::hub::published::{RoomEvent, RoomGained};
 use crate::protocol::ids::{RoomId, UserId};
 use crate::room::Topic;
 
-/// What comes over the connection.
+/// What arrives over the connection.
 #[derive(Debug)]
 pub(super) enum Push {
     Subscribed(Topic),
@@ -23,7 +23,7 @@ pub(super) enum Push {
     Beat(u64),
 }
 
-/// Something on its way: when it arrives at the earliest, and over which connection.
+/// A message in flight: its earliest time of arrival, and its connection.
 struct UnderWay {
     due: Instant,
     connection: u64,
@@ -31,9 +31,9 @@ struct UnderWay {
 }
 
 pub(super) struct Wire {
-    /// How long what is published now is on its way.
+    /// How long what is published now is in flight.
     pub lag: Cell<Duration>,
-    /// So many of the next events are lost.
+    /// How many of the next events are lost.
     pub to_lose: Cell<usize>,
     connection: Cell<u64>,
     subscribed: RefCell<HashSet<Topic>>,
@@ -86,21 +86,21 @@ impl Wire {
         self.publish(&Topic::Server(hub.server), Push::Beat(number));
     }
 
-    /// The connection breaks with all that is on its way; there is another one.
+    /// The connection breaks with everything in flight on it; a new one replaces it.
     pub(super) fn reconnect(&self, hub: &Hub) {
         self.connection.set(self.connection.get() + 1);
         self.subscribed.borrow_mut().clear();
         hub.interest.use_connection(self.connection.get());
     }
 
-    /// Redis ends the subscription by itself, as it does when a slot moves.
+    /// Redis ends the subscription of its own accord, as it does when a slot moves.
     pub(super) fn end(&self, topic: Topic) {
         if self.subscribed.borrow_mut().remove(&topic) {
             self.put(Push::Unsubscribed(topic));
         }
     }
 
-    /// Asks for what the hub wants to hear. Never ends.
+    /// Subscribes to what the hub wants to hear. Never returns.
     pub(super) async fn subscribe(&self, hub: &Hub) {
         loop {
             while let Some(step) = hub.interest.next_step(Instant::now()) {
@@ -128,7 +128,7 @@ impl Wire {
         }
     }
 
-    /// Hands on what comes. Never ends.
+    /// Passes on what arrives. Never returns.
     pub(super) async fn listen(&self, hub: &Hub) {
         let mut receiver = self.receiver.lock().await;
         while let Some(UnderWay {
