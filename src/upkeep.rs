@@ -1,4 +1,5 @@
-//! What a server does unasked: looks for gaps and repairs them, sends chat lists again, renews viewers' leases.
+//! What a server does on its own: it looks for gaps and repairs them, sends chat lists again, and renews viewers'
+//! leases.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,20 +17,20 @@ use crate::protocol::ids::RoomId;
 use crate::room::{Position, Topic, Turn};
 use crate::store::calls::COMPARE_CHUNK;
 
-/// Of what is done unasked so much is under way at once: it must not crowd out requests.
+/// The number of concurrent background tasks of each kind: they must not crowd out requests.
 const REPAIRS_AT_ONCE: usize = 8;
 const READS_AT_ONCE: usize = 4;
 const RENEWALS_AT_ONCE: usize = 4;
-/// Lists that are sent again. These wait for their turn among all lists.
+/// Lists that are being sent again at once. These wait for their turn among all lists.
 const REFRESHES_AT_ONCE: usize = 16;
-/// A room that is repaired so often in a row is worth a line in the log.
+/// A room that is repaired this many times in a row is worth a line in the log.
 const OFTEN: u32 = 4;
-/// How long what Redis has published may take to arrive before a comparison is put off.
+/// How long published events may take to arrive before a comparison is postponed.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a subscription may take before the repair of its room is put off.
+/// How long a subscription may take before the repair of its room is postponed.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs all of it until `cancel`; quiet rooms are compared with the store once in each `quiet_room_check`.
+/// Runs all of it until `cancel`; quiet rooms are compared with the store once per `quiet_room_check`.
 pub async fn run(chat: Arc<Chat>, quiet_room_check: Duration, cancel: CancellationToken) {
     let chat = &*chat;
     let repairs = work_off(
@@ -126,7 +127,7 @@ pub async fn run(chat: Arc<Chat>, quiet_room_check: Duration, cancel: Cancellati
     }
 }
 
-/// Takes things to do while there is a store, and does them, a bounded number at once. Never ends.
+/// Takes things to do while there is a store, and does a bounded number at once. Never returns.
 async fn work_off<'a, T, Take>(
     chat: &Chat,
     at_once: usize,
@@ -142,7 +143,7 @@ async fn work_off<'a, T, Take>(
     take_turns(at_once, take, work).await;
 }
 
-/// Takes things to do, and does them, a bounded number at once. Never ends.
+/// Takes things to do, and does a bounded number at once. Never returns.
 async fn take_turns<'a, T, Take>(
     at_once: usize,
     take: impl Fn() -> Take,
@@ -170,7 +171,7 @@ async fn beat(chat: &Chat) {
     }
 }
 
-/// Fetches what is missing of a room and delivers it, in order, once.
+/// Fetches what is missing from a room and delivers it in order, once.
 async fn repair(chat: &Chat, turn: &Turn<RoomId>) {
     let room = turn.thing;
     if turn.times == OFTEN {
@@ -200,7 +201,7 @@ async fn repair(chat: &Chat, turn: &Turn<RoomId>) {
     }
 }
 
-/// Tells the store which rooms this server's devices view, every third of a lease.
+/// Reports to the store, every third of a lease, which rooms this server's devices view.
 async fn renew_viewers(chat: &Chat) {
     let mut ticks = every(chat.store.rules().viewer_lease / 3);
     loop {
@@ -218,14 +219,14 @@ async fn renew_viewers(chat: &Chat) {
     }
 }
 
-/// Compares the rooms in which nothing happens with the store: no later number shows the loss of a last event.
+/// Compares quiet rooms with the store: no later number reveals the loss of a room's last event.
 async fn compare_quiet_rooms(chat: &Chat, period: Duration) {
     let mut sweeps = every(period);
     loop {
         sweeps.tick().await;
         let quiet = chat.hub.quiet_rooms();
         let calls = quiet.len().div_ceil(COMPARE_CHUNK).max(1);
-        // Spread over the period: many rooms make no burst.
+        // Spread over the period: many rooms cause no burst.
         let mut turns = every(period / u32::try_from(calls).unwrap_or(u32::MAX));
         for rooms in quiet.chunks(COMPARE_CHUNK) {
             turns.tick().await;
@@ -234,7 +235,7 @@ async fn compare_quiet_rooms(chat: &Chat, period: Duration) {
     }
 }
 
-/// Compares rooms of which something may be missing, as many at once as came together.
+/// Compares rooms that may be missing something, batching those that were added together.
 async fn compare_doubtful_rooms(chat: &Chat) {
     loop {
         chat.store.up().await;
@@ -246,7 +247,7 @@ async fn compare_doubtful_rooms(chat: &Chat) {
     }
 }
 
-/// Has those of the rooms repaired that are elsewhere in the store. False if the store could not tell.
+/// Requests repairs of the rooms whose position in the store differs. False if the store could not answer.
 async fn compare(chat: &Chat, rooms: &[(RoomId, Position)]) -> bool {
     if rooms.is_empty() {
         return true;
@@ -261,7 +262,7 @@ async fn compare(chat: &Chat, rooms: &[(RoomId, Position)]) -> bool {
     if changed.is_empty() {
         return true;
     }
-    // What was published before the answer may still be on its way: that is late, not lost.
+    // What was published before the answer may still be in flight: that is late, not lost.
     let fence = chat.hub.beats.ask();
     if tokio::time::timeout(FENCE_TIMEOUT, chat.hub.beats.passed(fence))
         .await
@@ -275,7 +276,7 @@ async fn compare(chat: &Chat, rooms: &[(RoomId, Position)]) -> bool {
     true
 }
 
-/// Ticks now and after each `period`; one that comes late puts off those after it.
+/// Ticks now and after each `period`; a late tick delays those after it.
 fn every(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

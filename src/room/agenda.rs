@@ -1,7 +1,7 @@
-//! What is to be done, each thing once, and when: the one policy for everything that is done again.
+//! What is to be done, each thing once, and when: one policy for everything that is repeated.
 //!
-//! A thing that was not done lately may be done at once. If it has to be done again soon after, it waits: 100 ms, then
-//! twice as long each time, up to [`PAUSE_MAX`]. It counts as new when it was left alone for [`FORGOTTEN_AFTER`].
+//! A thing that was not done lately may be done at once. If it has to be repeated soon after, it waits: 100 ms, then
+//! twice as long each time, up to [`PAUSE_MAX`]. It counts as new after it was left alone for [`FORGOTTEN_AFTER`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Between two times, at most.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Longer than the longest pause: a thing that is done again and again is never taken for a new one.
+/// Longer than the longest pause: a thing that is repeated again and again never counts as new.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(15);
 
-/// Things to do. Bounded by what there is to name: adding again what waits already changes nothing.
+/// Things to do. Bounded by the number of distinct things: adding one that already waits changes nothing.
 #[derive(Debug)]
 pub struct Agenda<K> {
     things: HashMap<K, Thing>,
-    /// In the order of their time, then in that in which they were added.
+    /// Ordered by due time, then by order of addition.
     waiting: BTreeMap<(Instant, u64), K>,
     added: u64,
     /// Things that were done, in the order in which they are forgotten.
@@ -28,7 +28,7 @@ pub struct Agenda<K> {
 #[derive(Debug)]
 struct Thing {
     state: State,
-    /// How often it was begun in a row.
+    /// How many times in a row it was begun.
     times: u32,
     /// When it was last begun.
     begun: Option<Instant>,
@@ -37,7 +37,7 @@ struct Thing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Waiting,
-    /// It is being done; with `again` it was added meanwhile.
+    /// It is being done; `again` is set if it was added meanwhile.
     UnderWay {
         again: bool,
     },
@@ -58,7 +58,7 @@ pub enum Next<K> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Turn<K> {
     pub thing: K,
-    /// How often in a row it has been begun, this time included.
+    /// How many times in a row it has been begun, this time included.
     pub times: u32,
 }
 
@@ -74,7 +74,7 @@ impl<K> Default for Agenda<K> {
 }
 
 impl<K: Clone + Eq + Hash> Agenda<K> {
-    /// Notes that this has to be done: as soon as the policy allows, once.
+    /// Notes that this has to be done, once, as soon as the policy allows.
     pub fn add(&mut self, thing: K, now: Instant) {
         let known = self.things.entry(thing.clone()).or_insert(Thing {
             state: State::Done,
@@ -119,7 +119,7 @@ impl<K: Clone + Eq + Hash> Agenda<K> {
         })
     }
 
-    /// It was done, or is given up until it is added again.
+    /// The thing was done, or is given up until it is added again.
     pub fn done(&mut self, thing: &K, now: Instant) {
         let Some(known) = self.things.get_mut(thing) else {
             return;
@@ -149,7 +149,7 @@ impl<K: Clone + Eq + Hash> Agenda<K> {
     }
 }
 
-/// How long after it was begun something may be begun again that was begun so often in a row.
+/// How long after its beginning a thing may be begun again, when it was begun this many times in a row.
 pub fn pause_after(times: u32) -> Duration {
     match times {
         0 => Duration::ZERO,
@@ -185,7 +185,7 @@ mod tests {
     fn what_never_ends_is_done_ever_more_seldom() {
         let (mut agenda, start) = (Agenda::default(), Instant::now());
         agenda.add(1, start);
-        // 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3 s, then each 5 s
+        // 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3 s, then every 5 s
         assert_eq!(times_begun(&mut agenda, start, Duration::from_secs(60)), 17);
     }
 
@@ -199,7 +199,7 @@ mod tests {
             assert_eq!(agenda.next(start), Next::Do(Turn { thing, times: 1 }));
         }
         assert_eq!(agenda.next(start), Next::Idle);
-        // Added while under way: once more, after a pause
+        // Added while in progress: once more, after a pause
         agenda.add(1, start);
         agenda.done(&1, start);
         agenda.done(&2, start);

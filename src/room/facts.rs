@@ -17,12 +17,12 @@ pub struct RoomFacts {
     pub is_group: bool,
     pub name: String,
     pub member_count: u64,
-    /// Everyone, in rooms of at most 100 members; else none.
+    /// All members, in rooms of at most 100; otherwise empty.
     pub members: Vec<String>,
 }
 
 impl RoomFacts {
-    /// How `user` sees the room at a position, with nothing said about its messages yet.
+    /// How `user` sees the room at a position, without any message data yet.
     pub fn entry_for(
         self,
         user: &str,
@@ -61,7 +61,7 @@ impl RoomFacts {
     }
 }
 
-/// A room as chat lists show it: the same for all its members, but for how far each has read.
+/// A room as chat lists show it: the same for all its members, except for how far each has read.
 #[derive(Debug, Clone)]
 pub struct ListedRoom {
     pub id: RoomId,

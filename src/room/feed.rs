@@ -1,53 +1,53 @@
-//! One room as a server follows it: how far it has come, and what is to be done with what arrives.
+//! One room as a server follows it: its position, and what is to be done with what arrives.
 //!
-//! An event is delivered only if its epoch is the feed's and its `rev` the last one + 1. Anything else is a gap: the feed
-//! is then *broken* and keeps what comes, until a repair has fetched what is missing.
+//! An event is delivered only if its epoch is the feed's and its `rev` is the last one + 1. Anything else is a gap: the
+//! feed is then *broken* and keeps what arrives, until a repair has fetched what is missing.
 //!
-//! A feed has no clock and no store. Who owns it numbers what happens with [`Tick`]s, so that the feed can tell what was
-//! read from the store before something happened here, and what after it.
+//! A feed has no clock and no store. Its owner numbers what happens with [`Tick`]s, so that the feed can tell whether
+//! something was read from the store before or after something happened here.
 
 use std::fmt;
 
 use super::Position;
 
-/// Events that a feed keeps, at most. What comes on top is fetched by a repair.
+/// Events that a feed keeps, at most. A repair fetches any beyond that.
 const KEPT_EVENTS: usize = 256;
 /// Bytes of the events that a feed keeps, at most; a single one may be larger.
 const KEPT_BYTES: usize = 64 * 1024;
 
-/// A moment of this server, later than all smaller ones.
+/// A moment of this server; greater ticks are later.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(pub u64);
 
 /// Something that happened in a room, as a feed sees it.
 pub trait Positioned {
-    /// Where the room is with this event.
+    /// The room's position with this event.
     fn position(&self) -> &Position;
-    /// The memory it takes, about.
+    /// The approximate memory that it takes.
     fn bytes(&self) -> usize;
 }
 
-/// Where this server is in a room, and the events it could not place yet.
+/// This server's position in a room, and the events that it could not place yet.
 #[derive(Debug)]
 pub struct Feed<E> {
     state: State<E>,
-    /// The `rev` at which the feed began, or began again: what came before it was never seen here.
+    /// The `rev` at which the feed began, or began again: earlier events were never seen here.
     began_rev: u64,
-    /// The `rev` of the latest snapshot or repair: events up to it may still be on their way.
+    /// The `rev` of the latest snapshot or repair: events up to it may still be in flight.
     settled_rev: u64,
     /// When the position last changed.
     moved: Tick,
-    /// When another history took the place of what was delivered.
+    /// When another history replaced what was delivered.
     anew: Tick,
     /// When the room's channel was last subscribed.
     heard: Tick,
-    /// An event came since [`Feed::take_quiet`] was last called.
+    /// An event has arrived since [`Feed::take_quiet`] was last called.
     stirred: bool,
 }
 
 #[derive(Debug)]
 enum State<E> {
-    /// Nobody knows yet where the room is.
+    /// The room's position is not known yet.
     New {
         early: Kept<E>,
     },
@@ -58,12 +58,12 @@ enum State<E> {
     Broken {
         at: Position,
         kept: Kept<E>,
-        /// A repair is being read: since when, and how many of the kept events had come before.
+        /// A repair is being read: since when, and how many of the kept events had arrived before.
         asked: Option<(Tick, usize)>,
     },
 }
 
-/// Events in the order in which they came.
+/// Events in order of arrival.
 #[derive(Debug)]
 struct Kept<E> {
     events: Vec<E>,
@@ -98,15 +98,15 @@ impl<E: Positioned> Kept<E> {
 /// Why a repair is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// An event came that does not follow the last one.
+    /// An event arrived that does not follow the last one.
     Gap,
-    /// An event came again with a `rev` that was passed long ago: the store may have gone back.
+    /// An event arrived again with a `rev` that was passed long ago: the store may have gone back.
     Again,
     /// A snapshot shows an earlier `rev` than was delivered, or another epoch: the store has gone back.
     SetBack,
-    /// The store is further than the events that arrived.
+    /// The store is ahead of the events that arrived.
     Lost,
-    /// More events came than are kept.
+    /// More events arrived than are kept.
     Overflow,
 }
 
@@ -126,7 +126,7 @@ impl fmt::Display for Reason {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict<E> {
     Deliver(E),
-    /// It is part of what everyone has, or is kept until the feed goes on.
+    /// It is part of what everyone has, or is kept until the feed continues.
     Nothing,
     /// It is kept; what is missing before it has to be fetched.
     Repair(Reason),
@@ -139,22 +139,22 @@ pub enum Standing {
     Covered,
     /// Events up to its `rev` are still to come.
     Ahead,
-    /// It lacks something that this server has never seen, and never will: it has to be read again.
+    /// It lacks something that this server has never seen and never will: it has to be read again.
     Stale,
-    /// The store has gone back, or has created the room again. The feed is broken now.
+    /// The store has gone back, or has created the room again. The feed is now broken.
     SetBack,
 }
 
-/// A repair has come to its end.
+/// A repair has ended.
 #[derive(Debug)]
 pub struct Repaired<E> {
-    /// What came meanwhile: to be decided on now, in this order.
+    /// What arrived meanwhile: to be decided on now, in this order.
     pub kept: Vec<E>,
-    /// Events that were there before the store was asked, and that the store does not know: they were dropped.
+    /// The number of events dropped because they arrived before the store was asked and the store does not know them.
     pub strays: usize,
     /// The channel was subscribed again after the store was asked: the room has to be compared with it once more.
     pub doubtful: bool,
-    /// More came than could be kept. The feed is to be broken again when what was kept has been decided on.
+    /// More arrived than could be kept. The feed is to be broken again when what was kept has been decided on.
     pub overflowed: bool,
 }
 
@@ -192,7 +192,7 @@ impl<E: Positioned> Feed<E> {
                 if next.rev <= self.settled_rev && !is_another {
                     return Verdict::Nothing;
                 }
-                // Had the store gone back, what it stores now would begin after the event before this one.
+                // If the store had gone back, what it stores now would begin after the event before this one.
                 let from = Position {
                     rev: next.rev.saturating_sub(1),
                     ..at.clone()
@@ -218,7 +218,7 @@ impl<E: Positioned> Feed<E> {
         Verdict::Repair(reason)
     }
 
-    /// Something after where the feed is got lost. True if that is news: a repair has to be ordered.
+    /// Something after the feed's position was lost. True if that is news: a repair has to be requested.
     pub fn break_off(&mut self) -> bool {
         let State::Live { at } = &self.state else {
             return false;
@@ -231,14 +231,14 @@ impl<E: Positioned> Feed<E> {
         true
     }
 
-    /// The channel was subscribed: what came before may be lost. True if the room has to be compared with the store.
+    /// The channel was subscribed: earlier events may be lost. True if the room has to be compared with the store.
     pub fn heard(&mut self, now: Tick) -> bool {
         self.heard = now;
         matches!(self.state, State::Live { .. })
     }
 
-    /// The room's story begins here for everyone in it. Gives back what came before, to be decided on now; `None` if
-    /// the feed had begun already.
+    /// The feed begins here for everyone in the room. Returns what arrived before, to be decided on now; `None` if the
+    /// feed had begun already.
     pub fn begin_at(&mut self, position: &Position, now: Tick) -> Option<Begun<E>> {
         let State::New { early } = &mut self.state else {
             return None;
@@ -265,16 +265,16 @@ impl<E: Positioned> Feed<E> {
         self.heard > Tick::default()
     }
 
-    /// How a snapshot relates to what was delivered. It was read at `cut`, by a call that was made at `asked`.
+    /// How a snapshot relates to what was delivered. It was read at `cut`, by a call made at `asked`.
     ///
-    /// A new feed has to be begun before.
+    /// A new feed has to be begun first.
     pub fn compare(&mut self, cut: &Position, asked: Tick) -> Standing {
         let moved_since = self.moved > asked;
         let Some(at) = self.position() else {
             return Standing::Covered;
         };
         if self.anew > asked {
-            // Nobody knows of which history it is.
+            // It is not known which history the snapshot belongs to.
             return Standing::Stale;
         }
         let foreign = at.epoch != cut.epoch;
@@ -295,7 +295,7 @@ impl<E: Positioned> Feed<E> {
         }
     }
 
-    /// Where the feed is; `None` while it is new.
+    /// The feed's position; `None` while it is new.
     pub fn position(&self) -> Option<&Position> {
         match &self.state {
             State::New { .. } => None,
@@ -303,7 +303,7 @@ impl<E: Positioned> Feed<E> {
         }
     }
 
-    /// Where the feed is, if nothing is missing as far as it knows.
+    /// The feed's position, if nothing is missing as far as it knows.
     pub fn live_at(&self) -> Option<&Position> {
         match &self.state {
             State::Live { at } => Some(at),
@@ -311,7 +311,7 @@ impl<E: Positioned> Feed<E> {
         }
     }
 
-    /// Where the feed is, if it is live and no event came since the last call.
+    /// The feed's position, if it is live and no event has arrived since the last call.
     pub fn take_quiet(&mut self) -> Option<&Position> {
         let stirred = std::mem::take(&mut self.stirred);
         self.live_at().filter(|_| !stirred)
@@ -321,7 +321,8 @@ impl<E: Positioned> Feed<E> {
         matches!(self.state, State::Broken { .. })
     }
 
-    /// The store is about to be asked for what is missing: from where. `None` if nothing is.
+    /// The store is about to be asked for what is missing; returns the position to ask from. `None` if nothing is
+    /// missing.
     pub fn ask(&mut self, now: Tick) -> Option<Position> {
         let State::Broken { at, kept, asked } = &mut self.state else {
             return None;
@@ -330,7 +331,7 @@ impl<E: Positioned> Feed<E> {
         Some(at.clone())
     }
 
-    /// Whether an answer to a question that was asked `from` there is still waited for.
+    /// Whether the answer to a question asked `from` this position is still awaited.
     pub fn awaits(&self, from: &Position) -> bool {
         match &self.state {
             State::Broken { at, asked, .. } => asked.is_some() && at == from,
@@ -347,7 +348,7 @@ impl<E: Positioned> Feed<E> {
 
     /// All that was missing up to `head` has been delivered: the feed is live again.
     ///
-    /// With `anew` the history before `head` is another one than was delivered.
+    /// With `anew` the history before `head` is not the one that was delivered.
     pub fn end_repair(&mut self, head: Position, anew: bool, now: Tick) -> Repaired<E> {
         let rev = head.rev;
         let former = std::mem::replace(&mut self.state, State::Live { at: head });
@@ -361,7 +362,7 @@ impl<E: Positioned> Feed<E> {
         (self.settled_rev, self.moved) = (rev, now);
         let (asked, before) = asked.unwrap_or((now, 0));
         let count = kept.events.len();
-        // What had come before the store was asked would be stored, were it the room's.
+        // What had arrived before the store was asked would be stored if it belonged to the room.
         let is_known = |(index, event): &(usize, E)| *index >= before || self.covers(event);
         let kept_on: Vec<E> = kept
             .events
@@ -378,7 +379,7 @@ impl<E: Positioned> Feed<E> {
         }
     }
 
-    /// Whether the event may be part of what was delivered. Of the last one all is known.
+    /// Whether the event may be part of what was delivered. The last event is known completely.
     fn covers(&self, event: &E) -> bool {
         let next = event.position();
         let covers = |at: &Position| next == at || at.epoch == next.epoch && next.rev < at.rev;
@@ -389,9 +390,9 @@ impl<E: Positioned> Feed<E> {
 /// A feed has begun.
 #[derive(Debug)]
 pub struct Begun<E> {
-    /// What came before: to be decided on now, in this order.
+    /// What arrived before: to be decided on now, in this order.
     pub early: Vec<E>,
-    /// More came than could be kept. The feed is to be broken when what was kept has been decided on.
+    /// More arrived than could be kept. The feed is to be broken when what was kept has been decided on.
     pub overflowed: bool,
 }
 

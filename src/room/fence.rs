@@ -1,14 +1,14 @@
-//! Late or lost? A server publishes numbers to itself: what Redis had published before a number has arrived when the
-//! number has, or will not arrive at all.
+//! Late or lost? A server publishes numbers to itself: once a number has arrived, whatever Redis had published before
+//! it has arrived too, or never will.
 //!
-//! Redis hands what is published to one connection in the order in which it was published. So an event that is late makes
-//! the next number late too, and one that is lost does not.
+//! Redis delivers published messages to a connection in the order of publication. So a late event makes the next number
+//! late too, and a lost one does not.
 
 use std::time::{Duration, Instant};
 
 /// How often a number is published when nobody waits for one.
 const EVERY: Duration = Duration::from_secs(1);
-/// After so long without the number that was published last, the next one is published.
+/// If the number published last has not arrived after this long, the next one is published.
 const OVERDUE: Duration = Duration::from_secs(1);
 
 /// The numbers of one server.
@@ -28,9 +28,9 @@ pub struct Fence(u64);
 /// When to publish.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Publish {
-    /// This number, now.
+    /// Publish this number now.
     Now(u64),
-    /// Not before this time, unless somebody asks.
+    /// Publish nothing before this time, unless somebody asks.
     At(Instant),
 }
 
@@ -41,12 +41,13 @@ impl Fences {
         Fence(self.published + 1)
     }
 
-    /// Whether everything that was published before the number was asked for has arrived.
+    /// Whether everything that was published before the fence was asked for has arrived.
     pub fn is_past(&self, fence: Fence) -> bool {
         self.heard >= fence.0
     }
 
-    /// What is to be published. One number at a time is under way, so that a connection that lags gets no more to do.
+    /// What is to be published. Only one number is in flight at a time, so that a lagging connection gets no extra
+    /// work.
     pub fn publish(&mut self, now: Instant) -> Publish {
         let under_way = self.heard < self.published;
         let pause = match (under_way, self.wanted) {
@@ -64,7 +65,7 @@ impl Fences {
         }
     }
 
-    /// A number has arrived. Those that come from before the server began are none of its own.
+    /// A number has arrived. Numbers from before the server began are not its own.
     pub fn heard(&mut self, number: u64) {
         if number <= self.published {
             self.heard = self.heard.max(number);
@@ -81,7 +82,7 @@ mod tests {
     fn what_was_published_before_a_number_was_asked_for_has_come_with_it() {
         let (mut fences, start) = (Fences::default(), Instant::now());
         assert_eq!(fences.publish(start), Publish::Now(1));
-        // Asked for while the first is under way: that one may be older than the question.
+        // Asked for while the first is in flight: that one may be older than the question.
         let fence = fences.ask();
         fences.heard(1);
         assert!(!fences.is_past(fence));

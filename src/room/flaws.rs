@@ -1,7 +1,7 @@
-//! What is stored or published otherwise than the scripts' headers say: shown as far as it can be read.
+//! Stored or published data that does not match the scripts' headers: it is shown as far as it can be read.
 //!
-//! A message that an operator's rule or hand has spoiled costs itself only. Texts lose what is not UTF-8 to U+FFFD, and
-//! what cannot be read at all is empty.
+//! A message that an operator's rule or manual edit has damaged affects only itself. In texts, bytes that are not UTF-8
+//! become U+FFFD, and what cannot be read at all is empty.
 
 use std::fmt;
 
@@ -12,9 +12,9 @@ use crate::protocol::ids::{MessageId, RoomId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
     pub room: RoomId,
-    /// `None` where it is not about one message.
+    /// `None` if it does not concern a single message.
     pub message: Option<MessageId>,
-    /// A clause without its full stop. It never holds what people wrote.
+    /// A clause without a full stop. It never contains what people wrote.
     pub what: String,
 }
 
@@ -52,7 +52,7 @@ impl Flaws {
     }
 }
 
-/// Fields of one thing that are being read.
+/// The fields of one thing, while they are being read.
 pub struct Reading<'a> {
     flaws: &'a mut Flaws,
     room: RoomId,
@@ -66,7 +66,7 @@ impl Reading<'_> {
             .add(self.room, self.message, format!("its {name} {what}"));
     }
 
-    /// How a content is made of strings; none where that cannot be read: it is one string then.
+    /// How a content is divided into strings; `None` if that cannot be read, and the content is then one string.
     pub fn parts(&mut self, text: &str) -> Option<Parts> {
         let parts = Parts::parse(text);
         if parts.is_none() {

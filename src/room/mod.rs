@@ -1,5 +1,5 @@
-//! What a room is and how it moves on: positions, pages, entries, and the state machines that keep a server in step with
-//! the store. They know no store, no socket, no lock and no clock; who owns them tells them the time.
+//! What a room is and how it moves on: positions, pages, entries, and the state machines that keep a server in step
+//! with the store. They have no store, socket, lock or clock; their owner passes them the time.
 
 mod agenda;
 mod facts;

@@ -1,4 +1,4 @@
-//! Messages of a room as they were read from the store, and how far each member has read.
+//! Messages of a room as read from the store, and how far each member has read.
 
 use super::Position;
 use crate::protocol::event::Message;
@@ -19,7 +19,7 @@ impl Marks {
     }
 }
 
-/// Messages of a room, oldest first, with the position at which they were read.
+/// Messages of a room, oldest first, and the position at which they were read.
 #[derive(Debug, Clone)]
 pub struct Page {
     pub position: Position,
@@ -32,9 +32,9 @@ pub struct Page {
 
 /// What a server missed of a room.
 pub enum Missed {
-    /// There is no such room.
+    /// The room does not exist.
     Gone,
-    /// What was delivered is not the beginning of what is stored; this is where the room is now.
+    /// What was delivered is not a prefix of what is stored; this is the room's position now.
     Reset(Position),
     Page(Page),
 }

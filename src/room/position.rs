@@ -1,4 +1,4 @@
-//! How far a room has come.
+//! A room's position in its history.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::protocol::ids::MessageId;
 /// Every change has a number, `rev`; every message one of its own, `seq`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// Set when the room was made: another epoch is another history.
+    /// Set when the room was created: another epoch means another history.
     pub epoch: Arc<str>,
     pub rev: u64,
     pub seq: u64,
@@ -16,7 +16,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Whether nothing lies between this and `next`.
+    /// Whether nothing lies between this position and `next`.
     pub fn is_followed_by(&self, next: &Self) -> bool {
         self.epoch == next.epoch && self.rev + 1 == next.rev
     }

@@ -1,4 +1,4 @@
-//! What a server listens to.
+//! The channels that a server listens to.
 
 use uuid::Uuid;
 
@@ -9,12 +9,12 @@ use crate::protocol::ids::{RoomId, UserId};
 pub enum Topic {
     /// What happens in a room.
     Room(RoomId),
-    /// What concerns one user: rooms gained.
+    /// What concerns one user: the rooms they gain.
     User(UserId),
     /// What concerns all servers: a reset, a question about scripts.
     Control,
-    /// What one asker is answered, by the nonce in the channel's name.
+    /// The answers to one asker, by the nonce in the channel's name.
     Answers(String),
-    /// What one server tells itself: numbers, by which it knows what has arrived.
+    /// What a server publishes to itself: numbers, by which it knows what has arrived.
     Server(Uuid),
 }

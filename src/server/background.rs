@@ -1,4 +1,4 @@
-//! The tasks that serve no single connection, and how they are joined at the end.
+//! The tasks that serve no single connection, and how they are joined at shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,15 +40,15 @@ const COMMANDS_PULSE: Pulse = Pulse {
     late: Duration::from_secs(1),
     dead: Duration::from_secs(15),
 };
-/// What Redis has published meanwhile still comes when it goes on: a new connection would cost comparisons.
-/// This is asked often, because the echo shows how far behind the events are.
+/// Whatever Redis published during a stall still arrives once it resumes: a new connection would cost comparisons. The
+/// question is asked often, because the echo shows how far behind the events are.
 const SUBSCRIPTIONS_PULSE: Pulse = Pulse {
     every: Duration::from_secs(1),
     late: Duration::from_secs(15),
     dead: Duration::from_secs(15),
 };
 
-/// On this connection a question waits behind WAIT, as long as a call may take.
+/// On this connection a question waits behind WAIT, for as long as a call may take.
 const CONFIRMATIONS_PULSE: Pulse = Pulse {
     every: Duration::from_secs(5),
     late: Duration::from_secs(150),
@@ -59,7 +59,7 @@ const CONFIRMATIONS_PULSE: Pulse = Pulse {
 pub(super) struct Background {
     tasks: JoinSet<Result<(), ConnectError>>,
     pub(super) cancel: CancellationToken,
-    /// Whom the connections lead to.
+    /// The master that the connections lead to.
     pub(super) master: Master,
     pub(super) clock: RedisClock,
     metrics: Metrics,
@@ -68,9 +68,9 @@ pub(super) struct Background {
 /// The connection for commands.
 pub(super) struct Commands {
     pub(super) current: Current,
-    /// How far it has come while it is not there yet.
+    /// How far the connection has come while it is not up yet.
     pub(super) progress: Progress,
-    /// What the Redis is that it leads to.
+    /// The properties of the Redis that it leads to.
     pub(super) info: watch::Receiver<Option<ServerInfo>>,
 }
 
@@ -92,7 +92,7 @@ impl Background {
         });
     }
 
-    /// The connection for commands, on a Redis that was checked and has the scripts.
+    /// Keeps the connection for commands, to a Redis that was checked and has the scripts.
     pub(super) fn keep_commands(
         &mut self,
         connector: &Connector,
@@ -142,7 +142,7 @@ impl Background {
         }
     }
 
-    /// The connection and the task that confirm writes, where the setting promises more than Redis's reply.
+    /// Keeps the connection and the task that confirm writes, where the setting promises more than Redis's reply.
     pub(super) fn keep_confirmations(
         &mut self,
         connector: &Connector,
@@ -176,7 +176,7 @@ impl Background {
         Some((confirmations, current))
     }
 
-    /// The connection that listens, on which the hub hears what it wants to.
+    /// Keeps the connection that listens, on which the hub hears the channels that it wants.
     pub(super) fn keep_subscriber(
         &mut self,
         connector: &Connector,
@@ -208,7 +208,7 @@ impl Background {
         current
     }
 
-    /// The task that asks Redis what changes seldom. What it finds: the rights that are missing.
+    /// Runs the task that asks Redis about what seldom changes. Returns what it finds: the missing rights.
     pub(super) fn keep_checking(
         &mut self,
         commands: &Current,
@@ -229,7 +229,7 @@ impl Background {
         missing
     }
 
-    /// The task that notices when somebody sets Redis to drop chats.
+    /// Runs the task that notices when Redis is configured to evict chats.
     pub(super) fn keep_watching_policy(&mut self, current: Current) {
         let cancel = self.cancel.clone();
         self.spawn(async move {
@@ -238,7 +238,7 @@ impl Background {
         });
     }
 
-    /// The writers to devices, one for each thread that can run one.
+    /// Runs the writers to devices, one for each thread that can run one.
     pub(super) fn keep_writing(&mut self, hub: &Hub) {
         for _ in 0..Handle::current().metrics().num_workers() {
             let (cancel, write) = (self.cancel.clone(), write_due(hub.due.clone()));
@@ -248,7 +248,8 @@ impl Background {
         }
     }
 
-    /// The task that exchanges the scripts, and what makes it read them again: SIGHUP, in development a changed file.
+    /// Runs the task that exchanges the scripts, and the triggers for reading them again: SIGHUP and, in development, a
+    /// changed file.
     pub(super) fn keep_scripts(
         &mut self,
         keeper: Keeper,
@@ -279,7 +280,7 @@ impl Background {
         Ok(())
     }
 
-    /// Resolves when a task says that this Redis cannot be used at all.
+    /// Resolves when a task reports that this Redis cannot be used at all.
     pub(super) async fn refused(&mut self) -> ConnectError {
         while let Some(ended) = self.tasks.join_next().await {
             match ended {
@@ -313,7 +314,7 @@ fn echo(hub: &Arc<Hub>, commands: &Current) -> Echo {
     }
 }
 
-/// Tells whom a connection leads to; only a master will do.
+/// Reports which Redis a connection leads to; only a master is accepted.
 async fn meet(
     master: &Master,
     connection: &mut MultiplexedConnection,

@@ -1,4 +1,4 @@
-//! What is asked of Redis now and then: answers that change seldom, and that no call waits for.
+//! Regular questions to Redis: the answers seldom change, and no call waits for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::store::connection::Current;
 use crate::store::keys::Keys;
 use crate::store::rights::{Needed, Right};
 
-/// How often it is asked while all is well.
+/// How often the question is asked while all is well.
 const EVERY: Duration = Duration::from_secs(30);
-/// How often while something is missing or not known yet.
+/// How often it is asked while something is missing or not known yet.
 const AGAIN: Duration = Duration::from_secs(2);
-/// How long Redis may take for an answer.
+/// How long Redis may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Asks on each new connection, for each new set of scripts, and now and then.
+/// Asks on each new connection, for each new set of scripts, and at regular intervals.
 pub(super) struct Checks {
     pub(super) commands: Current,
     pub(super) scripts: InEffect,
@@ -57,7 +57,7 @@ impl Checks {
         }
     }
 
-    /// Reads the scripts, which takes a thread some time.
+    /// Parses the scripts, which takes a thread some time.
     async fn needed(&self, set: Arc<ScriptSet>) -> Option<Needed> {
         let (keys, durability) = (self.keys.clone(), self.durability);
         let read = tokio::task::spawn_blocking(move || Needed::of(&set, &keys, durability));
@@ -66,7 +66,7 @@ impl Checks {
             .ok()
     }
 
-    /// Asks which rights are missing. Gives back when to ask again.
+    /// Asks which rights are missing. Returns when to ask again.
     async fn ask(&self, mut redis: MultiplexedConnection, needed: &Needed) -> Duration {
         let missing = match timeout(ANSWER_WITHIN, needed.missing(&mut redis)).await {
             Ok(Ok(missing)) => missing,
@@ -74,7 +74,7 @@ impl Checks {
                 log::debug!("this Redis does not say which rights its user has: {error}");
                 Vec::new()
             }
-            // What was known stays known.
+            // The last result remains valid.
             Ok(Err(_)) | Err(_) => return AGAIN,
         };
         let pause = if missing.is_empty() { EVERY } else { AGAIN };

@@ -1,4 +1,4 @@
-//! What Redis sends unasked, and which parts hear of it.
+//! What Redis sends unasked, and which parts receive it.
 
 use std::sync::Arc;
 
@@ -18,20 +18,20 @@ use crate::store::flaw_log::FlawLog;
 use crate::store::keys::Keys;
 use crate::store::subscriber::Pushed;
 
-/// Takes what Redis sends unasked. Runs on the connection's own task: it must not block.
+/// Handles what Redis sends unasked. Runs on the connection's own task: it must not block.
 #[derive(Clone)]
 pub(super) struct Listener {
     pub(super) keys: Keys,
     pub(super) hub: Arc<Hub>,
     pub(super) orders: Orders,
-    /// Hears of other servers.
+    /// Receives what is heard of other servers.
     pub(super) peers: mpsc::Sender<Heard>,
     pub(super) metrics: PublishedMetrics,
     pub(super) flaw_log: Arc<FlawLog>,
 }
 
 impl Listener {
-    /// Takes a push of the connection of this number.
+    /// Handles a push on the connection with this number.
     pub(super) fn take(&self, number: u64, push: PushInfo) {
         match Pushed::read(&self.keys, push) {
             Some(Pushed::Published(topic, payload)) => self.published(&topic, &payload),
@@ -62,7 +62,7 @@ impl Listener {
                 (None, None) => {
                     self.metrics.unreadable(topic);
                     log::warn!("an event of a user's channel could not be read");
-                    // The room that it is about is in the user's index.
+                    // The room that the event concerns is in the user's index.
                     self.hub.recounts.add(user.clone());
                 }
             },
@@ -94,7 +94,7 @@ impl Listener {
         }
     }
 
-    /// What finds no place is asked for again in the next round.
+    /// Whatever does not fit in the queue is asked for again in the next round.
     fn tell_peers(&self, heard: Heard) {
         let _ = self.peers.try_send(heard);
     }

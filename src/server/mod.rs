@@ -1,4 +1,4 @@
-//! Puts the parts together, runs them, and takes them apart in order.
+//! Assembles the parts, runs them, and shuts them down in order.
 
 mod background;
 mod checks;
@@ -51,11 +51,12 @@ use crate::store::tally::Tallies;
 use crate::store::{Bounds, Rules, Store};
 use crate::upkeep;
 
-/// Connections that the kernel keeps until they are accepted; it may have a lower limit (`net.core.somaxconn`). Past it a
-/// client's first packet is dropped, and it tries again after one second, then two: a storm of reconnects would take long.
+/// Connections that the kernel queues until they are accepted; its own limit may be lower (`net.core.somaxconn`). Past
+/// it a client's first packet is dropped, and the client retries after one second, then two: a storm of reconnects
+/// would take long.
 const BACKLOG: u32 = 16 * 1024;
 
-/// How long the start line waits for Redis before it says that there is none.
+/// How long the start line waits for Redis before it reports that there is none.
 const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why the server could not start, or had to stop.
@@ -140,14 +141,14 @@ async fn start_embedded(config: &Config) -> Result<EmbeddedRedis, EmbeddedError>
     EmbeddedRedis::start(options).await
 }
 
-/// Where connections come in.
+/// The sockets that accept connections.
 pub struct Listeners {
     pub clients: TcpListener,
-    /// For `/metrics`, if it is not on the clients' port.
+    /// For `/metrics`, if it is not served on the clients' port.
     pub metrics: Option<TcpListener>,
 }
 
-/// Runs on listeners and a Redis that are there, until `stop`.
+/// Runs on open listeners and a running Redis, until `stop`.
 pub async fn run(
     config: &Config,
     listeners: Listeners,
@@ -271,7 +272,7 @@ pub async fn run(
     outcome
 }
 
-/// Ends every connection: what waits for a device is still sent, until the deadline.
+/// Closes every connection: what is queued for a device is still sent, until the deadline.
 async fn close_connections(gateway: &Gateway, hub: &Hub, deadline: Duration) {
     log::info!(
         "stopping: no new connections, {} to close",
@@ -307,7 +308,7 @@ fn bounds(config: &Config) -> Bounds {
     }
 }
 
-/// How this server names itself to others.
+/// How this server identifies itself to others.
 fn server_facts(address: SocketAddr) -> ServerFacts {
     ServerFacts {
         host: gethostname::gethostname().to_string_lossy().into_owned(),

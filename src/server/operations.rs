@@ -1,4 +1,4 @@
-//! What operators can ask of a running server, and on which port.
+//! What operators can ask a running server, and on which port.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::hub::Hub;
 use crate::metrics::{Exposition, Scraped, Standing};
 use crate::store::connection::Current;
 
-/// What is looked at for each answer.
+/// The state that each answer reads.
 pub(super) struct Observed {
     pub(super) readiness: Readiness,
-    /// The connection that confirms writes, where there is one.
+    /// The connection that confirms writes, if any.
     pub(super) confirming: Option<Current>,
     pub(super) hub: Arc<Hub>,
     pub(super) gauges: Scraped,
@@ -39,7 +39,7 @@ impl Observed {
     }
 }
 
-/// Answers operators on a port of their own, if there is one. Otherwise gives back what the clients' port is to tell.
+/// Answers operators on a port of their own, if there is one. Otherwise returns what the clients' port is to expose.
 pub(super) fn tell(
     background: &mut Background,
     recorder: &PrometheusRecorder,
@@ -60,7 +60,7 @@ pub(super) fn tell(
     None
 }
 
-/// For the start line: where the metrics are, if that is not the clients' port.
+/// For the start line: where the metrics are, if not on the clients' port.
 pub(super) fn place(listener: Option<&TcpListener>) -> String {
     let address: Option<SocketAddr> = listener.and_then(|listener| listener.local_addr().ok());
     address.map_or_else(String::new, |address| format!(", metrics on {address}"))

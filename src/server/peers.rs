@@ -1,7 +1,7 @@
-//! Which servers of another version run on the same Redis: each server asks all others now and then.
+//! Which servers of another version run on the same Redis: each server asks all others at regular intervals.
 //!
-//! Servers of every version answer the question that `chat-server scripts list` asks. Asked by a server they learn from it
-//! which version that one is.
+//! Servers of every version answer the question that `chat-server scripts list` asks. When a server asks it, the
+//! question itself carries that server's version.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -21,25 +21,25 @@ use crate::store::keys::Keys;
 
 /// How often each server asks.
 const EVERY: Duration = Duration::from_secs(60);
-/// When it asks again if it could not.
+/// How long after a failed attempt it asks again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long servers may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Servers that are kept in mind, at most.
+/// Servers that are remembered, at most.
 const SERVERS_MAX: usize = 1024;
 
-/// What is heard of a server.
+/// What is heard from a server.
 #[derive(Debug)]
 pub(super) enum Heard {
     Answer(ServerFacts),
-    /// It asks, so it runs.
+    /// The server asks, so it is running.
     Question(ServerFacts),
 }
 
 /// What the task that asks needs.
 pub(super) struct Peers {
     pub(super) own: ServerFacts,
-    /// Of the channel for the answers.
+    /// The nonce in the name of the channel for the answers.
     pub(super) nonce: String,
     pub(super) keys: Keys,
     pub(super) interest: Arc<Interest>,
@@ -48,7 +48,7 @@ pub(super) struct Peers {
     pub(super) others: watch::Sender<Others>,
 }
 
-/// A place for what is heard of servers.
+/// A queue for what is heard from servers.
 pub(super) fn inbox() -> (mpsc::Sender<Heard>, mpsc::Receiver<Heard>) {
     mpsc::channel(SERVERS_MAX)
 }
@@ -64,7 +64,7 @@ impl Peers {
         cancel.run_until_cancelled(rounds).await;
     }
 
-    /// Asks once, reports what was answered, and goes on listening until it is time to ask again.
+    /// Asks once, reports the answers, and keeps listening until it is time to ask again.
     async fn round(&mut self) {
         let Some(asked) = self.ask().await else {
             return sleep(AGAIN).await;
@@ -85,7 +85,7 @@ impl Peers {
         }
     }
 
-    /// How many servers have heard the question, this one among them.
+    /// How many servers received the question, this one included.
     async fn ask(&self) -> Option<usize> {
         let answers = Topic::Answers(self.nonce.clone());
         for topic in [&answers, &Topic::Control] {
