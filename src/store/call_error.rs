@@ -1,11 +1,11 @@
-//! Why a call of a script failed, and what the log and the client get of that.
+//! Why a script call failed, and what the log and the client see of it.
 
 use redis::{ParsingError, RedisError};
 
 use crate::error::{ChatError, ErrorCode};
 use crate::scripts::Script;
 
-/// Why a call of a script brought no result, in the words of who knows.
+/// Why a script call produced no result; a script's or Redis's own message is kept as it is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     /// Nothing was written.
@@ -16,21 +16,21 @@ pub(crate) enum CallError {
     Crowded,
     #[error("Redis did not answer in time")]
     TimedOut,
-    /// It ran, but is not as safe as an ack promises.
+    /// The call ran, but its write is not as safe as an ack promises.
     #[error("neither disk nor replicas have confirmed it in time")]
     Unconfirmed,
     /// Redis refused, the script refused or failed, or the connection broke.
     #[error(transparent)]
     Redis(#[from] RedisError),
-    /// The script returned what its header does not say.
+    /// The script returned something that does not match its header.
     #[error("it returned what the server cannot read: {0}")]
     Unreadable(ParsingError),
-    /// A fault of the caller's.
+    /// An error of the caller.
     #[error("a room has at least one member")]
     NoMembers,
 }
 
-/// Tells the operator of a failure that is no refusal by a rule.
+/// Logs a failure for the operator, unless it is a refusal by a rule.
 pub(super) fn log_failure(script: Script, error: &CallError) {
     let name = script.name();
     match (error, ErrorCode::from(error)) {
@@ -68,7 +68,7 @@ impl CallError {
     }
 }
 
-/// The connection broke before there was an answer.
+/// The connection broke before an answer arrived.
 fn is_lost(error: &RedisError) -> bool {
     error.is_timeout() || error.is_io_error() || error.is_connection_dropped()
 }
@@ -91,7 +91,7 @@ impl From<&CallError> for ChatError {
             (ErrorCode::Unavailable, _) => {
                 "the chat store cannot be used right now: nothing was stored, try again soon"
             }
-            // A rule's own words.
+            // The text comes from a rule.
             (code, CallError::Redis(error)) if code != ErrorCode::Timeout => {
                 error.detail().unwrap_or_default()
             }

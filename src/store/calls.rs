@@ -27,18 +27,18 @@ const RENEW_CHUNK: usize = 128;
 /// What `initialize_chat` did.
 pub struct Initialized {
     pub created: bool,
-    /// The event that was published to those who gained the room, if any did.
+    /// The event that was published to the users who gained the room, if any did.
     pub event: Option<String>,
-    /// The caller's entry, unless the event alone tells it: the room is new and nothing has happened in it.
+    /// The caller's entry, unless the event alone describes it: the room is new and nothing has happened in it.
     pub entry: Option<PositionedEntry>,
 }
 
-/// A room to make.
+/// A room to create.
 pub struct NewRoom<'a> {
     pub room: RoomId,
     pub is_group: bool,
     pub name: &'a str,
-    /// Everyone, each once, the one who asks first.
+    /// All members, each once, the caller first.
     pub members: &'a [UserId],
 }
 
@@ -49,7 +49,7 @@ pub struct NewMessage<'a> {
     /// Its type.
     pub kind: &'a str,
     pub content: &'a str,
-    /// The strings that the content was sent as; `None` for one.
+    /// The strings that the content was sent as; `None` for a single string.
     pub parts: Option<&'a Parts>,
     pub client_message_id: Option<&'a str>,
 }
@@ -68,14 +68,14 @@ pub struct Entered {
     pub rev_after: u64,
 }
 
-/// Where a marker is now.
+/// The current position of a marker.
 pub struct Marked {
     pub position: Position,
     pub read_seq: u64,
 }
 
 impl Store {
-    /// Makes a room, or finds the one that is there.
+    /// Creates a room, or finds the existing one.
     pub async fn initialize_chat(&self, new: NewRoom<'_>) -> Result<Initialized, ChatError> {
         let [caller, ..] = new.members else {
             return Err(self.failed(Script::InitializeChat, &CallError::NoMembers));
@@ -107,7 +107,7 @@ impl Store {
                 let event = Some(event).filter(|event| !event.is_empty());
                 let listed = listed_room(new.room, entry, flaws)?;
                 let entry = listed.map(|(room, read)| room.entry_for(caller.as_str(), read));
-                // A call that was made again finds the room that it has made itself.
+                // A repeated call finds the room that it has created itself.
                 let is_own = |read: &PositionedEntry| read.position.epoch.ends_with(&nonce);
                 Ok(Initialized {
                     created: created || entry.as_ref().is_some_and(is_own),
@@ -119,7 +119,7 @@ impl Store {
         .await
     }
 
-    /// The device begins to view the room; all of it is read.
+    /// The device begins to view the room, and all of the room is marked as read.
     pub async fn enter_chat(
         &self,
         room: RoomId,
@@ -176,7 +176,7 @@ impl Store {
         .await
     }
 
-    /// Appends a message that is one string of text, as [`Self::send`] does.
+    /// Appends a message that is a single text string, as [`Self::send`] does.
     pub async fn send_message(
         &self,
         room: RoomId,
@@ -194,14 +194,14 @@ impl Store {
         self.send(user, &message).await
     }
 
-    /// Appends a message; with a `client_message_id` that was seen before, finds the first one instead.
+    /// Appends a message; if its `client_message_id` was seen before, finds the first message instead.
     pub async fn send(&self, user: &UserId, message: &NewMessage<'_>) -> Result<Sent, ChatError> {
         let (repeat, invocation) = self.sending(user, message);
         self.decoded(Script::SendMessage, repeat, invocation, read_sent)
             .await
     }
 
-    /// Appends a user's messages in their order, as [`Self::send`] does with one, in one round trip.
+    /// Appends a user's messages in order, as [`Self::send`] does with one, in one round trip.
     pub async fn send_messages(
         &self,
         user: &UserId,
@@ -228,7 +228,7 @@ impl Store {
 
     fn sending(&self, user: &UserId, message: &NewMessage<'_>) -> (Repeat, Invocation) {
         let client_id = message.client_message_id.unwrap_or_default();
-        // Sent again with its own id it is found, not stored twice.
+        // Sent again with its own id, it is found and not stored twice.
         let repeat = match message.client_message_id {
             Some(_) => Repeat::Harmless,
             None => Repeat::Never,
@@ -332,7 +332,8 @@ impl Store {
         .await
     }
 
-    /// These devices go on viewing the room; [`RENEW_CHUNK`] of them in each call. The first that fails ends it.
+    /// These devices continue to view the room; [`RENEW_CHUNK`] of them in each call. The first call that fails ends
+    /// it.
     pub async fn renew_viewers(
         &self,
         room: RoomId,
@@ -390,7 +391,7 @@ impl Store {
         .await
     }
 
-    /// Those of at most [`COMPARE_CHUNK`] rooms that are not at these positions any more, by epoch and rev.
+    /// Returns those of at most [`COMPARE_CHUNK`] rooms whose epoch or rev differs from these positions.
     pub async fn compare_rooms(
         &self,
         rooms: &[(RoomId, Position)],
@@ -423,7 +424,7 @@ impl Store {
         .await
     }
 
-    /// Deletes this installation's chat keys and nothing else; tells every server.
+    /// Deletes this installation's chat keys and nothing else; notifies every server.
     pub async fn reset(&self) -> Result<(), ChatError> {
         let mut invocation = Invocation::new();
         invocation.key(&self.keys.channel(&Topic::Control));
@@ -461,7 +462,7 @@ impl Store {
             .map_err(|error| self.failed(script, &error))
     }
 
-    /// What is flawed in a reply is logged; in a trial it is what is looked for.
+    /// Flaws in a reply are logged; in a trial they are what the call is made to find.
     fn tolerated(&self, flaws: &Flaws) -> Result<(), CallError> {
         match (&self.flaw_log, flaws.0.first()) {
             (None, Some(flaw)) => Err(CallError::Unreadable(flaw.to_string().into())),
@@ -479,7 +480,7 @@ impl Store {
         error.into()
     }
 
-    /// A call with the keys that every room script gets, in their order.
+    /// A call with the keys that every room script gets, in order.
     fn in_room(&self, room: RoomId) -> Invocation {
         let mut invocation = Invocation::new();
         self.keys

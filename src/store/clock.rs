@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// How far Redis's clock is from this machine's. Clones share it.
+/// The offset of Redis's clock from this machine's. Clones share it.
 ///
-/// Redis tells its time whenever it is asked whether it is there. Until it has, the two count as equal; afterwards the time
-/// here is late by what an answer takes.
+/// Redis reports its time with each health check. Until the first one the two clocks count as equal; afterwards the
+/// time here is behind by the time that an answer takes.
 #[derive(Debug, Clone, Default)]
 pub struct RedisClock {
     ahead_ms: Arc<AtomicI64>,
@@ -17,7 +17,7 @@ impl RedisClock {
     /// Redis has just reported its time: Unix time in milliseconds.
     pub fn told(&self, ms: u64) {
         let ahead = i128::from(ms) - i128::from(local_ms());
-        // Centuries apart is as wrong as aeons.
+        // An offset of centuries is as wrong as one of aeons.
         let ahead = ahead.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
         self.ahead_ms.store(ahead, Ordering::Relaxed);
     }

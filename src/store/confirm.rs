@@ -1,8 +1,8 @@
-//! What an ack promises beyond Redis's memory: that disk or replicas have the write.
+//! What an ack promises beyond Redis's memory: that the write is on disk or on replicas.
 //!
-//! WAIT and WAITAOF speak for the writes of their own connection only. So those who need a confirmation share one
-//! connection: after their replies it writes a marker, which comes after all of their writes in the order in which Redis
-//! writes its file and feeds its replicas, and waits for that. Calls that come meanwhile share the next one.
+//! WAIT and WAITAOF only cover the writes of their own connection. So all calls that need a confirmation share one
+//! connection: after their replies it writes a marker, which follows all of their writes in the order in which Redis
+//! writes its file and feeds its replicas, and waits for that marker. Calls that arrive meanwhile share the next one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use super::connection::{Connection, Current};
 use super::term::Term;
 use crate::config::Durability;
 
-/// Confirmations that may be waited for at once.
+/// Confirmations that may be pending at once.
 const WAITING_MAX: usize = 65_536;
 
 /// Asks for confirmations.
@@ -29,22 +29,22 @@ pub struct Confirmations {
 /// Asks whether what was written in a term is safe.
 #[derive(Debug)]
 pub struct Request {
-    /// Another master cannot tell.
+    /// Another master cannot answer that.
     term: Term,
     answer: oneshot::Sender<bool>,
 }
 
-/// What is waited for.
+/// What a confirmation waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// WAITAOF: the append-only file of this Redis.
     OnDisk,
-    /// WAIT: so many replicas.
+    /// WAIT: this many replicas.
     OnReplicas(u32),
 }
 
 impl Wanted {
-    /// `None` where Redis's reply says it all.
+    /// `None` where Redis's reply is sufficient.
     pub fn of(durability: Durability) -> Option<Self> {
         match durability {
             Durability::Memory => None,
@@ -62,13 +62,13 @@ impl Confirmations {
         (Self { requests, needed }, inbox)
     }
 
-    /// Whether a reply of the Redis in use leaves something to wait for: one that syncs each write does not.
+    /// Whether a reply of the Redis in use has to be confirmed: not if Redis syncs each write before it replies.
     pub fn set_needed(&self, needed: bool) {
         self.needed.store(needed, Ordering::Relaxed);
     }
 
-    /// Resolves to whether all that was written before, in this term, is as safe as wanted. False also where nobody can
-    /// tell.
+    /// Resolves to whether everything that was written before, in this term, is as safe as wanted. Also false where
+    /// nobody can tell.
     pub async fn confirmed(&self, term: Term) -> bool {
         if !self.needed.load(Ordering::Relaxed) {
             return true;
@@ -79,7 +79,7 @@ impl Confirmations {
     }
 }
 
-/// Answers requests for confirmation, all that wait at once, until `cancel`.
+/// Answers requests for confirmation, all pending ones at once, until `cancel`.
 ///
 /// `marker` is the key that is written. `patience` bounds each wait.
 pub async fn confirm(
@@ -98,7 +98,7 @@ pub async fn confirm(
             more = requests.recv_many(&mut waiting, room), if room > 0 => if more == 0 { return },
             changed = current.changed() => if changed.is_err() { return },
         }
-        // Some have given up.
+        // Some callers have given up.
         waiting.retain(|request: &Request| !request.answer.is_closed());
         let Some(connection) = current.borrow_and_update().clone() else {
             continue;
@@ -108,7 +108,7 @@ pub async fn confirm(
             continue;
         }
         let mut lost = current.clone();
-        // Redis bounds the wait itself; the limit is for one that does not answer at all.
+        // Redis bounds the wait itself; this limit is for a Redis that does not answer at all.
         let asked = ask(connection, wanted, &marker, patience);
         let safe = tokio::select! {
             () = cancel.cancelled() => return,
@@ -119,8 +119,8 @@ pub async fn confirm(
     }
 }
 
-/// Takes the requests that a connection of this term can answer. Those of terms before can be answered by none any more;
-/// those of later ones wait for the next.
+/// Takes the requests that a connection of this term can answer. Those of earlier terms can no longer be answered;
+/// those of later terms wait for the next connection.
 fn take_askable(waiting: &mut Vec<Request>, term: Term) -> Vec<Request> {
     let late = waiting.extract_if(.., |request| request.term < term);
     answer(late.collect(), false);

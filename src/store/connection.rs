@@ -1,7 +1,7 @@
-//! One connection to Redis that is kept open: connect, check, prepare, wait until it breaks, again.
+//! One connection to Redis that is kept open: connect, check, prepare, wait until it breaks, and start over.
 //!
-//! The redis crate's own connection manager is not used: with its retries a command waits out an outage, and nobody
-//! learns whether it was ever written. Here a call finds either a connection that is up or none at all.
+//! The redis crate's own connection manager is not used: with its retries a command waits out an outage, and it is
+//! never known whether it was written. Here a call finds either a connection that is up or none at all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,15 +27,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-/// Why a Redis that answers is not taken.
+/// Why a Redis that answers is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("{0}")]
     Redis(#[from] RedisError),
-    /// It will do after a while.
+    /// It will be usable after a while.
     #[error("{0}")]
     NotYet(&'static str),
-    /// Trying again does not help: its operator has to change something.
+    /// Retrying does not help: the operator has to change something.
     #[error("{0}")]
     Refused(String),
 }
@@ -48,18 +48,18 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// `url` as in `REDIS_URL`. Errors if it is not understood.
+    /// `url` as in `REDIS_URL`. Errors if it is invalid.
     pub fn new(url: &str) -> Result<Self, RedisError> {
         Self::speaking(url, ProtocolVersion::RESP3)
     }
 
-    /// For a Redis of any age, which pushes nothing. Errors as [`new`](Self::new).
+    /// For a Redis of any version, without push messages. Errors as [`new`](Self::new).
     pub fn for_any_version(url: &str) -> Result<Self, RedisError> {
         Self::speaking(url, ProtocolVersion::RESP2)
     }
 
     fn speaking(url: &str, protocol: ProtocolVersion) -> Result<Self, RedisError> {
-        // rustls takes no provider by itself; an error only says that this process has chosen one before.
+        // rustls selects no provider by itself; an error only means that this process has selected one before.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let info = url.into_connection_info()?;
         let settings = info.redis_settings().clone().set_protocol(protocol);
@@ -73,7 +73,7 @@ impl Connector {
         })
     }
 
-    /// Where Redis is, without user and password.
+    /// The address of Redis, without user and password.
     pub fn address(&self) -> &str {
         &self.display
     }
@@ -83,7 +83,7 @@ impl Connector {
         self.client.get_connection_info().redis_settings().db()
     }
 
-    /// A new connection, for a single caller: each answer comes within so long, or is an error.
+    /// A new connection, for a single caller: each answer arrives within this time, or is an error.
     pub async fn open_bounded(
         &self,
         within: Duration,
@@ -112,7 +112,7 @@ impl Connector {
         };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            // Each call has a timeout of its own, which knows what the call was.
+            // Each call has its own timeout, set where it is known what the call was.
             .set_response_timeout(None)
             .set_push_sender(push);
         self.client
@@ -125,15 +125,15 @@ impl Connector {
 #[derive(Clone)]
 pub struct Connection {
     pub redis: MultiplexedConnection,
-    /// Whom it leads to.
+    /// The term of the master that it leads to.
     pub term: Term,
-    /// Another for each connection of one keeper.
+    /// Different for each connection of one keeper.
     pub number: u64,
     signs: Signs,
 }
 
 impl Connection {
-    /// One that nobody keeps open.
+    /// A connection that nobody keeps open.
     pub fn unkept(redis: MultiplexedConnection) -> Self {
         Self {
             redis,
@@ -143,13 +143,13 @@ impl Connection {
         }
     }
 
-    /// A reply came over it.
+    /// A reply arrived on it.
     pub fn answered(&self) {
         self.signs.add();
     }
 }
 
-/// Counts what has come over a connection: while it grows Redis is busy, not gone.
+/// Counts what arrives on a connection: while the count grows Redis is busy, not gone.
 #[derive(Clone, Default)]
 struct Signs(Arc<AtomicU64>);
 
@@ -166,7 +166,7 @@ impl Signs {
 /// The connection that is up now, if one is.
 pub type Current = watch::Receiver<Option<Connection>>;
 
-/// How far a connection has come that others cannot have yet.
+/// The progress of a connection that others cannot use yet.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<AtomicBool>);
 
@@ -176,44 +176,44 @@ impl Progress {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// It begins again, or is done.
+    /// The connection starts over, or is ready.
     fn reset(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// Whether it is for the scripts alone that others cannot have the connection.
+    /// Whether only the scripts keep others from using the connection.
     pub fn lacks_scripts(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// How it is noticed that Redis no longer answers on a connection that is still open.
+/// How a Redis that no longer answers on an open connection is detected.
 #[derive(Debug, Clone, Copy)]
 pub struct Pulse {
-    /// How often it is asked.
+    /// How often Redis is asked.
     pub every: Duration,
-    /// After so long without an answer others get the connection no more, until it answers.
+    /// After this long without an answer, others no longer get the connection until Redis answers.
     pub late: Duration,
-    /// After so long without an answer the connection is given up.
+    /// After this long without an answer, the connection is given up.
     pub dead: Duration,
 }
 
-/// What is asked to see whether Redis is there.
+/// How Redis is asked whether it is alive.
 pub enum Question {
     /// `PING`.
     Alive,
-    /// `INFO`: whether it still is a master, and the one that it was; its clock, too.
+    /// `INFO`: whether it is still a master, and the same one; this also reads its clock.
     Master(RedisClock),
-    /// Whether what is published comes over it. A question of its own would be answered among the replies to
+    /// Whether published messages arrive on it. A command of its own would be answered among the replies to
     /// subscriptions, which Redis may send unasked.
     Echo(Echo),
 }
 
-/// Something that this server publishes and hears itself.
+/// A message that this server publishes and hears itself.
 pub struct Echo {
     /// Publishes it; resolves when it has been heard.
     pub heard: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
-    /// The connection over which it is published. Without one nothing is asked.
+    /// The connection over which it is published. While there is none, the question is skipped.
     pub by: Current,
 }
 
@@ -223,13 +223,13 @@ pub struct Keeping<Prepare, Push> {
     pub name: &'static str,
     pub pulse: Pulse,
     pub question: Question,
-    /// Runs on each new connection before others may use it; it bounds its own time. Tells whom it leads to.
+    /// Runs on each new connection before others may use it; it bounds its own time. Returns the term it leads to.
     pub prepare: Prepare,
     /// Gets what Redis sends unasked, with the number of the connection. It must not block.
     pub on_push: Push,
     /// Shared by the connections that move together.
     pub master: Master,
-    /// Told by `prepare`.
+    /// Set by `prepare`.
     pub progress: Progress,
     pub metrics: ConnectionMetrics,
 }
@@ -238,7 +238,7 @@ pub struct Keeping<Prepare, Push> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Closed,
-    /// Its Redis is not, or not any more, the master that the others lead to.
+    /// Its Redis is not, or is no longer, the master that the other connections lead to.
     Left,
     Silent,
 }
@@ -270,7 +270,7 @@ impl Backoff {
 
 /// Keeps one connection open until `cancel`.
 ///
-/// Errors only if the very first Redis that answers is refused; later refusals are logged and tried again.
+/// Errors only if the very first Redis that answers is refused; later refusals are logged and retried.
 pub async fn keep_open<Prepare, Push>(
     connector: Connector,
     keeping: Keeping<Prepare, Push>,
@@ -316,7 +316,7 @@ where
                     left = Backoff::new();
                 }
                 match end {
-                    // Two masters behind one address would have the connections move for ever.
+                    // With two masters behind one address the connections would otherwise move for ever.
                     End::Left => left.next(),
                     End::Closed | End::Silent => BACKOFF_FIRST.saturating_sub(since.elapsed()),
                 }
@@ -369,7 +369,7 @@ where
     })
 }
 
-/// Asks now and then whether Redis is there. Resolves when nothing has come from it for too long, or it is no master.
+/// Regularly asks whether Redis is alive. Resolves when nothing has arrived for too long, or when Redis is no master.
 async fn feel_pulse<Prepare, Push>(
     address: &str,
     keeping: &Keeping<Prepare, Push>,
@@ -409,7 +409,7 @@ async fn feel_pulse<Prepare, Push>(
                 withdrawn = true;
             }
         };
-        // An error ends the connection, or is an answer too.
+        // An error either ends the connection or counts as an answer too.
         if let Ok(answer) = answer {
             keeping.metrics.answered_after(asked.elapsed());
             if !answer.fits(&keeping.master, connection.term) {
@@ -420,10 +420,10 @@ async fn feel_pulse<Prepare, Push>(
     }
 }
 
-/// How often it is looked whether anything came, within the time after which Redis is late.
+/// How many times to look for arrivals within the time after which Redis counts as late.
 const LOOKS: u32 = 5;
 
-/// Since when nothing has come over a connection.
+/// The time since anything last arrived on a connection.
 struct Silence {
     since: Instant,
     seen: u64,
@@ -436,7 +436,7 @@ impl Silence {
         Self { since, seen, signs }
     }
 
-    /// How long it lasts by now.
+    /// How long the silence has lasted.
     fn lasts(&mut self) -> Duration {
         let seen = self.signs.count();
         if seen != self.seen {
@@ -446,18 +446,18 @@ impl Silence {
     }
 }
 
-/// What Redis says to a [`Question`].
+/// Redis's answer to a [`Question`].
 enum Answer {
     Alive,
-    /// The run of a master, or that it is none.
+    /// The run id of a master, or `None` if it is not one.
     Master(Option<String>),
 }
 
 impl Question {
-    /// Resolves when it can be asked.
+    /// Resolves when the question can be asked.
     async fn possible(&self) {
         if let Self::Echo(echo) = self {
-            // An error says that the server ends.
+            // An error means that the server is stopping.
             let _ = echo.by.clone().wait_for(Option::is_some).await;
         }
     }
@@ -483,7 +483,7 @@ impl Question {
 }
 
 impl Answer {
-    /// Whether it says nothing against this master.
+    /// Whether the answer is compatible with this master.
     fn fits(&self, master: &Master, term: Term) -> bool {
         match self {
             Self::Alive => true,

@@ -1,4 +1,4 @@
-//! Calls of a script: their turn, the round trip, and what is done when their outcome is not known.
+//! Script calls: their turn, the round trip, and the handling of an unknown outcome.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,42 +14,42 @@ use super::{CallError, Invocation, Store, load_cmd};
 use crate::error::ErrorCode;
 use crate::scripts::{Script, ScriptText};
 
-/// How long calls wait for Redis to come back, from the first that misses it. Later ones are refused at once, so that
-/// requests that queue up behind one another do not add their waits up.
+/// How long calls wait for Redis to come back, from the first call that finds it missing. Later ones are refused at
+/// once, so that requests queued behind one another do not add up their waits.
 const COMES_BACK_WITHIN: Duration = Duration::from_millis(500);
 
-/// Before a call is made again.
+/// The pause before a call is repeated.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// No call misses the connection.
+/// No call is missing the connection.
 pub(super) const UP: u64 = u64::MAX;
 
-/// Whether a call may be made again when it is not known whether it ran.
+/// Whether a call may be repeated when it is unknown whether it ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// A second time changes nothing.
+    /// Running it twice changes nothing.
     Harmless,
-    /// A second time might store something twice.
+    /// Running it twice might store something twice.
     Never,
 }
 
-/// A script and the calls of it that are made in one round trip, in their order.
+/// A script and its calls that are made in one round trip, in order.
 struct Call<'a> {
     text: &'a ScriptText,
     cmds: Vec<Cmd>,
 }
 
-/// What each of the calls brought. An error of the whole says that none of them is known to have run.
+/// The results of the calls. An error for the whole means that none of them is known to have run.
 type Replies = Vec<RedisResult<Value>>;
 
-/// The replies, and whose they are.
+/// The replies, and the term of the Redis that sent them.
 type Replied = (Replies, Term);
 
 impl Store {
     /// Calls a script, loading it if Redis has lost it. Ends within the store's timeout.
     ///
-    /// A call whose outcome is not known is made again where that is harmless. [`CallError::Down`] says that
-    /// nothing was ever written.
+    /// A call whose outcome is unknown is repeated where that is harmless. [`CallError::Down`] means that nothing was
+    /// ever written.
     pub(super) async fn call(
         &self,
         script: Script,
@@ -60,7 +60,7 @@ impl Store {
         replies.pop().unwrap_or(Ok(Value::Nil))
     }
 
-    /// Calls a script several times in one round trip, as [`Self::call`] does once: all in their order with nothing in
+    /// Calls a script several times in one round trip, as [`Self::call`] does once: all calls in order with nothing in
     /// between, or none.
     pub(super) async fn call_each(
         &self,
@@ -71,7 +71,7 @@ impl Store {
         let started = Instant::now();
         let deadline = started + self.bounds.timeout;
         let place = self.place(deadline).await?;
-        // Taken once: a set that comes meanwhile is for the next call.
+        // Taken once: a set that arrives meanwhile is for the next call.
         let scripts = self.scripts.borrow().clone();
         let text = scripts.get(script);
         let cmds = invocations.into_iter();
@@ -99,7 +99,7 @@ impl Store {
         let confirmed = self.is_confirmed(term, deadline).await;
         Ok(match confirmed {
             true => replies,
-            // What was refused has written nothing, and stays refused.
+            // A refused call has written nothing, and stays refused.
             false => replies
                 .into_iter()
                 .map(|reply| reply.and(Err(CallError::Unconfirmed)))
@@ -116,7 +116,7 @@ impl Store {
         confirmed.unwrap_or(false)
     }
 
-    /// A place among the calls at once.
+    /// A place among the concurrent calls.
     async fn place(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, CallError> {
         match timeout_at(deadline, self.places.acquire()).await {
             Ok(Ok(place)) => Ok(place),
@@ -125,8 +125,8 @@ impl Store {
         }
     }
 
-    /// Makes a harmless call again until its outcome is known: over a connection that was slow once more, over those
-    /// that break as often as there is time.
+    /// Repeats a harmless call until its outcome is known: once over a connection that was slow, and as often as time
+    /// allows over connections that break.
     async fn attempt_until_known(
         &self,
         call: &Call<'_>,
@@ -144,13 +144,13 @@ impl Store {
         outcome
     }
 
-    /// Makes a call again that may have run: a refusal now does not say that nothing was stored then.
+    /// Repeats a call that may have run: a refusal now does not prove that nothing was stored then.
     async fn attempt_again(
         &self,
         call: &Call<'_>,
         deadline: Instant,
     ) -> Result<Replied, CallError> {
-        // A connection that broke is still there for a moment.
+        // A connection that broke remains visible for a moment.
         sleep(BREATH).await;
         let Ok(Ok(connection)) = timeout_at(deadline, self.next_connection()).await else {
             return Err(CallError::TimedOut);
@@ -202,7 +202,7 @@ impl Store {
         }
     }
 
-    /// When a call first missed the connection that is missing now.
+    /// When a call first found the current outage.
     fn missed_at(&self) -> Instant {
         let age_ms = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(UP - 1);
         let order = Ordering::Relaxed;
@@ -210,7 +210,7 @@ impl Store {
         self.made + Duration::from_millis(missed.err().unwrap_or(age_ms))
     }
 
-    /// The next call that misses the connection is the first again.
+    /// The next call that finds no connection is the first again.
     fn is_back(&self) {
         if self.missed_at_ms.load(Ordering::Relaxed) != UP {
             self.missed_at_ms.store(UP, Ordering::Relaxed);
@@ -227,7 +227,7 @@ impl Store {
     }
 }
 
-/// Whether the ack of what the script writes is covered by the setting `DURABILITY`.
+/// Whether the setting `DURABILITY` covers the ack of what the script writes.
 fn is_promised(script: Script) -> bool {
     matches!(
         script,
@@ -256,12 +256,12 @@ impl Call<'_> {
         }
     }
 
-    /// Redis has lost the script. Loaded and called in one transaction, it cannot be lost in between.
+    /// Redis has lost the script. Loaded and called in one transaction, the script cannot be lost in between.
     async fn load_and_call(&self, connection: &mut MultiplexedConnection) -> RedisResult<Replies> {
         let load = load_cmd(&self.text.text);
         let outcome = self.in_transaction(Some(&load), connection).await;
         match (outcome, self.cmds.as_slice()) {
-            // As after a call that found its script: the caller gets the outcome of the whole.
+            // As with a call that found its script: the caller gets the outcome of the whole.
             (Ok(mut replies), [_]) => match replies.pop() {
                 Some(Err(error)) => Err(error),
                 reply => Ok(reply.into_iter().collect()),
@@ -270,7 +270,7 @@ impl Call<'_> {
         }
     }
 
-    /// Makes the calls, after `first`, with nothing in between: in one transaction. Gives back the calls' replies.
+    /// Makes the calls, after `first`, with nothing in between: in one transaction. Returns the calls' replies.
     async fn in_transaction(
         &self,
         first: Option<&Cmd>,
@@ -281,10 +281,11 @@ impl Call<'_> {
         for cmd in first.into_iter().chain(&self.cmds) {
             transaction.add_command(cmd.clone());
         }
-        // Otherwise the crate would keep of a script's error neither code nor text.
+        // Without this the crate would keep neither code nor text of a script's error.
         let outcome = transaction.ignore_errors().query_async(connection).await;
         let mut replies: Replies = match outcome {
-            // With its memory full Redis takes no command into a transaction, though alone it would take these.
+            // When its memory is full, Redis accepts no command into a transaction, though it would accept these on
+            // their own.
             Err(error) if error.code() == Some("EXECABORT") => {
                 return self.one_by_one(first, connection).await;
             }

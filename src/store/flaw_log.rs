@@ -1,4 +1,4 @@
-//! Tells the operator of what is stored or published otherwise than it should be, within bounds.
+//! Reports to the operator, within bounds, stored or published data that is not as it should be.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::protocol::ids::{MessageId, RoomId};
 use crate::room::flaws::{Flaw, Flaws};
 
-/// Tells the log of flaws: of each message and each room once in a while, and of a bounded number in all.
+/// Logs flaws: once in a while for each message and each room, and a bounded number in all.
 #[derive(Debug, Default)]
 pub struct FlawLog(Mutex<Told>);
 
@@ -20,7 +20,7 @@ struct Told {
 impl FlawLog {
     /// After this time a flaw that is still there is logged again.
     const AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
-    /// Lines in that time.
+    /// Lines within that time.
     const LINES_MAX: usize = 100;
 
     pub fn tell(&self, flaws: &Flaws) {

@@ -1,4 +1,4 @@
-//! A connection takes over from the one before: what that one wrote and Redis has not read yet must not run later.
+//! A connection takes over from its predecessor: what that one wrote and Redis has not read yet must not run later.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,17 +8,17 @@ use redis::aio::MultiplexedConnection;
 use super::connection::ConnectError;
 use super::server_check::ServerInfo;
 
-/// How long Redis may take for it.
+/// How long Redis may take for this.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// The connection before, as Redis knows it: its run and the client's number there.
+/// The previous connection, as Redis identifies it: its run id and its client id there.
 #[derive(Default)]
 pub struct Former(Mutex<Option<(String, u64)>>);
 
 impl Former {
-    /// Has Redis drop the former connection, so that a call of unknown outcome cannot run after later ones.
+    /// Makes Redis drop the former connection, so that a call of unknown outcome cannot run after later ones.
     ///
-    /// A Redis whose rights do not allow that goes without.
+    /// If the Redis user lacks the right to do so, this step is skipped.
     pub async fn succeed(
         &self,
         connection: &mut MultiplexedConnection,
@@ -26,14 +26,14 @@ impl Former {
     ) -> Result<(), ConnectError> {
         let exchange = async {
             let former = self.lock().clone();
-            // Another run gives the numbers out again, to others.
+            // Another run assigns the ids again, to other clients.
             if let Some((_, id)) = former.filter(|(run_id, _)| *run_id == info.run_id) {
                 let mut kill = redis::cmd("CLIENT");
                 kill.arg("KILL").arg("ID").arg(id);
                 let killed: Result<u64, _> = kill.query_async(connection).await;
                 log::debug!("the former connection was dropped: {killed:?}");
                 match killed {
-                    // Redis has not said what became of it: it is the next one's to drop.
+                    // The outcome is unknown: the next connection has to drop it.
                     Err(error) if error.code().is_none() => return Err(ConnectError::Redis(error)),
                     _ => {}
                 }

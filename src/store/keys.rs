@@ -1,7 +1,7 @@
-//! The names of all keys and channels in Redis. Nothing else builds one.
+//! The names of all keys and channels in Redis. No other code builds one.
 //!
-//! What belongs to a room lies under the hash tag `{room:R}`, what belongs to a user under `{user:U}`, so that each
-//! stays in one slot. Ids are percent-encoded outside `A-Za-z0-9._@-`: no id can end a tag or run into the next part.
+//! Keys of a room carry the hash tag `{room:R}`, keys of a user `{user:U}`, so that each room or user stays in one
+//! slot. Ids are percent-encoded outside `A-Za-z0-9._@-`: no id can end a tag or run into the next part.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use uuid::Uuid;
@@ -40,7 +40,7 @@ impl Keys {
         format!("{}:{{room:{room}}}:{}", self.prefix, part(name))
     }
 
-    /// Hands the keys of a room that scripts call by these names to `take`, one after the other, all written in one
+    /// Passes the keys of a room that scripts call by these names to `take`, one after the other, all written into one
     /// buffer.
     pub fn room_parts(&self, room: RoomId, names: &[&str], mut take: impl FnMut(&str)) {
         let mut key = self.room(room, "");
@@ -70,17 +70,17 @@ impl Keys {
         )
     }
 
-    /// `chat:scripts`: the sets of scripts that were applied. Not among the keys that a reset deletes.
+    /// `chat:scripts`: the sets of scripts that were applied. Not one of the keys that a reset deletes.
     pub fn scripts(&self) -> String {
         format!("{}:scripts", self.prefix)
     }
 
-    /// `chat:confirm`: written before a confirmation is waited for; says nothing.
+    /// `chat:confirm`: written before a confirmation is awaited; its value has no meaning.
     pub fn confirm(&self) -> String {
         format!("{}:confirm", self.prefix)
     }
 
-    /// `chat:scripts:answers:<nonce>`: a channel on which servers answer to one who asks about scripts.
+    /// `chat:scripts:answers:<nonce>`: a channel on which servers answer a question about scripts.
     pub fn answers(&self, nonce: &str) -> String {
         format!("{}{nonce}", self.answers_prefix())
     }
@@ -94,7 +94,7 @@ impl Keys {
         format!("{}:scripts:answers:", self.prefix)
     }
 
-    /// What every key of chats of this installation looks like, as a pattern for SCAN.
+    /// A SCAN pattern that matches every chat key of this installation.
     pub fn all_keys_pattern(&self) -> String {
         format!("{}:{{*", self.prefix)
     }
@@ -109,7 +109,7 @@ impl Keys {
         }
     }
 
-    /// The topic of a channel name, `None` where it is none of this installation's.
+    /// The topic of a channel name; `None` if the channel is not one of this installation's.
     pub fn topic(&self, channel: &str) -> Option<Topic> {
         let rest = channel.strip_prefix(&self.prefix)?.strip_prefix(':')?;
         if rest == "control" {
@@ -133,12 +133,12 @@ impl Keys {
 
 /// The keys of the NestJS server that this one replaces. An import reads them; nothing writes them.
 pub mod replaced {
-    /// What every key of its rooms looks like, as a pattern for SCAN.
+    /// A SCAN pattern that matches every key of its rooms.
     pub const ROOMS_PATTERN: &str = "chat:*";
-    /// What every key of its users looks like, as a pattern for SCAN.
+    /// A SCAN pattern that matches every key of its users.
     pub const USERS_PATTERN: &str = "user:*:chats";
 
-    /// What the server keeps of a room.
+    /// The parts of a room that the server stores.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum Part {
         /// A set of user ids.
@@ -166,14 +166,14 @@ pub mod replaced {
         format!("chat:{id}:{}", part.text())
     }
 
-    /// Whose key it is, and which; `None` where it is no key of a room.
+    /// The room id and the part of a key; `None` if it is not a key of a room.
     pub fn of_room(key: &str) -> Option<(&str, Part)> {
         let rest = key.strip_prefix("chat:")?;
         let found = Part::ALL.into_iter().find_map(|part| {
             let id = rest.strip_suffix(part.text())?.strip_suffix(':')?;
             Some((id, part))
         });
-        // Keys of an installation of this server have braces there.
+        // Keys of an installation of this server have braces in this place.
         found.filter(|(id, _)| !id.is_empty() && !id.starts_with('{'))
     }
 
@@ -183,13 +183,13 @@ pub mod replaced {
         Some(id).filter(|id| !id.is_empty() && !id.starts_with('{'))
     }
 
-    /// Whether keys under this prefix would lie among those of the replaced server.
+    /// Whether keys under this prefix would mix with those of the replaced server.
     pub fn shares_prefix(key_prefix: &str) -> bool {
         ["chat", "user"].contains(&key_prefix)
     }
 }
 
-/// What the key of a room ends with that scripts call by this name.
+/// The suffix of the room key that scripts call by this name.
 fn part(name: &str) -> &str {
     match name {
         "sent_a" => "sent:a",

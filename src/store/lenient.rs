@@ -1,18 +1,18 @@
-//! Fields of a reply, read as well as they can be.
+//! Fields of a reply, read as far as possible.
 
 use redis::Value;
 
 use crate::room::flaws::Reading;
 
-/// Reads values of which some may be flawed.
+/// Reads values, some of which may be flawed.
 pub(super) trait Lenient {
     /// Notes that there are more or fewer fields than there should be.
     fn counted(&mut self, fields: usize, expected: usize);
-    /// A text; empty where it is none.
+    /// A text; empty if the value is not one.
     fn text(&mut self, name: &str, value: Value) -> String;
-    /// A number; 0 where it is none.
+    /// A number; 0 if the value is not one.
     fn number(&mut self, name: &str, value: &Value) -> u64;
-    /// A list of texts; empty where it is none.
+    /// A list of texts; empty if the value is not one.
     fn texts(&mut self, name: &str, value: Value) -> Vec<String>;
 }
 
@@ -58,7 +58,7 @@ impl Lenient for Reading<'_> {
     }
 }
 
-/// A whole number that is not negative. Redis writes scores as texts; a fraction is cut off.
+/// A whole number that is not negative. Redis writes scores as texts; a fraction is truncated.
 pub(super) fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),

@@ -118,7 +118,7 @@ fn answer(call: &ListCall, value: Value, flaws: &mut Flaws) -> Result<ListAnswer
     Ok(ListAnswer { chunk, for_readers })
 }
 
-/// What is no room's id costs nobody the rest of the list.
+/// A value that is not a room id costs nobody the rest of the list.
 fn room_id(value: &Value) -> Option<RoomId> {
     match value {
         Value::BulkString(bytes) => RoomId::parse(std::str::from_utf8(bytes).ok()?),

@@ -49,15 +49,15 @@ pub struct Rules {
     pub history_max_messages: u64,
     /// How long a `clientMessageId` is remembered.
     pub dedupe_ttl: Duration,
-    /// How long a device counts as a viewer unless renewed.
+    /// How long a device counts as a viewer without renewal.
     pub viewer_lease: Duration,
     /// Bytes of a message's content, at most.
     pub content_max_bytes: usize,
-    /// People in a room, at most, the one who makes it among them.
+    /// People in a room, at most, including its creator.
     pub participants_max: usize,
     /// Rooms of a user, at most.
     pub rooms_max: usize,
-    /// Bytes a room keeps, at most, about; 0 for all.
+    /// Approximate bytes that a room keeps, at most; 0 for all.
     pub room_max_bytes: u64,
 }
 
@@ -75,19 +75,19 @@ impl Rules {
     }
 }
 
-/// How much calls may take up.
+/// The limits of calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Of each call, from the moment it is made.
+    /// For each call, from the moment it is made.
     pub timeout: Duration,
-    /// Calls under way at once; more of them wait.
+    /// Concurrent calls; further ones wait.
     pub calls_at_once: usize,
-    /// Whether a call of unknown outcome is made again where that is harmless.
+    /// Whether a call of unknown outcome is repeated where that is harmless.
     pub repeats: bool,
 }
 
 impl Bounds {
-    /// For one caller alone, who wants to see each call's own outcome.
+    /// For a single caller, who wants to see each call's own outcome.
     pub fn within(timeout: Duration) -> Self {
         Self {
             timeout,
@@ -97,7 +97,7 @@ impl Bounds {
     }
 }
 
-/// Hears of each call that failed, before the caller does.
+/// Notified of each failed call, before the caller is.
 type OnFailure = Arc<dyn Fn(Script, &CallError) + Send + Sync>;
 
 /// Calls scripts, each in one round trip.
@@ -106,10 +106,10 @@ pub struct Store {
     scripts: InEffect,
     commands: Current,
     bounds: Bounds,
-    /// For calls at once: a call that finds none waits.
+    /// For concurrent calls: a call that finds no place waits.
     places: Semaphore,
     made: Instant,
-    /// When a call first missed the connection, in milliseconds after `made`; [`exchange::UP`] while it is there.
+    /// When a call first found no connection, in milliseconds after `made`; [`exchange::UP`] while there is one.
     missed_at_ms: AtomicU64,
     master: Master,
     confirmations: Option<Confirmations>,
@@ -153,19 +153,19 @@ impl Store {
         self
     }
 
-    /// What is counted of this store's calls.
+    /// The counts of this store's calls.
     pub fn tallies(&self) -> Arc<Tallies> {
         self.tallies.clone()
     }
 
-    /// Tells flaws of what is stored here.
+    /// Reports flaws in stored data to this log.
     pub fn telling_flaws(mut self, log: Arc<FlawLog>) -> Self {
         self.flaw_log = Some(log);
         self
     }
 
-    /// Tells `on_failure` of failed calls in place of the log: for a trial, where they are what is looked for. There a
-    /// reply has to be exactly what the script's header says.
+    /// Reports failed calls to `on_failure` instead of the log: for a trial, which looks for failures. In a trial a
+    /// reply has to match the script's header exactly.
     pub(crate) fn telling(
         mut self,
         on_failure: impl Fn(Script, &CallError) + Send + Sync + 'static,
@@ -191,7 +191,7 @@ impl Store {
     pub async fn up(&self) {
         let mut commands = self.commands.clone();
         if commands.wait_for(Option::is_some).await.is_err() {
-            // There never will be one: the server ends.
+            // There never will be one: the server is stopping.
             std::future::pending().await
         }
     }
@@ -220,7 +220,7 @@ impl Store {
     }
 }
 
-/// Names for calls, so that a script knows one that is made again. Two calls about the same thing, on whatever server,
+/// Names for calls, by which a script recognises a repeated one. Two calls about the same thing, on whatever server,
 /// have the same name once in four billion times.
 struct CallNames(AtomicU32);
 
@@ -232,7 +232,7 @@ impl CallNames {
 
     /// Eight hexadecimal digits.
     fn next(&self) -> String {
-        // Far from those of a server that started close by.
+        // Far from the names of a server that started at nearly the same time.
         const STEP: u32 = 0x9E37_79B9;
         format!("{:08x}", self.0.fetch_add(STEP, Ordering::Relaxed))
     }
@@ -256,14 +256,14 @@ fn load_cmd(text: &str) -> Cmd {
     cmd
 }
 
-/// The keys and arguments of one call. They lie one after another in one buffer: a call has about twenty.
+/// The keys and arguments of one call. They are stored one after another in one buffer: a call has about twenty.
 struct Invocation {
     keys: usize,
     parts: Cmd,
 }
 
 impl Invocation {
-    /// Room for the usual call, so that the buffers are not grown step by step.
+    /// Capacity for the usual call, so that the buffers do not grow step by step.
     const PARTS: usize = 24;
     const BYTES: usize = 1024;
 
@@ -274,7 +274,7 @@ impl Invocation {
         }
     }
 
-    /// Adds a key: all keys before the first argument.
+    /// Adds a key: all keys come before the first argument.
     fn key(&mut self, key: &str) {
         self.keys += 1;
         self.parts.arg(key);

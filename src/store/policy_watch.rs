@@ -1,4 +1,5 @@
-//! Notices when Redis is set to drop chats while servers run: its policy is checked on connecting, and may change later.
+//! Notices when Redis is set to evict chats while servers run: its policy is checked on connecting, and may change
+//! later.
 
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use super::connection::Current;
 use super::server_check::{KEEPS_ALL, eviction_policy};
 
-/// How often it is asked.
+/// How often the policy is checked.
 pub const POLICY_CHECK: Duration = Duration::from_secs(30);
 
-/// How long Redis may take to tell; what comes later is asked again.
+/// How long Redis may take to answer; a later answer is ignored and the question repeated.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// Asks for the policy `every` so often, and tells `changed` of each that is another than the one before; the first is
-/// compared with the one that keeps everything. Never ends.
+/// Asks for the policy `every` so often, and calls `changed` with each policy that differs from the previous one; the
+/// first is compared with the one that keeps everything. Never returns.
 pub async fn watch_policy(current: Current, every: Duration, changed: impl Fn(&str)) {
     let mut last = KEEPS_ALL.to_owned();
     let mut ticks = interval_at(Instant::now() + every, every);
@@ -32,14 +33,14 @@ pub async fn watch_policy(current: Current, every: Duration, changed: impl Fn(&s
     }
 }
 
-/// `None` while nobody can tell.
+/// `None` while it is unknown.
 async fn policy_of(connection: Option<MultiplexedConnection>) -> Option<String> {
     let mut connection = connection?;
     let answer = timeout(ANSWER_WITHIN, eviction_policy(&mut connection)).await;
     answer.ok()?.ok().filter(|policy| !policy.is_empty())
 }
 
-/// Tells the operator.
+/// Logs the policy for the operator.
 pub fn log_policy(policy: &str) {
     match policy {
         KEEPS_ALL => log::info!("Redis has maxmemory-policy {KEEPS_ALL} again"),

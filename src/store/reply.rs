@@ -1,4 +1,4 @@
-//! What the scripts return, read into types.
+//! What the scripts return, parsed into types.
 
 use redis::{FromRedisValue, ParsingError, Value};
 
@@ -30,7 +30,7 @@ impl RawPage {
             .filter_map(|raw| message(room, raw, self.small.then_some(&marks), flaws))
             .collect();
         if self.has_more && messages.is_empty() {
-            // A client that asked for what comes after it would ask for this page again.
+            // A client that asked for the next page would get this page again.
             return Err("a page announces more and has no message that can be read".into());
         }
         let last_id = message_id(&self.last_id)?;
@@ -73,7 +73,8 @@ pub(super) fn message_id(text: &str) -> Result<MessageId, ParsingError> {
     MessageId::parse(text).ok_or_else(|| "a message id is not of the form ms-seq".into())
 }
 
-/// A message of a page: `{id, sender, content, client_id, read_count, type, parts}`. `None` where it has no id to be told by.
+/// A message of a page: `{id, sender, content, client_id, read_count, type, parts}`. `None` if it has no id to identify
+/// it.
 fn message(room: RoomId, raw: Value, marks: Option<&Marks>, flaws: &mut Flaws) -> Option<Message> {
     let mut fields = fields_of(raw).into_iter();
     let base = identified(room, &mut fields, flaws)?;
@@ -132,12 +133,12 @@ fn last_message(room: RoomId, raw: Value, flaws: &mut Flaws) -> Option<Message> 
     })
 }
 
-/// How a content is made of strings, where it is of several.
+/// How a content is divided into strings, if it has several.
 fn some_parts(reading: &mut Reading<'_>, text: &str) -> Option<Parts> {
     (!text.is_empty()).then(|| reading.parts(text)).flatten()
 }
 
-/// A message of which only the id is known yet, the first of its fields.
+/// A message of which only the id, the first of its fields, is known yet.
 fn identified(
     room: RoomId,
     fields: &mut impl Iterator<Item = Value>,
@@ -177,10 +178,10 @@ fn fields_of(value: Value) -> Vec<Value> {
     }
 }
 
-/// One entry as `get_chat_list` and `initialize_chat` return it: the room, and how far who asked has read it. `None` where
-/// the user is no member.
+/// One entry as `get_chat_list` and `initialize_chat` return it: the room, and how far the caller has read it. `None`
+/// if the user is no member.
 ///
-/// So it is where the script could not read the room; then it says why.
+/// The result is also `None` if the script could not read the room; it then gives the reason.
 ///
 /// # Errors
 /// The room's position cannot be read.

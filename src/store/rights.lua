@@ -1,6 +1,6 @@
 #!lua flags=no-writes,allow-oom
--- Each of ARGV is a command as a JSON list. Returns the places of those that the caller may not run. Runs none of them, and
--- passes over those that this Redis does not know.
+-- Each element of ARGV is a command as a JSON list. Returns the indexes of those that the caller may not run. Runs none
+-- of them, and skips those that this Redis does not know.
 local missing = {}
 for place, command in ipairs(ARGV) do
   local known, allowed = pcall(redis.acl_check_cmd, unpack(cjson.decode(command)))

@@ -1,7 +1,7 @@
-//! What Redis must allow its user for this server to do its work, and what of that it does not.
+//! What Redis must allow its user for this server to work, and which of these rights are missing.
 //!
-//! Redis tells by itself (`redis.acl_check_cmd`), in one script that runs none of the commands and needs no right of its
-//! own: so what is missing is known before the first client needs it.
+//! Redis answers this itself (`redis.acl_check_cmd`), in one script that runs none of the commands and needs no rights
+//! of its own: so missing rights are known before the first client needs them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::scripts::{Script as ChatScript, ScriptSet};
 pub struct Right {
     /// `ZADD`, `SCRIPT LOAD`.
     pub command: String,
-    /// On what; nothing where the command alone is meant.
+    /// The keys or channels it is run on; `None` if only the command itself is meant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on: Option<Place>,
 }
@@ -55,15 +55,15 @@ impl fmt::Display for Right {
     }
 }
 
-/// All that is needed: for each right a command as it would be run.
+/// All rights that are needed: for each an example command, as it would be run.
 #[derive(Debug, Clone, Default)]
 pub struct Needed {
     examples: Vec<(Right, Vec<String>)>,
 }
 
 impl Needed {
-    /// What this set of scripts and the server itself need. The reset in development is left out: its rights are given
-    /// where it is wanted.
+    /// What this set of scripts and the server itself need. The reset in development is left out: its rights are
+    /// granted where it is wanted.
     pub fn of(set: &ScriptSet, keys: &Keys, durability: Durability) -> Self {
         let names = Names::new(keys);
         let mut needed = Self::default();
@@ -102,7 +102,7 @@ impl Needed {
         }
         self.add("SUNSUBSCRIBE", None);
         self.add("HGET", Some(names.scripts.clone()));
-        // Of a list of members, by its place: no local of a script tells whose keys these are.
+        // A key from the list of members, taken by its index: no local of a script names its user.
         self.add("ZADD", Some(names.user_key.clone()));
         self.add("SPUBLISH", Some(names.user_channel.clone()));
         self.add("SPUBLISH", Some(names.own_channel.clone()));
@@ -120,7 +120,7 @@ impl Needed {
     fn add(&mut self, command: &str, on: Option<(Place, String)>) {
         let (place, name) = on.unzip();
         let mut example: Vec<String> = command.split(' ').map(str::to_owned).collect();
-        // Twice, for the commands that take two.
+        // Twice, for commands that take two keys.
         example.extend(name.iter().cloned());
         example.extend(name);
         let right = Right {
@@ -130,8 +130,8 @@ impl Needed {
         self.examples.push((right, example));
     }
 
-    /// Those that Redis does not allow, each once. That it allows EVALSHA is seen by the answer; asked about it without its
-    /// number of keys, Redis 7.0 crashes.
+    /// The rights that Redis does not grant, each once. That it allows EVALSHA is shown by the answer itself; when
+    /// asked about EVALSHA without its number of keys, Redis 7.0 crashes.
     pub async fn missing(&self, connection: &mut MultiplexedConnection) -> RedisResult<Vec<Right>> {
         let script = Script::new(include_str!("rights.lua"));
         let mut call = script.prepare_invoke();
@@ -148,7 +148,7 @@ impl Needed {
     }
 }
 
-/// What the scripts of a set call, but for the reset in development.
+/// What the scripts of a set call, except for the reset in development.
 fn called(set: &ScriptSet) -> BTreeSet<CalledOn> {
     let scripts = set.iter();
     scripts
@@ -157,7 +157,7 @@ fn called(set: &ScriptSet) -> BTreeSet<CalledOn> {
         .collect()
 }
 
-/// One name of each kind, of nobody's room and nobody's user.
+/// One example name of each kind, for a room and a user that do not exist.
 struct Names {
     keys: Keys,
     room: RoomId,
@@ -195,7 +195,7 @@ impl Names {
         }
     }
 
-    /// What a local of a script holds, if its name is that of one of KEYS.
+    /// The key that a local of a script holds, if its name is one of the KEYS.
     fn of_local(&self, local: &str) -> Option<(Place, String)> {
         match local {
             "rooms" => Some(self.user_key.clone()),

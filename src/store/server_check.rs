@@ -1,4 +1,4 @@
-//! Which Redis servers are taken: new enough, and one that keeps what it is given.
+//! Which Redis servers are accepted: new enough, and configured to keep what they are given.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::config::Durability;
 /// The oldest Redis with sharded pub/sub and script flags.
 const OLDEST: (u64, u64) = (7, 0);
 
-/// The `maxmemory-policy` that drops nothing.
+/// The `maxmemory-policy` that evicts nothing.
 pub(super) const KEEPS_ALL: &str = "noeviction";
 
-/// The oldest with WAITAOF.
+/// The oldest version with WAITAOF.
 const WAITAOF_SINCE: (u64, u64) = (7, 2);
 
-/// What a Redis server says of itself.
+/// What a Redis server reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerInfo {
     /// `7.0.15`, or `8.1.0 (Valkey)`.
     pub version: String,
-    /// Another with each start.
+    /// Different at each start.
     pub run_id: String,
     major_minor: (u64, u64),
     eviction_policy: String,
-    /// By its clock, as it was asked: Unix time in milliseconds. None where it does not tell.
+    /// Unix time in milliseconds by its clock, when it was asked. `None` if it does not report one.
     now_ms: Option<u64>,
     loading: bool,
     replica: bool,
@@ -37,7 +37,7 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
-    /// Whether both are of one Redis, or of a master and its replica. Where nothing can be compared they may be.
+    /// Whether both are the same Redis, or a master and its replica. If nothing can be compared, they may be.
     pub fn may_share_data(&self, other: &Self) -> bool {
         let ids = [
             (&self.run_id, &other.run_id),
@@ -82,7 +82,7 @@ impl ServerInfo {
         }
     }
 
-    /// For `fsync`: false where each reply comes after the sync, true where WAITAOF tells.
+    /// For `fsync`: false if each reply comes after the sync, true if WAITAOF has to confirm it.
     fn needs_waitaof(&self, settings: &HashMap<String, String>) -> Result<bool, ConnectError> {
         let is = |name: &str, value: &str| settings.get(name).is_some_and(|found| found == value);
         let appends = is("appendonly", "yes");
@@ -99,14 +99,14 @@ impl ServerInfo {
         ))
     }
 
-    /// Sets the clock by it, just after it has told this.
+    /// Sets the clock from the time that the server has just reported.
     pub fn set(&self, clock: &RedisClock) {
         if let Some(ms) = self.now_ms {
             clock.told(ms);
         }
     }
 
-    /// Whether it takes writes.
+    /// Whether it accepts writes.
     fn check_master(&self) -> Result<(), ConnectError> {
         if self.loading {
             return Err(ConnectError::NotYet("it is still loading its data"));
@@ -141,7 +141,7 @@ impl ServerInfo {
     }
 }
 
-/// How long Redis may take to say what it is.
+/// How long Redis may take to describe itself.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Asks the server what it is, and refuses one that would lose chats.
@@ -154,14 +154,14 @@ pub async fn check_server(
     Ok(info)
 }
 
-/// What a server says of itself, whatever it is.
+/// What a server reports about itself, whatever it is.
 pub async fn describe_server(
     connection: &mut MultiplexedConnection,
 ) -> Result<ServerInfo, ConnectError> {
     in_time(ask(connection, &[])).await
 }
 
-/// Asks the server whether it is a master. Nothing else of it is known afterwards but its `run_id`.
+/// Asks the server whether it is a master. Of its other properties only the `run_id` is known afterwards.
 pub async fn check_master(
     connection: &mut MultiplexedConnection,
 ) -> Result<ServerInfo, ConnectError> {
@@ -170,7 +170,7 @@ pub async fn check_master(
     Ok(info)
 }
 
-/// The `run_id` of a server that is a master; none of one that is not. Sets the clock by it.
+/// The `run_id` of a server that is a master; `None` for one that is not. Sets the clock from its time.
 pub async fn master_run_id(
     connection: &mut MultiplexedConnection,
     clock: &RedisClock,
@@ -180,12 +180,12 @@ pub async fn master_run_id(
     Ok(info.check_master().is_ok().then_some(info.run_id))
 }
 
-/// What the server drops when its memory is full.
+/// The server's policy for eviction when its memory is full.
 pub(super) async fn eviction_policy(connection: &mut MultiplexedConnection) -> RedisResult<String> {
     Ok(ask(connection, &["memory"]).await?.eviction_policy)
 }
 
-/// Where `INFO` tells run, time, role, and whether it is loading.
+/// The sections of `INFO` that contain run, time, role, and whether it is loading.
 const ROLE_SECTIONS: [&str; 3] = ["server", "replication", "persistence"];
 
 async fn ask(connection: &mut MultiplexedConnection, sections: &[&str]) -> RedisResult<ServerInfo> {
@@ -194,7 +194,7 @@ async fn ask(connection: &mut MultiplexedConnection, sections: &[&str]) -> Redis
     Ok(ServerInfo::parse(&text))
 }
 
-/// Whether this server can keep what the setting promises, and whether its replies leave something to wait for.
+/// Whether this server can keep what the setting promises, and whether its replies have to be confirmed.
 pub async fn check_durability(
     connection: &mut MultiplexedConnection,
     info: &ServerInfo,

@@ -1,8 +1,8 @@
-//! The connection that listens: subscribes to what the hub wants to hear and hands on what comes.
+//! The connection that listens: it subscribes to what the hub wants to hear and passes on what arrives.
 //!
-//! Channels are subscribed one by one, concurrently: the redis crate expects one reply for a subscription to many,
-//! and its automatic resubscription mixes up replies for the same reason. So neither is used. Whether a channel is heard
-//! is read from what Redis pushes about it, never from the reply of the command: that tells of refusals only.
+//! Channels are subscribed one by one, concurrently: the redis crate expects one reply for a subscription to many, and
+//! its automatic resubscription mixes up replies for the same reason. So neither is used. Whether a channel is heard is
+//! read from what Redis pushes about it, never from the command's reply, which only reveals refusals.
 
 use std::sync::Arc;
 
@@ -18,21 +18,21 @@ use super::keys::Keys;
 use crate::hub::interest::{Interest, Step};
 use crate::room::Topic;
 
-/// Subscriptions under way at once.
+/// Concurrent subscriptions.
 const STEPS_AT_ONCE: usize = 256;
 
-/// What Redis sends unasked about a channel of ours.
+/// What Redis sends unasked about one of our channels.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Pushed {
     Published(Topic, Vec<u8>),
-    /// From here on everything that is published there comes.
+    /// From here on everything published there arrives.
     Subscribed(Topic),
-    /// From here on nothing does.
+    /// From here on nothing arrives.
     Unsubscribed(Topic),
 }
 
 impl Pushed {
-    /// `None` if it is about nothing of ours.
+    /// `None` if it does not concern us.
     pub fn read(keys: &Keys, push: PushInfo) -> Option<Self> {
         let PushInfo { kind, data } = push;
         let mut data = data.into_iter();
@@ -51,7 +51,7 @@ impl Pushed {
     }
 }
 
-/// Asks for what is wanted and not heard, on every connection that comes, until `cancel`.
+/// Requests what is wanted and not heard, on every new connection, until `cancel`.
 pub async fn keep_subscribed(
     keys: Keys,
     interest: Arc<Interest>,
@@ -77,7 +77,7 @@ pub async fn keep_subscribed(
     }
 }
 
-/// Works off the differences for as long as this connection is the one in use.
+/// Resolves the differences for as long as this connection is the one in use.
 async fn reconcile(keys: &Keys, interest: &Interest, connection: Connection) {
     let mut under_way = FuturesUnordered::new();
     loop {
@@ -91,7 +91,7 @@ async fn reconcile(keys: &Keys, interest: &Interest, connection: Connection) {
             () = interest.changed(), if has_room => {}
             () = due(interest.next_review()), if has_room => {}
             Some(outcome) = under_way.next() => {
-                // A connection that broke is noticed by who keeps it open.
+                // The task that keeps the connection open notices when it breaks.
                 if let Err(error) = outcome
                     && error.code().is_some()
                     && interest.refused(connection.number)

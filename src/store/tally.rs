@@ -21,17 +21,17 @@ struct Tally {
     worst_us: AtomicU64,
 }
 
-/// What was counted of one script.
+/// The counts of one script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counted {
     pub calls: u64,
-    /// Microseconds, 0 where there was no call.
+    /// Microseconds, 0 if there was no call.
     pub average_us: u64,
     pub worst_us: u64,
 }
 
 impl Tallies {
-    /// Tells `/metrics` too.
+    /// Also reports to `/metrics`.
     pub fn telling(metrics: ScriptMetrics) -> Self {
         Self {
             metrics,
@@ -39,7 +39,7 @@ impl Tallies {
         }
     }
 
-    /// Counts a call, from when it was made to its reply or its failure.
+    /// Counts a call, timed from its start to its reply or failure.
     pub fn count(&self, script: Script, took: Duration) {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let tally = &self.scripts[script as usize];

@@ -1,11 +1,11 @@
-//! Which Redis this server takes for the master. Its connections all lead there, and move together.
+//! Which Redis this server considers the master. Its connections all lead there, and move together.
 //!
-//! An address can lead to another Redis from one moment to the next: a name, an address that moves, a proxy. And a master
-//! can become a replica. Connections that are open notice neither, so the newest one tells the others where to go.
+//! An address can lead to another Redis from one moment to the next: a DNS name, a moving address, a proxy. And a
+//! master can become a replica. Open connections notice neither, so the newest one shows the others where to go.
 
 use tokio::sync::watch;
 
-/// As long as this server takes one run of one Redis for the master.
+/// The period during which this server considers one run of one Redis the master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Term(u64);
 
@@ -16,7 +16,7 @@ pub struct Master(watch::Sender<Reign>);
 #[derive(Debug, Default)]
 struct Reign {
     term: Term,
-    /// The `run_id` that `INFO` tells; none between two masters.
+    /// The `run_id` from `INFO`; `None` between two masters.
     run_id: Option<String>,
 }
 
@@ -27,7 +27,7 @@ impl Default for Master {
 }
 
 impl Master {
-    /// A new connection leads to this run of a master. If it is another one than before, a new term begins.
+    /// A new connection leads to this run of a master. If it differs from the previous one, a new term begins.
     pub fn met(&self, run_id: &str) -> Term {
         self.0.send_if_modified(|reign| {
             let is_new = reign.run_id.as_deref() != Some(run_id);
@@ -42,13 +42,13 @@ impl Master {
         self.0.borrow().term
     }
 
-    /// Whether the term goes on, with this run.
+    /// Whether the term continues, with this run.
     pub fn is(&self, term: Term, run_id: &str) -> bool {
         let reign = self.0.borrow();
         reign.term == term && reign.run_id.as_deref() == Some(run_id)
     }
 
-    /// The master of this term is none any more. A term that is over already stays so.
+    /// The master of this term is no longer one. A term that has already ended stays ended.
     pub fn end(&self, term: Term) {
         self.0.send_if_modified(|reign| {
             let is_current = reign.term == term;
@@ -62,7 +62,7 @@ impl Master {
         });
     }
 
-    /// Resolves when the term is over.
+    /// Resolves when the term has ended.
     pub async fn ended(&self, term: Term) {
         // The sender is `self`.
         let _ = self

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::EmbeddedError;
 use super::control::Control;
 
-/// In the data folder; Redis writes it and removes it when it ends cleanly.
+/// In the data folder; Redis writes it, and removes it on a clean shutdown.
 pub(super) const PID_FILE: &str = "redis.pid";
 
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
@@ -24,11 +24,11 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 const ASK_EVERY: Duration = Duration::from_millis(20);
 const ASK_TO_END_EVERY: Duration = Duration::from_millis(200);
-/// How long to read on in the log of an ended process: a fork of it may keep the pipes open.
+/// How long to keep reading the log of an ended process: a fork of it may keep the pipes open.
 const LOG_ENDS_WITHIN: Duration = Duration::from_secs(1);
 const LAST_WORDS_LINES: usize = 20;
 
-/// Redis before 7.2 says these at its level for warnings at each start and stop.
+/// Redis before 7.2 logs these at warning level at each start and stop.
 const ROUTINE: [&str; 8] = [
     "oO0OoO0OoO0Oo",
     "Redis version=",
@@ -40,7 +40,7 @@ const ROUTINE: [&str; 8] = [
     "Valkey is now ready to exit",
 ];
 
-/// The server program in the folders of `path`, the value of PATH.
+/// Finds the server program in the folders of `path`, the value of PATH.
 pub fn find_program(path: Option<&OsStr>) -> Option<PathBuf> {
     let dirs: Vec<PathBuf> = std::env::split_paths(path?)
         .filter(|dir| dir.is_absolute())
@@ -73,7 +73,7 @@ pub(super) fn command(
     let mut set = |name: &str, value: &dyn AsRef<OsStr>| {
         command.arg(format!("--{name}")).arg(value);
     };
-    // Reachable through the socket alone.
+    // Reachable through the socket only.
     set("port", &"0");
     set("unixsocket", &socket);
     set("unixsocketperm", &"700");
@@ -84,9 +84,9 @@ pub(super) fn command(
     set("save", &"");
     // Never drop chats to make room.
     set("maxmemory-policy", &"noeviction");
-    // What rooms remember of messages sent with an id expires in large hashes: they are freed beside the work.
+    // What rooms remember of messages sent with an id expires in large hashes: they are freed in the background.
     set("lazyfree-lazy-expire", &"yes");
-    // As long as they are small they are searched from end to end, by every send with an id.
+    // Small hashes are scanned from end to end, by every send with an id.
     set("hash-max-listpack-entries", &"128");
     // A child of ours, which logs to its standard output.
     set("daemonize", &"no");
@@ -97,7 +97,7 @@ pub(super) fn command(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Ctrl-C in the terminal is for the server, which then stops the child.
+        // Ctrl-C in the terminal is meant for the server, which then stops the child.
         .process_group(0)
         .kill_on_drop(true);
     command
@@ -141,7 +141,7 @@ impl RedisChild {
         self.pid
     }
 
-    /// Waits until it answers; one that ends instead, or takes too long, is gone afterwards.
+    /// Waits until the child answers; if it exits instead, or takes too long, it is gone afterwards.
     pub(super) async fn until_it_answers(
         &mut self,
         control: &Control,
@@ -172,7 +172,7 @@ impl RedisChild {
         }
     }
 
-    /// Waits for its end; then its log has been read too. Says how it ended.
+    /// Waits until the child has exited and its log has been read. Returns how it ended.
     pub(super) async fn exited(&mut self) -> String {
         let exited = match self.process.wait().await {
             Ok(status) => status.to_string(),
@@ -182,8 +182,8 @@ impl RedisChild {
         exited
     }
 
-    /// Ends it: SHUTDOWN, asked again until it is taken (it may just be starting), and a kill
-    /// when its time is over.
+    /// Stops the child: SHUTDOWN, repeated until it is accepted (the child may just be starting), and a kill when the
+    /// time is up.
     pub(super) async fn stop(mut self, control: &Control) {
         let ask = timeout(ENDS_WITHIN, async {
             while let Err(error) = control.shut_down().await {
@@ -223,7 +223,7 @@ impl RedisChild {
     }
 }
 
-/// The last lines of a log, shared by those who read it.
+/// The last lines of a log, shared by its readers.
 #[derive(Debug, Clone, Default)]
 struct LastWords(Arc<Mutex<VecDeque<String>>>);
 
@@ -247,7 +247,7 @@ async fn forward_log(pipe: impl AsyncRead + Unpin, last_words: LastWords) {
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
     while let Ok(1..) = reader.read_until(b'\n', &mut line).await {
-        // A script may log what a client sent: nothing in it shall move a terminal's cursor.
+        // A script may log what a client sent: nothing in it may move a terminal's cursor.
         let text = String::from_utf8_lossy(&line)
             .trim_end()
             .replace(char::is_control, " ");
@@ -261,9 +261,8 @@ async fn forward_log(pipe: impl AsyncRead + Unpin, last_words: LastWords) {
     }
 }
 
-/// Takes `7891:M 22 Nov 2026 19:22:58.670 # text` apart; the mark before the text is the level:
-/// `.` debug, `-` verbose, `*` notice, `#` warning. Any other line (a wrong setting, a crash
-/// report) is for the operator.
+/// Splits `7891:M 22 Nov 2026 19:22:58.670 # text`; the mark before the text is the level: `.` debug, `-` verbose, `*`
+/// notice, `#` warning. Any other line (an invalid setting, a crash report) is for the operator.
 pub(super) fn parse_log_line(line: &str) -> (log::Level, &str) {
     let mut parts = line.splitn(7, ' ');
     let is_prefixed = parts.next().is_some_and(|process| {

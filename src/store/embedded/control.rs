@@ -1,4 +1,4 @@
-//! The few commands spoken to a Redis over its socket, each over a connection of its own.
+//! The few commands sent to a Redis over its socket, each on its own connection.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -9,10 +9,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult};
 
-/// How long Redis may take to answer a question; a SHUTDOWN may take as long as its caller waits.
+/// How long Redis may take to answer; a SHUTDOWN may take as long as its caller waits.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// What a path may hold in a URL as it is.
+/// Characters that a path may contain unescaped in a URL.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -37,7 +37,7 @@ impl Control {
         format!("{}?protocol={protocol}", self.base_url)
     }
 
-    /// Whether Redis is there: it answers PING, or says that it is loading its data.
+    /// Whether Redis is running: it answers PING, or replies that it is loading its data.
     pub(super) async fn answers(&self) -> bool {
         let pong = async {
             let mut connection = self.connect(Some(ANSWER_WITHIN)).await?;
@@ -49,7 +49,7 @@ impl Control {
         }
     }
 
-    /// The folder that holds its data.
+    /// The folder that contains its data.
     pub(super) async fn data_dir(&self) -> RedisResult<PathBuf> {
         let mut connection = self.connect(Some(ANSWER_WITHIN)).await?;
         let (_, dir): (String, Vec<u8>) = redis::cmd("CONFIG")
@@ -59,8 +59,8 @@ impl Control {
         Ok(PathBuf::from(OsString::from_vec(dir)))
     }
 
-    /// Asks it to end. Without snapshots (`NOSAVE`): the append-only file has everything, and
-    /// Redis brings it to disk first. The word for success is a closed connection.
+    /// Asks Redis to shut down, without snapshots (`NOSAVE`): the append-only file has everything, and Redis syncs it
+    /// to disk first. A closed connection means success.
     pub(super) async fn shut_down(&self) -> RedisResult<()> {
         let mut connection = self.connect(None).await?;
         let shutdown = redis::cmd("SHUTDOWN")

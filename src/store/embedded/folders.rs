@@ -13,8 +13,7 @@ use uuid::Uuid;
 use super::EmbeddedError;
 use crate::config;
 
-/// A socket's path is cut off, silently, at the 108 bytes (macOS: 104) of `sun_path`, a NUL among
-/// them.
+/// A socket's path is silently cut off at the 108 bytes (macOS: 104) of `sun_path`, including a NUL.
 pub(crate) const MAX_SOCKET_PATH_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 const SOCKET: &str = "redis.sock";
 const LOCK: &str = "chat-server.lock";
@@ -23,7 +22,7 @@ fn create_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Makes the data folder where it is missing; its one true path.
+/// Creates the data folder if it is missing; returns its canonical path.
 pub(super) fn open_data_dir(path: &Path) -> Result<PathBuf, EmbeddedError> {
     create_private(path)
         .and_then(|()| fs::canonicalize(path))
@@ -33,10 +32,9 @@ pub(super) fn open_data_dir(path: &Path) -> Result<PathBuf, EmbeddedError> {
         })
 }
 
-/// The right to use a data folder, held until dropped. The file holds our pid, for a server that finds
-/// it locked, and after a newline the path of our Redis's socket, for a later server that has
-/// to find the Redis we left behind. It stays when the lock is gone, so that no two servers ever
-/// lock two files of that name.
+/// The right to use a data folder, held until dropped. The file contains our pid, for a server that finds it locked,
+/// and after a newline the path of our Redis's socket, for a later server that has to find the Redis we left behind.
+/// The file stays when the lock is released, so that no two servers ever lock two files of that name.
 #[derive(Debug)]
 pub(super) struct DataLock {
     file: File,
@@ -44,7 +42,7 @@ pub(super) struct DataLock {
     last_socket: Option<PathBuf>,
 }
 
-/// The socket that the lock file of a data folder names, if something is there.
+/// The socket that the lock file of a data folder names, if something exists there.
 pub(super) fn recorded_socket(data_dir: &Path) -> Option<PathBuf> {
     let text = fs::read(data_dir.join(LOCK)).ok()?;
     let socket = text.splitn(2, |byte| *byte == b'\n').nth(1)?;
@@ -88,13 +86,13 @@ impl DataLock {
             path,
             last_socket,
         };
-        // Our pid goes in at once; the old socket stays until what may listen there is dealt with.
+        // Our pid is written at once; the old socket stays until whatever may listen there has been dealt with.
         let keep = lock.last_socket.clone().unwrap_or_default();
         lock.record(&keep)?;
         Ok(lock)
     }
 
-    /// The socket of the last server here, unless that one stopped cleanly.
+    /// The socket of the last server on this folder, unless that server stopped cleanly.
     pub(super) fn last_socket(&self) -> Option<&Path> {
         self.last_socket.as_deref()
     }
@@ -108,7 +106,7 @@ impl DataLock {
         })
     }
 
-    /// After a clean stop: there is nothing to find any more.
+    /// After a clean stop: there is nothing left to find.
     pub(super) fn clear(&mut self) {
         if let Err(error) = self.write(b"") {
             log::warn!("cannot empty {}: {error}", self.path.display());
@@ -127,7 +125,7 @@ impl DataLock {
 pub(super) struct RuntimeDir {
     path: PathBuf,
     socket: PathBuf,
-    /// One of our own choice goes away with us; one that the operator named stays.
+    /// A folder that we chose is removed with us; one that the operator named stays.
     ours: bool,
     _lock: File,
 }
@@ -143,7 +141,7 @@ impl RuntimeDir {
         let path = match chosen {
             Some(path) => std::path::absolute(path)
                 .map_err(|error| unusable(path, error.to_string()))?
-                // Rebuilt, it has no trailing slash that would follow a link.
+                // Rebuilt this way, it has no trailing slash that would follow a link.
                 .components()
                 .collect(),
             None => {
@@ -182,7 +180,7 @@ impl RuntimeDir {
         &self.socket
     }
 
-    /// Removes what a killed Redis leaves; one that ends cleanly removes its socket itself.
+    /// Removes what a killed Redis leaves behind; one that shuts down cleanly removes its socket itself.
     pub(super) fn remove_socket(&self) {
         match fs::remove_file(&self.socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -202,7 +200,7 @@ impl RuntimeDir {
     }
 }
 
-/// The same for each start on one data folder, and another for each data folder.
+/// The same at each start on one data folder, and different for each data folder.
 pub(super) fn default_runtime_dir(
     data_dir: &Path,
     uid: u32,
@@ -222,7 +220,7 @@ pub(super) fn default_runtime_dir(
     }
 }
 
-/// A process that can enter the folder can command Redis, so it must be a folder, and ours alone.
+/// A process that can enter the folder can command Redis, so it must be a folder that only we can access.
 fn check_private(path: &Path, uid: u32) -> Result<(), String> {
     let meta = fs::symlink_metadata(path).map_err(|error| error.to_string())?;
     let mode = meta.mode() & 0o777;
@@ -240,7 +238,7 @@ fn check_private(path: &Path, uid: u32) -> Result<(), String> {
     }
 }
 
-/// The user that we run as: the system names it to each end of a socket pair.
+/// The user that we run as: the system reports it to each end of a socket pair.
 fn our_uid() -> io::Result<u32> {
     let (ours, _other) = UnixStream::pair()?;
     Ok(ours.peer_cred()?.uid())

@@ -43,16 +43,16 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// A child that lived this long starts over at `MIN_BACKOFF` when it dies.
 const STEADY_AFTER: Duration = Duration::from_secs(30);
 
-/// Where the embedded Redis keeps its things.
+/// Where the embedded Redis keeps its files.
 #[derive(Debug, Clone)]
 pub struct EmbeddedOptions {
-    /// The append-only file and the lock; made if missing.
+    /// The append-only file and the lock; created if missing.
     pub data_dir: PathBuf,
-    /// The socket's folder; made if missing, must be ours alone (mode 0700). By default
-    /// `$XDG_RUNTIME_DIR/chat-server-<hash of the data folder>`, or, where there is no
-    /// `XDG_RUNTIME_DIR`, `chat-server-<uid>-<hash>` in the folder for temporary files.
+    /// The socket's folder; created if missing, must be ours alone (mode 0700). By default
+    /// `$XDG_RUNTIME_DIR/chat-server-<hash of the data folder>` or, without `XDG_RUNTIME_DIR`,
+    /// `chat-server-<uid>-<hash>` in the folder for temporary files.
     pub runtime_dir: Option<PathBuf>,
-    /// Each write is on disk before Redis answers; else within a second.
+    /// Each write is on disk before Redis answers; otherwise within a second.
     pub sync_each_write: bool,
 }
 
@@ -65,8 +65,8 @@ pub struct EmbeddedRedis {
 }
 
 impl EmbeddedRedis {
-    /// Locks the data folder, stops the child that an earlier, killed server left behind, starts
-    /// a child and waits until it answers, be it only that it is still loading its data.
+    /// Locks the data folder, stops the child that an earlier, killed server left behind, starts a child and waits
+    /// until it answers, even if only that it is still loading its data.
     ///
     /// # Errors
     /// Each says what to do; none leaves a child behind.
@@ -126,8 +126,8 @@ impl EmbeddedRedis {
         &self.url
     }
 
-    /// Shuts the child down, its data written to disk, and waits until it is gone; after 10 s it
-    /// is killed. Then the data folder is free for another server.
+    /// Shuts the child down, its data written to disk, and waits until it is gone; after 10 s it is killed. After that
+    /// the data folder is free for another server.
     pub async fn stop(self) {
         self.stopping.cancel();
         if let Err(error) = self.supervisor.await {
@@ -136,14 +136,14 @@ impl EmbeddedRedis {
     }
 }
 
-/// The address of the Redis that a running server keeps on this data folder; `None` where none does.
+/// The address of the Redis that a running server keeps on this data folder; `None` if there is none.
 #[must_use]
 pub fn running_url(data_dir: &Path) -> Option<String> {
     let socket = folders::recorded_socket(data_dir)?;
     Some(Control::new(&socket).url("resp3"))
 }
 
-/// What a start of the child takes, and the locks that must outlive it.
+/// What starting the child requires, and the locks that must outlive it.
 struct Plan {
     program: PathBuf,
     sync_each_write: bool,

@@ -1,5 +1,4 @@
-//! A server that is killed leaves its Redis running: it must be gone before a new one may open
-//! the same files.
+//! A server that is killed leaves its Redis running; that Redis must be gone before a new one may open the same files.
 
 use std::fs;
 use std::io;
@@ -14,27 +13,27 @@ use super::child::PID_FILE;
 use super::control::Control;
 use super::folders::RuntimeDir;
 
-/// How long an orphan may take to bring its data to disk and go.
+/// How long an orphan may take to write its data to disk and exit.
 const GONE_WITHIN: Duration = Duration::from_secs(15);
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
 enum Found {
-    /// Nobody listens there, or no more.
+    /// Nobody listens there, or nobody does any more.
     Nothing,
-    /// A Redis on other data.
+    /// A Redis with other data.
     Stranger,
 }
 
-/// Stops the Redis on `data_dir` that an earlier server left behind, if there is one. It is
-/// looked for at our own socket, at that of the last server (whose runtime folder may have been
-/// another), and, should its socket have been deleted, by its pid file.
+/// Stops the Redis on `data_dir` that an earlier server left behind, if there is one. It is looked for at our own
+/// socket, at that of the last server (whose runtime folder may have been different) and, in case its socket was
+/// deleted, by its pid file.
 pub(super) async fn replace(
     data_dir: &Path,
     runtime: &RuntimeDir,
     last_socket: Option<&Path>,
 ) -> Result<(), EmbeddedError> {
     if let Some(socket) = last_socket.filter(|socket| *socket != runtime.socket()) {
-        // A stranger there is fine: this data folder is a copy of another server's.
+        // A Redis with other data is fine there: this data folder is a copy of another server's.
         stop(socket, data_dir).await?;
     }
     if let Found::Stranger = stop(runtime.socket(), data_dir).await? {
@@ -86,21 +85,21 @@ async fn stop(socket: &Path, data_dir: &Path) -> Result<Found, EmbeddedError> {
     })
 }
 
-/// `None`: nobody listens. `Some`: someone does, with the pid where the system tells it; this
-/// needs no answer, so it finds a frozen process too.
+/// `None`: nobody listens. `Some`: a process does, with its pid where the system reports it; this needs no answer, so
+/// it finds a frozen process too.
 async fn listener(socket: &Path) -> Option<Option<u32>> {
     match UnixStream::connect(socket).await {
         Ok(stream) => {
             let pid = stream.peer_cred().ok().and_then(|cred| cred.pid());
             Some(pid.and_then(|pid| u32::try_from(pid).ok()))
         }
-        // The queue of connections that wait to be accepted is full.
+        // The queue of connections waiting to be accepted is full.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(None),
         Err(_) => None,
     }
 }
 
-/// The Redis of the pid file if it still runs on this folder, if `/proc` says so.
+/// The Redis of the pid file, if `/proc` shows that it still runs on this folder.
 fn unreachable_pid(data_dir: &Path) -> Option<u32> {
     let pid = fs::read_to_string(data_dir.join(PID_FILE)).ok()?;
     let pid: u32 = pid.trim().parse().ok()?;

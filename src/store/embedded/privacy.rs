@@ -8,8 +8,8 @@ use std::path::Path;
 /// In the data folder; Redis keeps its append-only files there.
 const APPEND_ONLY_DIR: &str = "appendonlydir";
 
-/// Takes the rights of all other users away from a data folder that was made before, and from the files of Redis in it.
-/// Says so, and goes on where that cannot be done.
+/// Removes all other users' permissions from an existing data folder and from Redis's files in it. Logs that, and
+/// continues where it cannot be done.
 pub(super) fn close_to_others(data_dir: &Path) {
     let path = data_dir.display();
     match close_all(data_dir) {
@@ -31,7 +31,7 @@ pub(super) fn close_to_others(data_dir: &Path) {
     }
 }
 
-/// What was open before.
+/// What was open to others before.
 #[derive(Debug, Default)]
 struct Closed {
     /// The mode of the data folder.
@@ -52,12 +52,12 @@ fn close_all(data_dir: &Path) -> io::Result<Closed> {
     Ok(closed)
 }
 
-/// Closes the files that are directly in a folder; how many were open.
+/// Restricts the files directly in a folder; returns how many were open to others.
 fn close_files(folder: &Path) -> io::Result<usize> {
     let mut closed = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        // Not what a link leads to.
+        // The target of a link is left alone.
         if entry.file_type()?.is_file() && close(&entry.path())?.is_some() {
             closed += 1;
         }
@@ -65,7 +65,7 @@ fn close_files(folder: &Path) -> io::Result<usize> {
     Ok(closed)
 }
 
-/// Leaves only the owner's rights; the mode before, if there were others.
+/// Leaves only the owner's permissions; returns the previous mode if others had any.
 fn close(path: &Path) -> io::Result<Option<u32>> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
     if mode & 0o077 == 0 {

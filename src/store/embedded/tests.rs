@@ -17,10 +17,10 @@ use super::control::Control;
 use super::folders::{MAX_SOCKET_PATH_BYTES, default_runtime_dir};
 use super::{EmbeddedError, EmbeddedOptions, EmbeddedRedis};
 
-/// Nothing here is about time; this only ends a test that hangs.
+/// No test here depends on time; this only ends a test that hangs.
 const AT_MOST: Duration = Duration::from_secs(60);
 
-/// Folders for one server. Their names need care in a URL and in Redis's settings.
+/// Folders for one server. Their names need escaping in a URL and in Redis's settings.
 struct Home(TempDir);
 
 impl Home {
@@ -48,7 +48,7 @@ impl Home {
         EmbeddedRedis::start(self.options()).await
     }
 
-    /// A Redis as a server that was killed leaves it: running, with nobody to stop it.
+    /// A Redis as a killed server leaves it: running, with nothing to stop it.
     async fn leave_orphan(&self, data_dir: &Path, runtime_dir: &Path) -> (Child, String) {
         fs::create_dir_all(data_dir).unwrap();
         fs::create_dir_all(runtime_dir).unwrap();
@@ -66,7 +66,7 @@ impl Home {
     }
 }
 
-/// Waits until the Redis there has its data, which is also where a restarted one is awaited.
+/// Waits until the Redis there has loaded its data; this also waits for a restarted one.
 async fn open(url: &str) -> MultiplexedConnection {
     let client = redis::Client::open(url).unwrap();
     let opened = timeout(AT_MOST, async {
@@ -321,14 +321,14 @@ async fn a_redis_on_other_data_is_left_alone() {
     let other_data = home.0.path().join("other");
     let (mut other, url) = home.leave_orphan(&other_data, &home.runtime_dir()).await;
 
-    // It sits where we would listen: refused.
+    // It listens where we would listen: refused.
     let error = home.start().await.unwrap_err();
     assert!(
         matches!(error, EmbeddedError::RuntimeDirInUse { .. }),
         "{error}"
     );
 
-    // It is only named in the lock file, as in a copy of its data folder: no concern of ours.
+    // It is only named in the lock file, as in a copy of its data folder: it does not concern us.
     let lock = format!("123\n{}", home.runtime_dir().join("redis.sock").display());
     fs::write(home.data_dir().join("chat-server.lock"), lock).unwrap();
     let options = EmbeddedOptions {
@@ -456,7 +456,7 @@ fn the_default_runtime_folder_depends_on_the_data_folder_and_the_user() {
     assert_eq!(choose("/a", uid, &xdg), choose("/a", uid, &xdg));
     assert_ne!(choose("/a", uid, &xdg), choose("/b", uid, &xdg));
     assert!(choose("/a", uid, &xdg).starts_with(&xdg));
-    // Another user's folder, or one that is not there.
+    // Another user's folder, or one that does not exist.
     for unusable in [
         choose("/a", uid + 1, &xdg),
         choose("/a", uid, &xdg.join("no")),
