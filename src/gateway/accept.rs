@@ -1,4 +1,4 @@
-//! The accept loop, one task for each TCP connection, and what its requests meet: Socket.IO, CORS, warp's routes.
+//! The accept loop, one task per TCP connection, and how its requests are routed: Socket.IO, CORS, warp's routes.
 //!
 //! warp's own server is not used: it sets no time limits, and its shutdown does not wait for upgraded sockets.
 
@@ -20,9 +20,9 @@ use super::reply::{json_reply, unavailable};
 use super::{Gateway, cors, origin, routes, upgrade};
 use crate::error::{ChatError, ErrorCode};
 
-/// What the transports of Socket.IO use; browsers ask with the last whether they may.
+/// The methods of the Socket.IO transports; browsers send OPTIONS to ask for permission.
 const METHODS: &str = "GET, POST, OPTIONS";
-/// Pause after a failed accept: out of file descriptors, for one, does not pass at once.
+/// Pause after a failed accept: running out of file descriptors, for example, does not pass at once.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the server stops.
@@ -30,7 +30,7 @@ pub async fn accept(gateway: Arc<Gateway>, listener: TcpListener) {
     let service = service(gateway.clone());
     loop {
         let accepted = async {
-            // While too many are about to go connections wait in the kernel's backlog.
+            // While too many connections are about to close, new ones wait in the kernel's backlog.
             let permit = gateway.guests.permit().await;
             (listener.accept().await, permit)
         };
@@ -54,7 +54,7 @@ pub async fn accept(gateway: Arc<Gateway>, listener: TcpListener) {
     }
 }
 
-/// Socket.IO, warp's routes beside it, and the CORS headers for both.
+/// Socket.IO, warp's routes alongside it, and the CORS headers for both.
 fn service(
     gateway: Arc<Gateway>,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone
@@ -90,7 +90,7 @@ fn is_socket_io(request: &Request<Incoming>) -> bool {
 }
 
 /// Refuses requests before a session begins: Socket.IO clients on foreign pages, requests that do not use HTTP as the
-/// transports do, and every new client while there is no room.
+/// transports do, and every new client while the server is full.
 fn refusal(gateway: &Gateway, request: &Request<Incoming>) -> Option<warp::reply::Response> {
     if !is_socket_io(request) {
         return None;

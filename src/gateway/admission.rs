@@ -1,4 +1,4 @@
-//! Who may come in, by whatever door: a good token, and a free seat.
+//! Who is admitted, over either protocol: a client needs a valid token and a free seat.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,29 +15,29 @@ use crate::hub::device::{ListMode, Preferences};
 use crate::protocol::content::ContentShape;
 use crate::protocol::ids::UserId;
 
-/// Why somebody is to come back later.
+/// Why a client is to come back later.
 const BUSY: &str = "too many clients come at once: try again later";
 
-/// A device that was let in, and its seat.
+/// A device that was admitted, and its seat.
 pub struct Admitted {
     pub session: Session,
     pub seat: OwnedSemaphorePermit,
 }
 
-/// Why a device is not let in.
+/// Why a device is not admitted.
 #[derive(Debug)]
 pub enum Denied {
     Token(AuthError),
-    /// The server is full, not ready or ending.
+    /// The server is full, not ready or shutting down.
     Unavailable(&'static str),
-    /// More lists are waited for than can be read in the time that a device waits for its own; so long.
+    /// More lists are waiting than can be read in the time that a device waits for its own; the expected wait.
     Busy(Duration),
     /// The user has too many connections.
     TooManyOfUser,
 }
 
 impl Denied {
-    /// When coming back may help, at the earliest, if that is known.
+    /// When retrying may help, at the earliest, if that is known.
     pub fn wait(&self) -> Option<Duration> {
         match self {
             Self::Busy(wait) => Some(*wait),
@@ -74,7 +74,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Takes a device in, if its user's token is good and there is a seat.
+    /// Admits a device if its user's token is valid and there is a seat.
     pub fn admit(
         self: &Arc<Self>,
         identity: &Identity,
@@ -99,7 +99,7 @@ impl Gateway {
     }
 }
 
-/// Whose token the request carries. A token elsewhere, such as Socket.IO's `auth`, is looked for in its place.
+/// Identifies the user by the request's token. A token elsewhere, such as Socket.IO's `auth`, is used in its place.
 pub fn identify(
     gateway: &Gateway,
     headers: &HeaderMap,
@@ -120,8 +120,8 @@ pub fn identify(
     gateway.chat.verifier.verify(&token.ok_or(missing)?)
 }
 
-/// What a client asks for by `chatList` and `content`. Where it does not say it gets whole lists, and contents in the shape
-/// that is usual with its protocol.
+/// What a client asks for by `chatList` and `content`. By default it gets whole lists, and contents in the usual shape
+/// for its protocol.
 pub fn preferences(
     list_mode: Option<&str>,
     content: Option<&str>,
@@ -146,7 +146,7 @@ fn read_list_mode(asked: Option<&str>) -> Result<ListMode, ChatError> {
     }
 }
 
-/// A value of the query that needs no decoding, such as `chatList`.
+/// A query value that needs no decoding, such as `chatList`.
 pub fn query_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     query
         .split('&')

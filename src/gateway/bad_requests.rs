@@ -13,7 +13,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 pub struct BadRequests(VecDeque<Instant>);
 
 impl BadRequests {
-    /// Counts one more. True if it is one too many.
+    /// Counts one more. True if that is one too many.
     pub fn add(&mut self, now: Instant) -> bool {
         while self
             .0

@@ -1,5 +1,5 @@
-//! The time that a client has for one HTTP request: from its first byte until its answer is taken. It runs while the server
-//! waits for the client, and stops while the client waits for the server, as in a long poll.
+//! The time that a client has for one HTTP request: from its first byte until its answer has been read. It runs while
+//! the server waits for the client, and stops while the client waits for the server, as in a long poll.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use hyper::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// One connection's, for its requests one after the other.
+/// The clock of one connection, for its requests one after the other.
 #[derive(Clone)]
 pub(super) struct Clock {
     limit: Duration,
@@ -25,20 +25,20 @@ pub(super) struct Clock {
 enum Turn {
     /// Nobody's: the next request has not begun.
     Between,
-    /// The client's, until then: it is to send its request, or to take its answer.
+    /// The client's, until this time: it has to send its request, or to read its answer.
     Client(Instant),
-    /// The server's. So much is left to the client for the answer.
+    /// The server's. This much time is left to the client for the answer.
     Server(Duration),
-    /// The client's, until then, and nothing is missing but that it takes what is written.
+    /// The client's, until this time; all that is missing is that it reads what has been written.
     Taking(Instant),
-    /// The connection is to change its protocol once this answer is taken.
+    /// The connection changes its protocol once this answer has been read.
     Switching(Instant),
-    /// It has: what is sent are no requests.
+    /// The protocol has changed: what is sent from now on is not a request.
     Switched,
 }
 
 impl Clock {
-    /// Gives a client so long for each request.
+    /// Gives a client this long for each request.
     pub(super) fn new(limit: Duration) -> Self {
         Self {
             limit,
@@ -47,11 +47,11 @@ impl Clock {
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics halfway through a change.
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something came.
+    /// Data has arrived.
     fn heard(&self) {
         let mut turn = self.turn();
         if *turn == Turn::Between {
@@ -59,9 +59,9 @@ impl Clock {
         }
     }
 
-    /// A request's head is there. The server's turn begins, unless a body is still to come.
+    /// A request's head has arrived. The server's turn begins, unless a body is still to come.
     pub(super) fn asked<B: Body>(&self, request: &Request<B>) {
-        // The next of several requests that came at once.
+        // The next of several requests that arrived at once.
         self.heard();
         let mut turn = self.turn();
         if let Turn::Client(end) = *turn
@@ -71,7 +71,7 @@ impl Clock {
         }
     }
 
-    /// The server has its answer. The client's turn goes on.
+    /// The server has its answer. The client's turn continues.
     pub(super) fn answered<B>(&self, response: Response<B>) -> Response<Answer<B>> {
         let mut turn = self.turn();
         if let Turn::Server(left) = *turn {
@@ -89,7 +89,7 @@ impl Clock {
         })
     }
 
-    /// The connection has all of the answer.
+    /// The connection has the whole answer.
     fn handed_over(&self) {
         let mut turn = self.turn();
         if let Turn::Client(end) = *turn {
@@ -97,7 +97,7 @@ impl Clock {
         }
     }
 
-    /// The client's side has taken all that the connection had.
+    /// The client has read everything that the connection had.
     fn taken(&self) {
         let mut turn = self.turn();
         match *turn {
@@ -107,7 +107,7 @@ impl Clock {
         }
     }
 
-    /// When the client's time is over, if it runs.
+    /// When the client's time is up, if it is running.
     fn end(&self) -> Option<Instant> {
         match *self.turn() {
             Turn::Client(end) | Turn::Taking(end) | Turn::Switching(end) => Some(end),
@@ -116,12 +116,12 @@ impl Clock {
     }
 }
 
-/// Wakes a connection's task when its client's time is over.
+/// Wakes a connection's task when its client's time is up.
 #[derive(Default)]
 pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
-    /// Ready if the time is over. To be asked after whatever may have moved the clock.
+    /// Ready if the time is up. To be polled after anything that may have changed the clock.
     pub(super) fn poll(&mut self, clock: &Clock, cx: &mut Context<'_>) -> Poll<()> {
         let Some(end) = clock.end() else {
             return Poll::Pending;
@@ -136,7 +136,7 @@ impl Alarm {
     }
 }
 
-/// The body of an answer, which reports when the connection is done with it.
+/// The body of an answer, which reports when the connection has finished with it.
 pub(super) struct Answer<B> {
     body: B,
     clock: Clock,
@@ -168,7 +168,7 @@ impl<B> Drop for Answer<B> {
     }
 }
 
-/// A connection that reports to its clock what comes and what is taken.
+/// A connection that reports to its clock what arrives and what is read.
 pub(super) struct Timed<T> {
     stream: T,
     clock: Clock,
@@ -220,7 +220,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
         self.stream.is_write_vectored()
     }
 
-    /// The connection flushes when it has written all that it had.
+    /// The connection flushes when it has written everything it had.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if matches!(flushed, Poll::Ready(Ok(()))) {
@@ -275,7 +275,7 @@ mod tests {
         let (clock, end) = clock();
         clock.asked(&Request::new(String::new()));
         assert_eq!(clock.end(), None);
-        // And goes on with what is left
+        // And continues with what is left
         let answer = clock.answered(response(StatusCode::OK));
         let left = clock.end();
         assert!(left >= Some(end) && left <= Some(Instant::now() + LIMIT));

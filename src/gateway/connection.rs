@@ -1,4 +1,4 @@
-//! One HTTP connection, of whichever listener: bounded buffers, time limits, heads that make sense.
+//! One HTTP connection, on whichever listener: bounded buffers, time limits, well-formed heads.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -24,7 +24,7 @@ use crate::config::Timing;
 
 /// Bytes of a request's head, at most.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
-/// How long requests under way may take when the server ends.
+/// How long requests in progress may take when the server shuts down.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The body of an answer, from either part of the server.
@@ -41,7 +41,7 @@ where
     body.map_err(Into::into).boxed_unsync()
 }
 
-/// Serves one connection, to its end, until it is to give way, or until `stopping`. Each request carries the guest.
+/// Serves one connection until it ends, has to give way, or `stopping` is set. Each request carries the guest.
 pub(super) async fn serve<S, B>(
     stream: TcpStream,
     guest: Guest,
@@ -56,7 +56,7 @@ pub(super) async fn serve<S, B>(
     if let Err(error) = stream.set_nodelay(true) {
         return log::debug!("a connection ended at once: {error}");
     }
-    // One that says nothing costs no buffer.
+    // A connection that sends nothing costs no buffer.
     tokio::select! {
         biased;
         said = tokio::time::timeout(timing.header_timeout, stream.readable()) => if !matches!(said, Ok(Ok(()))) {
@@ -68,7 +68,7 @@ pub(super) async fn serve<S, B>(
     Box::pin(answer(stream, guest, service, timing, stopping)).await;
 }
 
-/// Answers the requests of a connection that has said something.
+/// Answers the requests of a connection that has sent something.
 async fn answer<S, B>(
     stream: TcpStream,
     guest: Guest,
@@ -102,7 +102,7 @@ async fn answer<S, B>(
         .with_upgrades();
     tokio::pin!(connection);
     let mut alarm = Alarm::default();
-    // The clock is moved by nothing but the connection's own turns.
+    // Only the connection's own turns change the clock.
     let in_time = poll_fn(|cx| match connection.as_mut().poll(cx) {
         Poll::Ready(served) => Poll::Ready(Some(served)),
         Poll::Pending => alarm.poll(&clock, cx).map(|()| None),
@@ -113,7 +113,7 @@ async fn answer<S, B>(
         () = guest.turned_out() => return log::debug!("a connection gave way to others"),
         () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            // Else it is a long poll, which would wait for events: its client comes back.
+            // Otherwise it is a long poll, which would wait for events: its client comes back.
             tokio::time::timeout(LAST_ANSWERS, connection).await.ok()
         }
     };

@@ -1,6 +1,6 @@
-//! What both protocols do with a session: they start it, answer its requests, and end it with its token.
+//! What both protocols do with a session: they start it, answer its requests, and end it when its token expires.
 //!
-//! Whatever ends a session here closes its device: the writer sends what still waits, then ends the connection.
+//! Whatever ends a session here closes its device: the writer sends what is still queued, then closes the connection.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,7 +42,8 @@ impl Conversation {
         self.session.device.clone()
     }
 
-    /// Sends the first chat list. If it cannot be read, closes the device and never resolves: the writer ends it all.
+    /// Sends the first chat list. If it cannot be read, closes the device and never resolves: the writer ends the
+    /// connection.
     pub async fn start(&self) {
         if let Err(error) = self.session.start().await {
             self.session.tell(&error);
@@ -51,8 +52,8 @@ impl Conversation {
         }
     }
 
-    /// Waits for what comes next from the device, and is not looked for before most of what it asked for is written. When its
-    /// token ends first, closes the device and never resolves.
+    /// Waits for the device's next input, which is not read before most of what the device asked for is written. If the
+    /// token expires first, closes the device and never resolves.
     pub async fn next<T>(&mut self, incoming: impl Future<Output = T>) -> T {
         let device = &self.session.device;
         let next = async {
@@ -71,12 +72,12 @@ impl Conversation {
         }
     }
 
-    /// Answers requests, in their order. If there was one bad request too many, closes the device and never resolves.
+    /// Answers requests, in order. If that made one bad request too many, closes the device and never resolves.
     ///
-    /// Several are messages that were sent in a row.
+    /// Several requests are messages that were sent in a row.
     pub async fn answer(&mut self, mut requests: Vec<Request>) {
         requests.retain(|request| self.is_in_time(request));
-        // Boxed: an idle connection must not carry room for its largest request.
+        // Boxed: an idle connection must not reserve space for its largest request.
         let codes = Box::pin(self.session.handle_all(requests)).await;
         self.expiry.follow(self.session.expires_at);
         for code in codes.into_iter().flatten() {
@@ -87,7 +88,7 @@ impl Conversation {
         }
     }
 
-    /// Takes a request from what the rate limit has left; refuses it where nothing is.
+    /// Charges a request to the rate limit; refuses it if nothing is left.
     fn is_in_time(&mut self, request: &Request) -> bool {
         let is_in_time = self.rate.take(1.0, Instant::now());
         if !is_in_time {
@@ -99,16 +100,16 @@ impl Conversation {
         is_in_time
     }
 
-    /// The connection is gone.
+    /// The connection has closed.
     pub async fn end(self) {
         self.session.end().await;
     }
 }
 
-/// The end of a token. One timer, however often it is waited for.
+/// The expiry of a token. One timer, however often it is awaited.
 struct Expiry {
     at: Option<SystemTime>,
-    /// None for a token without an end.
+    /// `None` for a token that does not expire.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -119,7 +120,7 @@ impl Expiry {
         Self { at, timer }
     }
 
-    /// The device may have shown another token meanwhile.
+    /// The device may have presented another token meanwhile.
     fn follow(&mut self, at: Option<SystemTime>) {
         if at != self.at {
             *self = Self::at(at);

@@ -1,4 +1,5 @@
-//! The headers that say to browsers which pages may use the server (CORS, <https://fetch.spec.whatwg.org/#http-cors-protocol>).
+//! The headers that tell browsers which pages may use the server (CORS,
+//! <https://fetch.spec.whatwg.org/#http-cors-protocol>).
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -10,7 +11,7 @@ use http::{HeaderMap, HeaderValue};
 use super::origin;
 use crate::config::AllowedOrigins;
 
-/// What the answer depends on, for caches.
+/// The request headers that the answer depends on, for caches.
 const DEPENDS_ON: HeaderValue = HeaderValue::from_static(
     "origin, access-control-request-method, access-control-request-headers",
 );
@@ -35,7 +36,8 @@ pub(super) fn headers(allowed: &AllowedOrigins, request: &HeaderMap) -> HeaderMa
     headers
 }
 
-/// The headers of the answer to a browser that asks, before a request, whether a page may make it: whatever it names.
+/// The headers of the answer to a browser's preflight request, which asks whether a page may make a request: everything
+/// that it names is allowed.
 pub(super) fn preflight(allowed: &AllowedOrigins, request: &HeaderMap) -> HeaderMap {
     let mut headers = headers(allowed, request);
     let asked = [

@@ -1,4 +1,5 @@
-//! What differs between the protocols once a WebSocket is open: how texts are read, what a ping is, how a client is sent away.
+//! The differences between the protocols once a WebSocket is open: how texts are read, what a ping is, how a client is
+//! disconnected.
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Message;
@@ -24,13 +25,13 @@ pub(super) enum Dialect {
     },
 }
 
-/// What a text asks of the server.
+/// The meaning of a text from the client.
 pub(super) enum Asked {
     Request(Request),
-    /// Something of the transport's, answered with this.
+    /// A matter of the transport, answered with this frame.
     Answer(Frame),
     Nothing,
-    /// It is the client's farewell, or makes no sense.
+    /// The client says goodbye, or the text is malformed.
     HangUp,
 }
 
@@ -51,7 +52,7 @@ impl Dialect {
         }
     }
 
-    /// The WebSocket frame that asks whether the peer is there.
+    /// The WebSocket frame that checks whether the peer is alive.
     pub(super) fn ping(self) -> Bytes {
         match self {
             // Without a payload.
@@ -61,12 +62,12 @@ impl Dialect {
         }
     }
 
-    /// Whether binary frames end the connection. With Socket.IO they belong to a packet that is answered with an error.
+    /// Whether binary frames end the connection. In Socket.IO they belong to a packet that is answered with an error.
     pub(super) fn refuses_binary(self) -> bool {
         self == Self::Native
     }
 
-    /// What is said before the connection is closed, to a client that is not to come back by itself.
+    /// What is sent before the connection is closed, to a client that must not reconnect automatically.
     pub(super) fn last_word(self, close: Close) -> Option<Message> {
         let is_told = self != Self::Native && is_final(close);
         is_told.then(|| Message::text(format!("4{DISCONNECT}")))
@@ -84,7 +85,7 @@ impl Dialect {
     }
 }
 
-/// Whether a client is not to come back by itself.
+/// Whether the client must not reconnect automatically.
 pub(super) fn is_final(close: Close) -> bool {
     matches!(close, Close::TokenExpired | Close::TooManyBadRequests)
 }

@@ -1,7 +1,7 @@
-//! Guests: connections without a device yet, and sessions that have not shown a token.
+//! Guests: connections without a device yet, and sessions that have not presented a token.
 //!
-//! They have places of their own, so that they take none from users who have joined. When all of these are taken, the oldest
-//! guest gives way. So a client that joins at once gets in, however many others never do.
+//! They have places of their own, so that they take none from users who have joined. When all of these are taken, the
+//! oldest guest gives way. So a client that joins immediately gets in, however many others never do.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,21 +13,22 @@ use tokio_util::sync::CancellationToken;
 pub struct Guests {
     max: usize,
     seated: Mutex<Seated>,
-    /// A permit for each connection of a guest: those with a place, and as many that were turned out and are about to go.
+    /// A permit for each guest connection: those with a place, and as many that were evicted and are about to close.
     permits: Arc<Semaphore>,
-    /// A permit for each connection that is no guest any more, as it carries requests of sessions that have joined.
+    /// A permit for each connection that is no longer a guest, because it carries requests of sessions that have
+    /// joined.
     vouched: Arc<Semaphore>,
 }
 
 #[derive(Default)]
 struct Seated {
-    /// By number, which is the order in which they came.
+    /// By number, in order of arrival.
     guests: BTreeMap<u64, CancellationToken>,
     next: u64,
 }
 
 impl Guests {
-    /// `max` places, and `max_vouched` for connections that are no guests any more.
+    /// `max` places, and `max_vouched` for connections that are no longer guests.
     pub fn new(max: usize, max_vouched: usize) -> Arc<Self> {
         Arc::new(Self {
             max,
@@ -38,17 +39,18 @@ impl Guests {
     }
 
     fn seated(&self) -> MutexGuard<'_, Seated> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics halfway through a change.
         self.seated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until one more connection may come.
+    /// Waits until one more connection may be accepted.
     pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        // Always some: the semaphore is never closed.
+        // Always `Some`: the semaphore is never closed.
         self.permits.clone().acquire_owned().await.ok()
     }
 
-    /// Takes a place, for a connection with its permit or for a session. The oldest guest gives way if there is none left.
+    /// Takes a place, for a connection with its permit or for a session. If there is none left, the oldest guest gives
+    /// way.
     pub(super) fn enter(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>) -> Guest {
         let turned_out = CancellationToken::new();
         let mut seated = self.seated();
@@ -70,7 +72,7 @@ impl Guests {
     }
 }
 
-/// A place, until this is dropped.
+/// A place, held until this is dropped.
 pub(super) struct Guest {
     guests: Arc<Guests>,
     number: u64,
@@ -79,12 +81,12 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// Resolves when this one is to give way. What has come from it already is to be looked at before.
+    /// Resolves when this guest has to give way. What has arrived from it is to be handled first.
     pub(super) async fn turned_out(&self) {
         self.turned_out.cancelled().await;
     }
 
-    /// This connection carries a request of a session that has joined: it is no guest from now on, if there is room.
+    /// This connection carries a request of a session that has joined: it is no longer a guest, if there is room.
     pub(super) fn vouch(&self) {
         if self.guests.seated().guests.contains_key(&self.number)
             && let Ok(permit) = self.guests.vouched.clone().try_acquire_owned()
@@ -122,11 +124,11 @@ mod tests {
         let (first, second) = (guests.enter(None), guests.enter(None));
         let third = guests.enter(None);
         assert!(is_turned_out(&first) && !is_turned_out(&second));
-        // The place is the third's, whenever the first goes
+        // The place now belongs to the third, whenever the first goes
         drop(first);
         let fourth = guests.enter(None);
         assert!(is_turned_out(&second) && !is_turned_out(&third));
-        // And one that is left is free
+        // And a place that was given up is free
         drop(third);
         let fifth = guests.enter(None);
         assert!(!is_turned_out(&fourth));
@@ -158,7 +160,7 @@ mod tests {
         let third = guests.enter(None);
         assert!(is_turned_out(&second) && !is_turned_out(&first));
         drop(first);
-        // A guest that was turned out goes, even if it is vouched for
+        // A guest that was evicted goes, even if it is vouched for
         second.vouch();
         third.vouch();
         let _fourth = guests.enter(None);

@@ -1,4 +1,4 @@
-//! What the head of a request must be for anything to look at it (RFC 9112, 3.2).
+//! Requirements on the head of a request before anything else reads it (RFC 9112, 3.2).
 
 use http::header::HOST;
 use http::uri::Authority;
@@ -24,14 +24,14 @@ impl BadHead {
     }
 }
 
-/// Checks where a request leads. A whole address as its target is taken apart: its host is the one that counts.
+/// Checks the target of a request. An absolute URI as the target is split: its host is the one that counts.
 pub(super) fn check<B>(request: &mut Request<B>) -> Result<(), BadHead> {
     let (uri, method) = (request.uri(), request.method());
     let is_whole = matches!(uri.scheme_str(), Some("http" | "https"));
     let leads_somewhere = match uri.path() {
-        // Of the server as a whole
+        // The server as a whole
         "*" => method == Method::OPTIONS,
-        // A name without a path is how a proxy is asked for a tunnel.
+        // A host name without a path is a request for a tunnel to a proxy.
         path => path.starts_with('/') && (is_whole || uri.authority().is_none()),
     };
     if !leads_somewhere || method == Method::CONNECT {
@@ -52,7 +52,7 @@ pub(super) fn check<B>(request: &mut Request<B>) -> Result<(), BadHead> {
 
 fn is_host(value: &HeaderValue) -> bool {
     let authority = value.to_str().ok().map(str::parse::<Authority>);
-    // Nobody's name and password belong there.
+    // A user name and password do not belong there.
     authority.is_some_and(|authority| authority.is_ok_and(|host| !host.as_str().contains('@')))
 }
 

@@ -1,4 +1,4 @@
-//! When to ping a peer, and when to give it up.
+//! When to ping a peer, and when to give up on it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::config::Timing;
 
-/// A peer is alive if anything came from it since the last ping.
+/// A peer is alive if anything has arrived from it since the last ping.
 pub struct Heartbeat {
     interval: Duration,
     timeout: Duration,
@@ -16,7 +16,7 @@ pub struct Heartbeat {
     pinged_at: Option<Instant>,
 }
 
-/// What to do when it is due.
+/// What to do when the time has come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Beat {
     Ping,
@@ -34,7 +34,7 @@ impl Heartbeat {
         }
     }
 
-    /// What to do at `now`, when it is `due`. The reader sets `heard` when anything comes.
+    /// What to do at `now`, when it is `due`. The reader sets `heard` when anything arrives.
     pub fn beat(&mut self, now: Instant, heard: &AtomicBool) -> Beat {
         let Some(pinged_at) = self.pinged_at else {
             return self.ping(now, heard);
@@ -49,7 +49,7 @@ impl Heartbeat {
         } else if now >= end {
             Beat::Dead
         } else {
-            // A late answer does not put the next ping off by more than one interval.
+            // A late answer does not delay the next ping by more than one interval.
             self.due = end.min(now + self.interval);
             Beat::Wait
         }
@@ -81,8 +81,8 @@ mod tests {
         }
     }
 
-    /// Goes from one due time to the next; the peer answers each ping after `answers_after`. Tells when it was pinged, and
-    /// when it was given up.
+    /// Steps from one due time to the next; the peer answers each ping after `answers_after`. Returns when it was
+    /// pinged, and when it was given up.
     fn story(timing: &Timing, answers_after: Duration, until: Duration) -> (Vec<u64>, Option<u64>) {
         let start = Instant::now();
         let heard = AtomicBool::new(true);

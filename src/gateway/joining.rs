@@ -1,4 +1,4 @@
-//! How a Socket.IO client joins the default namespace, whatever carries its packets.
+//! How a Socket.IO client joins the default namespace, over either transport.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::protocol::text::Text;
 /// How long a client may take to join the namespace with its token.
 pub(super) const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The packet that ends a client's stay in the namespace: it does not come back by itself.
+/// The packet that removes a client from the namespace: the client does not reconnect automatically.
 pub(super) const DISCONNECT: &str = "1";
 
-/// What classic clients look for where they are not let in.
+/// What classic clients look for when they are not admitted.
 const TOKEN_EXPIRED: &str = "token expired";
 const CONNECTION_FAILED: &str = "connection failed";
 
-/// What a client may send along when it joins.
+/// What a client may send when it joins.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Auth {
@@ -37,27 +37,27 @@ pub(super) struct Auth {
 }
 
 impl Auth {
-    /// What is no object of this kind counts as nothing.
+    /// Anything that is not an object of this kind is ignored.
     pub(super) fn parse(json: Option<&str>) -> Self {
         json.and_then(|json| serde_json::from_str(json).ok())
             .unwrap_or_default()
     }
 }
 
-/// Why a client is not let in.
+/// Why a client is not admitted.
 pub(super) struct Refused {
     error: ChatError,
-    /// It is told in the replaced server's ways too.
+    /// It is also reported in the replaced server's way.
     is_classic: bool,
 }
 
 impl Refused {
-    /// Whether the client is to stay away.
+    /// Whether the client must stay away.
     pub(super) fn is_final(&self) -> bool {
         self.error.code != ErrorCode::Unavailable
     }
 
-    /// The events that tell it. Classic clients look for texts where a token is refused.
+    /// The events that report it. Classic clients look for certain texts when a token is refused.
     pub(super) fn events(&self) -> Vec<Text> {
         if !self.is_classic {
             return Frame::error(None, &self.error)
@@ -77,7 +77,7 @@ impl Refused {
     }
 }
 
-/// Lets a client in, by the token of its `auth`, its request's headers or its address.
+/// Admits a client by the token in its `auth`, its request's headers or its URL.
 pub(super) fn admit(
     gateway: &Arc<Gateway>,
     headers: &HeaderMap,
@@ -102,7 +102,7 @@ pub(super) fn admit(
             let denied: ChatError = denied.into();
             gateway.metrics.refused(denied.code);
             refused(match denied.code {
-                // As clients of old know it.
+                // The text that older clients know.
                 ErrorCode::Unauthorized => ChatError::new(denied.code, CONNECTION_FAILED),
                 _ => denied,
             })
@@ -121,7 +121,7 @@ pub(super) fn opening(gateway: &Gateway, sid: &str, upgrades: &[&str]) -> String
     format!("0{open}")
 }
 
-/// The packet that says that the namespace is joined.
+/// The packet that confirms that the namespace is joined.
 pub(super) fn joined(sid: &str) -> String {
     format!("0{{\"sid\":\"{sid}\"}}")
 }
@@ -131,7 +131,7 @@ pub(super) fn invalid_namespace(namespace: &str) -> String {
     format!("4{namespace},{{\"message\":\"Invalid namespace\"}}")
 }
 
-/// The request that a packet with binary data stands for.
+/// The request that a packet with binary data represents.
 pub(super) fn binary(id: Option<u64>) -> Request {
     Request {
         id: id.map(RequestId::SocketIo),

@@ -1,4 +1,4 @@
-//! How clients come in: HTTP routes, `/ws`, Socket.IO, and the two directions of a socket.
+//! How clients connect: HTTP routes, `/ws`, Socket.IO, and the two directions of a socket.
 
 pub mod accept;
 pub mod admission;
@@ -52,10 +52,10 @@ pub struct Gateway {
     /// Every task that serves a connection.
     pub tasks: TaskTracker,
     pub readiness: Readiness,
-    /// What `/metrics` reports, if it is on the clients' port.
+    /// What `/metrics` reports, if it is served on the clients' port.
     pub exposition: Option<Arc<Exposition>>,
     pub metrics: DoorMetrics,
-    /// Set when the server begins to end.
+    /// Set when the server begins to shut down.
     pub stopping: CancellationToken,
 }
 

@@ -1,4 +1,5 @@
-//! What operators and their programs ask: `/healthz`, `/readyz`, `/metrics`; on the clients' port, or on one of its own.
+//! Endpoints for operators and their programs: `/healthz`, `/readyz`, `/metrics`; on the clients' port, or on one of
+//! their own.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -61,7 +62,7 @@ fn ready(readiness: &Readiness) -> Response {
     json_reply(status, &body)
 }
 
-/// `/metrics`; not there without an exposition.
+/// `/metrics`; absent without an exposition.
 pub(super) fn metrics(exposition: Option<Arc<Exposition>>) -> BoxedFilter<(Response,)> {
     let there = move || {
         let exposition = exposition.clone();
@@ -88,7 +89,7 @@ fn written(text: Option<String>) -> Response {
     response
 }
 
-/// Answers on the operators' port until `cancel`: also while the server closes its devices' connections.
+/// Answers on the operators' port until `cancel`, even while the server closes its devices' connections.
 pub async fn serve_operations(
     listener: TcpListener,
     readiness: Readiness,

@@ -10,17 +10,17 @@ use crate::config::{AllowedOrigins, normal_origin};
 
 /// Whether the request comes from a page that may use the server, or from no page at all.
 ///
-/// A browser says in `Origin` which page it runs; other clients send none.
+/// A browser sends its page's origin in `Origin`; other clients send none.
 pub fn is_allowed(allowed: &AllowedOrigins, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(ORIGIN) else {
         return true;
     };
-    // In development a page of the server's own is one of this machine, or its name was made to lead here.
+    // In development a page of the server's own is either one of this machine, or its name was made to resolve here.
     let own_counts = matches!(allowed, AllowedOrigins::List(_));
     is_named(allowed, origin) || own_counts && is_own(headers)
 }
 
-/// Whether the settings name this origin as one whose pages may use the server.
+/// Whether the settings list this origin as one whose pages may use the server.
 pub(super) fn is_named(allowed: &AllowedOrigins, origin: &HeaderValue) -> bool {
     let origin_text = origin.to_str().map(normal_origin).unwrap_or_default();
     let is_in = |list: &[String]| list.contains(&origin_text);
@@ -47,19 +47,19 @@ pub fn is_own(headers: &HeaderMap) -> bool {
     own().unwrap_or(false)
 }
 
-/// The host and port of an origin's pages; nothing for `null`.
+/// The host and port of an origin's pages; `None` for `null`.
 fn host_of(origin: &HeaderValue) -> Option<&str> {
     let (_, host) = origin.to_str().ok()?.split_once("://")?;
     Some(host)
 }
 
-/// Whether the address that the client used names this machine. A page of a foreign name that was made to lead here (DNS
-/// rebinding) looks like the server's own but for this.
+/// Whether the address that the client used names this machine. Only this distinguishes the server's own pages from a
+/// page of a foreign name that was made to resolve here (DNS rebinding).
 pub fn is_for_this_machine(headers: &HeaderMap) -> bool {
     host(headers).is_some_and(is_loopback)
 }
 
-/// Whether a host, with its port or without, is this machine's and nobody else's.
+/// Whether a host, with or without a port, is this machine and no other.
 fn is_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;
@@ -137,7 +137,7 @@ mod tests {
         ] {
             assert!(!may(origin, "127.0.0.1:3000"), "{origin}");
         }
-        // A name that was made to lead here looks like the server's own
+        // A name that was made to resolve here looks like the server's own
         assert!(!may("http://evil.example:3000", "evil.example:3000"));
         assert!(is_allowed(&allowed, &HeaderMap::new()));
     }

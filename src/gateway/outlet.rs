@@ -1,7 +1,7 @@
-//! Writing to a device: what its queue holds goes to its socket.
+//! Writing to a device: what is queued for it goes to its socket.
 //!
-//! Not the device's own task does that, which would have to be woken for each event, but one of a few that write for all
-//! devices. The own task writes its answers, and what a full socket did not take.
+//! This is not done by the device's own task, which would have to be woken for each event, but by one of a few tasks
+//! that write for all devices. The device's own task writes its answers, and what a full socket did not take.
 
 use std::sync::{Arc, Weak};
 
@@ -14,7 +14,7 @@ use crate::hub::due::{self, Due, Priority, Turn};
 use crate::hub::lane::Taken;
 use crate::metrics::DoorMetrics;
 
-/// One device's.
+/// The outlet of one device.
 pub(super) struct Outlet {
     pub(super) pipe: Arc<Pipe>,
     device: Arc<Device>,
@@ -22,15 +22,15 @@ pub(super) struct Outlet {
     metrics: DoorMetrics,
 }
 
-/// What became of what waited.
+/// The outcome of a flush.
 pub(super) enum Flushed {
-    /// All is written.
+    /// Everything is written.
     All,
-    /// All is written, and the connection is to be closed.
+    /// Everything is written, and the connection is to be closed.
     Last(Close),
     /// The socket takes no more for now.
     Stuck,
-    /// The connection is gone.
+    /// The connection is broken.
     Broken,
 }
 
@@ -53,7 +53,7 @@ impl Outlet {
         outlet
     }
 
-    /// Writes what waits, as far as the socket takes it now. What comes meanwhile is due again.
+    /// Writes what is queued, as far as the socket takes it now. What arrives meanwhile is due again.
     pub(super) fn flush(&self) -> Flushed {
         let mut rest = self.pipe.lock();
         loop {
@@ -81,24 +81,25 @@ impl Outlet {
         taken
     }
 
-    /// Answers requests, then writes the answers with the events that came meanwhile.
+    /// Answers requests, then writes the answers with the events that arrived meanwhile.
     pub(super) async fn answering(&self, answer: impl Future<Output = ()>) {
         self.device.set_answering(true);
         answer.await;
-        // What Redis published with the answer comes over another connection, often a moment later: one write for both.
+        // What Redis published with the answer arrives over another connection, often a moment later: one write for
+        // both.
         tokio::task::yield_now().await;
         self.device.set_answering(false);
         self.flush_or_wake();
     }
 
-    /// Writes what waits; what remains to be done is left to the device's task.
+    /// Writes what is queued; what remains to be done is left to the device's task.
     fn flush_or_wake(&self) {
         if !matches!(self.flush(), Flushed::All) {
             self.device.wake_task();
         }
     }
 
-    /// Puts something of the transport's behind what waits in the socket.
+    /// Appends a frame of the transport to what waits for the socket.
     pub(super) fn put(&self, bytes: Bytes) {
         self.pipe.lock().extend([bytes]);
     }
@@ -111,13 +112,13 @@ impl due::Outlet for Outlet {
     }
 }
 
-/// Writes to the devices that are due. Any number of these may run side by side.
+/// Writes to the devices that are due. Any number of these may run in parallel.
 pub async fn write_due(due: Arc<Due>) {
     let mut turn = Turn::default();
     loop {
         due.take(&mut turn).await;
         turn.write();
-        // Requests and what Redis says come before more of this.
+        // Requests and messages from Redis take priority over more of this.
         tokio::task::yield_now().await;
     }
 }

@@ -1,7 +1,7 @@
-//! A device's TCP connection, to which more than one may write: whole WebSocket frames, one behind the other.
+//! A device's TCP connection, with more than one writer: whole WebSocket frames, one after the other.
 //!
-//! The reader's WebSocket stream answers pings and closes by itself; everything else is written by the task that has something
-//! for the device. What the socket does not take at once stays here, ahead of all that comes later.
+//! The reader's WebSocket stream answers pings and closes by itself; everything else is written by the task that has
+//! something for the device. What the socket does not take at once stays here, ahead of everything that follows.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -14,18 +14,18 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// Frames that go out in one write, at most.
+/// Frames in one write, at most.
 const AT_ONCE: usize = 128;
 
-/// Room for so many frames is kept while there are none.
+/// The number of frames for which capacity is kept while there are none.
 const KEPT_FRAMES: usize = 4;
 
-/// Bytes of the WebSocket stream's own that may wait for the socket before nothing more is read from it.
+/// Bytes of the WebSocket stream's own output that may wait for the socket; beyond this nothing more is read from it.
 const WAITING_BYTES: usize = 4 * 1024;
 
-/// How much a peer may still send that does not know yet that it is not heard any more: the largest frame by far.
+/// How much a peer may still send before it knows that nothing is read any more: the largest frame by far.
 const UNHEARD_BYTES: usize = 64 * 1024 * 1024;
-/// So much of it is read at once.
+/// This much of it is read at once.
 const SCRAP_BYTES: usize = 16 * 1024;
 
 /// The writing half.
@@ -34,7 +34,7 @@ pub(super) struct Pipe {
     rest: Mutex<Rest>,
 }
 
-/// What is still to be written, and before all else.
+/// What is still to be written, ahead of everything else.
 #[derive(Default)]
 pub(super) struct Rest(VecDeque<Bytes>);
 
@@ -43,7 +43,7 @@ impl Rest {
         self.0.extend(frames);
     }
 
-    /// Gives `write` as much as it takes now, frame by frame in their order. True if that is all.
+    /// Passes `write` as much as it takes now, frame by frame in order. True if that is everything.
     fn write(&mut self, write: impl Fn(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<bool> {
         while let Some(first) = self.0.front() {
             let written = match self.0.len() {
@@ -82,13 +82,13 @@ impl Rest {
 }
 
 impl Pipe {
-    /// Nobody else writes while this is held.
+    /// Nothing else writes while this is held.
     pub(super) fn lock(&self) -> MutexGuard<'_, Rest> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics halfway through a change.
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes as much as the socket takes now. True if that is all.
+    /// Writes as much as the socket takes now. True if that is everything.
     pub(super) fn write(&self, rest: &mut Rest) -> io::Result<bool> {
         rest.write(|slices| match slices {
             [only] => self.socket.try_write(only),
@@ -96,7 +96,7 @@ impl Pipe {
         })
     }
 
-    /// Resolves when the socket may take more, or is gone.
+    /// Resolves when the socket may take more, or is closed.
     pub(super) async fn writable(&self) -> io::Result<()> {
         self.socket.writable().await
     }
@@ -132,7 +132,7 @@ impl Line {
     /// Ends what is written and reads on until the peer hangs up too. A connection that is closed while something in it is
     /// unread is reset, and the peer loses the last thing that was sent, such as the reason that its frame was too large.
     pub(super) async fn hang_up(mut self) -> io::Result<()> {
-        // The last to let go of the writing half ends it.
+        // The last owner to drop the writing half closes it.
         drop(self.pipe);
         let mut scrap = vec![0; SCRAP_BYTES];
         let mut left = UNHEARD_BYTES;
@@ -161,7 +161,7 @@ impl AsyncRead for Line {
 }
 
 impl AsyncWrite for Line {
-    /// Takes all or nothing: the WebSocket stream gives whole frames, which nobody may come between.
+    /// Takes all or nothing: the WebSocket stream passes whole frames, which nothing may interrupt.
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many bytes at each write and so many writes, then nothing more for now.
+    /// Takes this many bytes per write and this many writes, then nothing more for now.
     struct Socket {
         bytes_each: usize,
         writes_left: RefCell<usize>,
@@ -240,7 +240,7 @@ mod tests {
         assert!(rest.write(|slices| socket.write(slices)).unwrap());
         assert_eq!(*socket.writes.borrow(), 1);
         assert_eq!(*socket.taken.borrow(), frames(AT_ONCE).concat());
-        // More than that in as few as can be
+        // More than that in as few writes as possible
         rest.extend(frames(2 * AT_ONCE + 1));
         assert!(rest.write(|slices| socket.write(slices)).unwrap());
         assert_eq!(*socket.writes.borrow(), 1 + 3);
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_full_socket_goes_on_where_it_stopped() {
-        // However little it takes at once, in the midst of frames too
+        // However little it takes at once, even in the middle of frames
         for bytes_each in 1..12 {
             let socket = Socket::taking(bytes_each, 5);
             let mut rest = Rest::default();
@@ -283,7 +283,7 @@ mod tests {
         let (mut far, _) = listener.accept().await.unwrap();
         let mut line = Line::new(near.unwrap());
         let pipe = line.pipe.clone();
-        // Given a WebSocket stream and somebody else who write the same line, while the peer reads slowly
+        // Given a WebSocket stream and another writer that write to the same connection, while the peer reads slowly
         let through_stream = async {
             for number in 0..COUNT {
                 line.write_all(format!("a{number:0LINE_BYTES$}\n").as_bytes())
@@ -313,7 +313,7 @@ mod tests {
             let mut lines = 0;
             let mut buffer = vec![0; 256 * 1024];
             while lines < 2 * COUNT {
-                // Slower than they write: what the kernel holds is full after a while.
+                // Slower than they write: the kernel's buffers fill up after a while.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 let len = far.read(&mut buffer).await.unwrap();
                 lines += buffer[..len].iter().filter(|byte| **byte == b'\n').count();
@@ -322,7 +322,7 @@ mod tests {
             String::from_utf8(all).unwrap()
         };
         let ((), (), text) = tokio::join!(through_stream, directly, reading);
-        // Then each line came whole, and those of each writer in their order
+        // Then each line arrived whole, and those of each writer in order
         for writer in ["a", "b"] {
             let of_writer: Vec<&str> = text
                 .lines()

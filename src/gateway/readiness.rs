@@ -14,15 +14,15 @@ use crate::store::rights::Right;
 /// What readiness depends on.
 #[derive(Clone)]
 pub struct Readiness {
-    /// There is one only with a Redis that was checked and has loaded the scripts.
+    /// Present only with a Redis that was checked and has loaded the scripts.
     pub commands: Current,
-    /// How far the connection for commands has come that is not there yet.
+    /// The progress of the connection for commands while it is not up yet.
     pub progress: Progress,
     /// The connection that listens to Redis; without it events would be missed.
     pub subscriber: Current,
-    /// Tells whether the servers' channel is heard on it.
+    /// Knows whether the servers' channel is heard on it.
     pub interest: Arc<Interest>,
-    /// What Redis does not allow; empty until it has answered.
+    /// The rights that Redis does not grant; `None` until it has answered.
     pub missing_rights: watch::Receiver<Option<Arc<[Right]>>>,
     /// Servers of another version on the same Redis.
     pub others: watch::Receiver<Others>,
@@ -30,11 +30,11 @@ pub struct Readiness {
     pub stopping: CancellationToken,
 }
 
-/// What is known of the servers that are of another version than this one.
+/// What is known about servers of other versions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Others {
     pub versions: Vec<OtherVersion>,
-    /// Servers that heard the question and did not answer.
+    /// Servers that received the question and did not answer.
     pub silent: usize,
 }
 
@@ -46,16 +46,16 @@ pub struct OtherVersion {
     pub servers: usize,
 }
 
-/// What is there, each by itself.
+/// The state of each part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Checks {
-    /// A Redis answers that may be used.
+    /// A usable Redis answers.
     pub redis: bool,
-    /// It has the scripts.
+    /// Redis has loaded the scripts.
     pub scripts: bool,
-    /// It allows everything that the scripts and the server need.
+    /// Redis allows everything that the scripts and the server need.
     pub rights: bool,
-    /// What it publishes is heard.
+    /// What Redis publishes is heard.
     pub subscriptions: bool,
     /// The server is not shutting down.
     pub accepting: bool,
@@ -95,7 +95,7 @@ impl Readiness {
         missing.as_ref().is_some_and(|missing| missing.is_empty())
     }
 
-    /// The rights that Redis does not give, as far as is known.
+    /// The rights that Redis does not grant, as far as known.
     pub fn missing_rights(&self) -> Arc<[Right]> {
         let missing = self.missing_rights.borrow();
         missing.clone().unwrap_or_default()

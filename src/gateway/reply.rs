@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use uuid::Uuid;
 use warp::reply::{Reply, Response};
 
-/// When to come back to a server that takes nobody right now, at the earliest.
+/// How soon to come back, at the earliest, to a server that accepts nobody right now.
 const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// A JSON body with a status.
@@ -15,12 +15,13 @@ pub fn json_reply(status: StatusCode, body: &impl serde::Serialize) -> Response 
     warp::reply::with_status(warp::reply::json(body), status).into_response()
 }
 
-/// A text of this media type.
+/// A text with this media type.
 pub fn text_reply(media_type: &'static str, text: &'static str) -> Response {
     warp::reply::with_header(text, CONTENT_TYPE, media_type).into_response()
 }
 
-/// 503, with a time to come back: at some moment of the next `wait`, so that they come as fast as others are served.
+/// 503, with a time to come back: at some moment within the next `wait`, so that clients return as fast as others are
+/// served.
 pub fn unavailable(wait: Option<Duration>, body: &impl serde::Serialize) -> Response {
     let earliest_ms = COME_BACK_AFTER.as_millis();
     let spread_ms = wait.unwrap_or_default().as_millis().max(earliest_ms);

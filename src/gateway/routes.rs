@@ -14,10 +14,10 @@ use warp::{Filter, Rejection};
 use super::reply::{json_reply, text_reply};
 use super::{Gateway, operations, upgrade, web};
 
-/// The wire protocol for programs.
+/// The description of the wire protocol for programs.
 const ASYNCAPI: &str = include_str!("../../asyncapi.yaml");
 
-/// Every route of the server; what matches none is answered in JSON too.
+/// Every route of the server; a request that matches none is answered in JSON too.
 pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
     let probes = operations::probes(gateway.readiness.clone());
     let metrics = operations::metrics(gateway.exposition.clone());
@@ -56,7 +56,7 @@ pub fn routes(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-/// Answers what no route took; `message` says which there are.
+/// Answers a request that matched no route; `message` says which routes exist.
 pub(super) fn not_found(rejection: &Rejection, message: &str) -> Response {
     if let Some(WrongMethod(allowed)) = rejection.find() {
         return wrong_method(allowed);
@@ -73,17 +73,18 @@ pub(super) fn not_found(rejection: &Rejection, message: &str) -> Response {
     json_reply(status, &json!({"code": code, "message": message}))
 }
 
-/// The methods of what can be read: whatever answers GET answers HEAD.
+/// The methods of readable resources: whatever answers GET answers HEAD.
 pub(super) const GET: &str = "GET, HEAD";
 pub(super) const POST: &str = "POST";
 
-/// The path is there, but not for this method; these are.
+/// The path exists, but not for this method; these are the allowed ones.
 #[derive(Debug)]
 struct WrongMethod(&'static str);
 
 impl Reject for WrongMethod {}
 
-/// Goes on for these methods only, which are written as in `Allow`. To stand behind the path: another is answered 405.
+/// Accepts only these methods, which are written as in `Allow`. Use it after the path: any other method is answered
+/// 405.
 pub(super) fn only(
     allowed: &'static str,
 ) -> impl Filter<Extract = (), Error = Rejection> + Clone + Send + Sync + 'static {
@@ -95,7 +96,7 @@ pub(super) fn only(
     warp::method().and_then(matches).untuple_one()
 }
 
-/// Answers a method that is none of those of its address.
+/// Answers a request whose method its path does not support.
 pub(super) fn wrong_method(allowed: &'static str) -> Response {
     let message = format!("this address is for {allowed}");
     let body = json!({"code": "METHOD_NOT_ALLOWED", "message": message});

@@ -1,4 +1,4 @@
-//! One device's WebSocket: reads requests, writes what only its own task can (`outlet`), finds peers that are gone.
+//! One device's WebSocket: reads requests, writes what only its own task can (`outlet`), detects dead peers.
 
 use std::io;
 use std::pin::pin;
@@ -28,14 +28,14 @@ use crate::metrics::Ending;
 use crate::protocol::frame::Frame;
 use crate::protocol::request::Request;
 
-/// Of what is read at once. Thousands of idle sockets must not keep large buffers; and each look at the socket clears
-/// this much. Longer messages get a buffer of their own length.
+/// The size of the read buffer. Thousands of idle sockets must not keep large buffers; and each read from the socket
+/// clears this much. Longer messages get a buffer of their own length.
 const READ_BYTES: usize = 512;
-/// Of what the WebSocket stream writes itself (pongs, the close, what joining takes) so much may wait before it is written.
+/// How much of the WebSocket stream's own output (pongs, the close, what joining takes) may wait before it is written.
 const WRITE_BYTES: usize = 16 * 1024;
 /// Messages of one device that are stored in one round trip, at most: Redis does nothing else meanwhile.
 const IN_A_ROW: usize = 16;
-/// How long a peer may take to read its close frame and to hang up.
+/// How long a peer may take to read its close frame and close the connection.
 pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 
 pub(super) type Socket = WebSocketStream<Line>;
@@ -43,13 +43,13 @@ pub(super) type Socket = WebSocketStream<Line>;
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The peer hung up, or is gone.
+    /// The peer closed the connection, or is dead.
     Gone,
     /// The peer sent a close frame, which is to be answered.
     Closed,
     /// The server ends it.
     Device(Close),
-    /// The peer broke a rule of WebSocket's: a close code and its reason.
+    /// The peer violated the WebSocket protocol: a close code and its reason.
     Broken(u16, &'static str),
 }
 
@@ -63,20 +63,20 @@ impl End {
     }
 }
 
-/// Serves a device of `/ws` from the switch of protocols to its end.
+/// Serves a device of `/ws` from the protocol switch until it leaves.
 pub(super) async fn serve_upgraded(
     gateway: Arc<Gateway>,
     admitted: Admitted,
     on_upgrade: OnUpgrade,
 ) {
-    // Boxed, as all that only a part of a connection's life needs: the task of an idle one must be small.
+    // Boxed, like everything that only a part of a connection's life needs: the task of an idle one must be small.
     match Box::pin(open(&gateway, on_upgrade)).await {
         Some(socket) => serve(gateway, admitted, socket, Dialect::Native).await,
         None => Box::pin(admitted.session.end()).await,
     }
 }
 
-/// Serves an admitted device to its end.
+/// Serves an admitted device until it leaves.
 pub(super) async fn serve(
     gateway: Arc<Gateway>,
     admitted: Admitted,
@@ -119,7 +119,8 @@ fn web_socket_config(max_frame_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(WRITE_BYTES)
-        // The largest answer repeats a part of the frame that it answers. `Line` stops reading long before this is full.
+        // The largest answer repeats a part of the frame that it answers. `Line` stops reading long before this is
+        // full.
         .max_write_buffer_size(WRITE_BYTES + max_frame_bytes)
         .max_message_size(Some(max_frame_bytes))
         .max_frame_size(Some(max_frame_bytes))
@@ -130,8 +131,8 @@ async fn begin(conversation: &mut Conversation) -> &mut Conversation {
     conversation
 }
 
-/// Serves a device until its connection has ended. Its socket is read when the conversation has `begun`, and written from
-/// now on.
+/// Serves a device until its connection has ended. Its socket is read once the conversation has `begun`, and written
+/// from now on.
 pub(super) async fn run(
     gateway: &Gateway,
     mut socket: Socket,
@@ -147,7 +148,7 @@ pub(super) async fn run(
         end = write(gateway, device, dialect, &outlet, &heard) => end,
     };
     if !matches!(end, End::Gone) {
-        // A client that does not read the close frame in time goes without it.
+        // A client that does not read the close frame in time does not get it.
         let goodbye = Box::pin(say_goodbye(socket, outlet, dialect, &end));
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
@@ -167,7 +168,7 @@ async fn read(
         heard.store(true, Ordering::Relaxed);
         let mut requests = Vec::new();
         let mut next = understand(dialect, first);
-        // Messages sent in a row are stored in one round trip: those that are here already.
+        // Messages sent in a row are stored in one round trip, as far as they have arrived already.
         let end = loop {
             match next {
                 Step::Request(request) => {
@@ -198,10 +199,10 @@ async fn read(
     }
 }
 
-/// What something read from the socket means.
+/// The meaning of what was read from the socket.
 enum Step {
     Request(Request),
-    /// Something of the transport's, answered with this.
+    /// A matter of the transport, answered with this frame.
     Answer(Frame),
     Nothing,
     End(End),
@@ -237,7 +238,7 @@ pub(super) fn broken(error: &Error) -> End {
     }
 }
 
-/// Writes what waits where nobody else does, and pings.
+/// Writes what is queued where nothing else does, and pings.
 async fn write(
     gateway: &Gateway,
     device: &Device,
@@ -249,7 +250,7 @@ async fn write(
     let mut heartbeat = Heartbeat::new(timing, Instant::now());
     // One timer for the connection's life: most turns of the loop are for something else.
     let mut beat = pin!(tokio::time::sleep_until(heartbeat.due));
-    // A peer that takes nothing for so long is as dead as one that answers no ping.
+    // A peer that takes nothing for this long is as dead as one that answers no ping.
     let patience = timing.ping_interval + timing.ping_timeout;
     loop {
         match outlet.flush() {
@@ -258,7 +259,8 @@ async fn write(
             Flushed::Broken => return End::Gone,
             Flushed::Stuck => match guarded(device, patience, outlet.pipe.writable()).await {
                 Ok(()) => {
-                    // It takes what is written, so it is there. Its pongs are not read while it has too many answers to take.
+                    // It takes what is written, so it is alive. Its pongs are not read while it has too many answers to
+                    // take.
                     heard.store(true, Ordering::Relaxed);
                     continue;
                 }
@@ -267,7 +269,7 @@ async fn write(
         }
         tokio::select! {
             () = device.woken() => if device.is_answering() {
-                // The answer comes right behind the event that it belongs to: both go out in one write.
+                // The answer follows directly after the event that it belongs to: both go out in one write.
                 tokio::task::yield_now().await;
             },
             () = &mut beat => {
@@ -286,7 +288,7 @@ async fn write(
     }
 }
 
-/// Bounds a write in time, and ends it if the device's queue overflows meanwhile.
+/// Limits the time of a write, and ends it if the device's queue overflows meanwhile.
 async fn guarded(
     device: &Device,
     patience: Duration,
@@ -302,7 +304,7 @@ async fn guarded(
     }
 }
 
-/// Sends what still waits and the close frame.
+/// Sends what is still queued and the close frame.
 async fn say_goodbye(
     mut socket: Socket,
     outlet: Arc<Outlet>,
@@ -312,7 +314,7 @@ async fn say_goodbye(
     while matches!(outlet.flush(), Flushed::Stuck) {
         outlet.pipe.writable().await?;
     }
-    // Nobody writes behind a close frame (RFC 6455, 5.5.1).
+    // Nothing is written after a close frame (RFC 6455, 5.5.1).
     drop(outlet);
     let (code, reason) = match end {
         End::Gone => return Ok(()),
@@ -328,28 +330,28 @@ async fn say_goodbye(
     close(socket, code, reason).await
 }
 
-/// Tells a peer that broke a rule, before it had a device, which one.
+/// Sends a peer that violated the protocol before it had a device the code and the reason.
 pub(super) async fn turn_away_broken(socket: Socket, end: &End) {
     if let End::Broken(code, reason) = end {
-        // A client that does not read it in time goes without it.
+        // A client that does not read it in time does not get it.
         let _ = tokio::time::timeout(GOODBYE, close(socket, *code, reason)).await;
     }
 }
 
-/// The WebSocket stream has the answer ready when it has read a close frame, and gives it out when it reads on.
+/// The WebSocket stream prepares the answer when it has read a close frame, and sends it on the next read.
 async fn answer_close(mut socket: Socket) -> Result<(), Error> {
     while socket.next().await.is_some() {}
     Ok(socket.get_mut().flush().await?)
 }
 
-/// Sends a close frame, waits for the peer's, and hangs up.
+/// Sends a close frame, waits for the peer's, and closes the connection.
 async fn close(mut socket: Socket, code: u16, reason: &'static str) -> Result<(), Error> {
     let frame = CloseFrame {
         code: code.into(),
         reason: reason.into(),
     };
     socket.close(Some(frame)).await?;
-    // What comes after a broken frame cannot be read as frames: the stream ends at once.
+    // What follows a broken frame cannot be parsed as frames: the stream ends at once.
     while let Some(Ok(_)) = socket.next().await {}
     Ok(socket.into_inner().hang_up().await?)
 }

@@ -1,4 +1,4 @@
-//! `GET /ws`: who may come in, and the switch from HTTP to WebSocket.
+//! `GET /ws`: which clients are admitted, and the switch from HTTP to WebSocket.
 //!
 //! warp's own filter is not used: it reads each socket through a 128 KiB buffer and takes messages of 64 MiB.
 
@@ -70,7 +70,7 @@ impl From<Denied> for Refusal {
     }
 }
 
-/// Switches to WebSocket, or says in `{"code","message"}` why not.
+/// Switches to WebSocket, or explains a refusal in `{"code","message"}`.
 pub fn upgrade(
     gateway: &Arc<Gateway>,
     headers: &HeaderMap,
@@ -81,14 +81,14 @@ pub fn upgrade(
     admitted.unwrap_or_else(|refusal| refusal.reply(gateway))
 }
 
-/// Whether a request asks for a WebSocket, as it is to be asked for.
+/// Whether a request asks for a WebSocket in the required form.
 pub(super) fn is_asked<B>(request: &Request<B>) -> bool {
     request.method() == Method::GET
         && request.extensions().get::<OnUpgrade>().is_some()
         && websocket_key(request.headers()).is_some()
 }
 
-/// The answer to whoever comes to a WebSocket's address without asking for one.
+/// The answer to a request for a WebSocket's path that does not ask for a WebSocket.
 pub(super) fn no_upgrade(gateway: &Gateway) -> Response {
     Refusal::no_upgrade().reply(gateway)
 }

@@ -1,6 +1,6 @@
 //! The page: a chat client for browsers at `/`, and the tokens that it may ask for in development.
 //!
-//! Its files are those of the folder `web/`, embedded in the binary.
+//! Its files come from the folder `web/`, embedded in the binary.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
@@ -28,13 +28,12 @@ use crate::error::{ChatError, ErrorCode};
 
 static FILES: Dir = include_dir!("$CARGO_MANIFEST_DIR/web");
 
-/// Where the page learns what this server offers it.
+/// Where the page learns what this server offers.
 const OFFERS: &str = "page.json";
 /// Bytes of a request for a token, at most: a user id of 128 bytes, each of them escaped, fits.
 const REQUEST_MAX_BYTES: u64 = 4096;
-/// The page may load nothing but its own files and connect to nothing but its own server. It has no inline scripts or styles, and
-/// nobody may frame it. 'self'
-/// covers `ws:` and `wss:` of the same host.
+/// The page may load only its own files and connect only to its own server. It has no inline scripts or styles, and no
+/// page may frame it. 'self' covers `ws:` and `wss:` of the same host.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
@@ -43,7 +42,7 @@ pub struct Web {
     page: bool,
     /// Whether all chats may be deleted.
     reset: bool,
-    /// The part that signs tokens for any name; `None` if the server does not do that.
+    /// Signs tokens for any name; `None` if the server does not do that.
     tokens: Option<TokenDesk>,
 }
 
@@ -61,7 +60,7 @@ impl Web {
     }
 }
 
-/// `GET /` and its files; a path of no file is left to others.
+/// `GET /` and its files; any other path is left to other routes.
 pub fn file_route(gateway: Arc<Gateway>) -> BoxedFilter<(Response,)> {
     let look_up = move |path: FullPath| {
         let found = find(&gateway.web, path.as_str()).ok_or_else(warp::reject::not_found);
@@ -114,7 +113,7 @@ fn content_type(name: &str) -> Option<&'static str> {
 }
 
 impl File {
-    /// The file, or word that the browser's copy is still good; it asks each time.
+    /// The file, or the confirmation that the browser's copy is still valid; the browser asks each time.
     fn reply(self, headers: &HeaderMap) -> Response {
         let mut hasher = DefaultHasher::new();
         hasher.write(&self.bytes);
@@ -135,7 +134,7 @@ impl File {
             (CACHE_CONTROL, "no-cache"),
         ];
         for (name, value) in fixed {
-            // In place of what warp says of bytes in general: two media types make a download of the page.
+            // Replaces warp's media type for plain bytes: with two media types the page would be downloaded.
             response
                 .headers_mut()
                 .insert(name, HeaderValue::from_static(value));

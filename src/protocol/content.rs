@@ -1,4 +1,5 @@
-//! What a message says: one text, also where it was sent as several strings, and the shape in which a device wants it.
+//! The content of a message: one text, even if it was sent as several strings, and the shape in which a device wants
+//! it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
-/// The type of a message that says none.
+/// The type of a message that does not name one.
 pub const TEXT: &str = "text";
 /// The type of the server's own messages.
 pub const SYSTEM: &str = "system";
@@ -16,7 +17,7 @@ pub const STRINGS_MAX: usize = 20;
 /// Bytes of a type's name, at most.
 const KIND_MAX_BYTES: usize = 32;
 
-/// Separates the strings of a content where it is one text.
+/// Separates the strings of a content that is stored as one text.
 const JOINT: char = '\n';
 
 /// A message's type by its name, if it has one.
@@ -33,25 +34,26 @@ pub fn is_kind(name: &str) -> bool {
     is_printable && (1..=KIND_MAX_BYTES).contains(&name.len())
 }
 
-/// How a content that was sent as an array is made of strings: the bytes of each. The text has them joined by line ends.
+/// How a content that was sent as an array is divided into strings: the length of each in bytes. In the text they are
+/// joined by line ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts(Box<[usize]>);
 
 impl Parts {
-    /// Reads `5,12`; `None` if it is something else, or has too many numbers.
+    /// Reads `5,12`; `None` if the text is something else, or has too many numbers.
     pub fn parse(text: &str) -> Option<Self> {
         let number = |digits: &str| {
             let is_plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
             is_plain.then(|| digits.parse().ok()).flatten()
         };
-        // One more is enough to see that it is too many.
+        // One more is enough to detect too many.
         let lengths = text.splitn(STRINGS_MAX + 1, ',').map(number);
         let lengths = lengths.collect::<Option<Box<[usize]>>>()?;
         (lengths.len() <= STRINGS_MAX).then_some(Self(lengths))
     }
 
-    /// The strings of a text. Joined by line ends they are the text again, also where it is not the one that was sent: cut,
-    /// or changed by a rule.
+    /// The strings of a text. Joined by line ends they give the text again, even if it differs from the one that was
+    /// sent because it was cut, or changed by a rule.
     pub fn split<'a>(&self, text: &'a str) -> Vec<&'a str> {
         let mut strings = Vec::with_capacity(self.0.len());
         let mut rest = text;
@@ -69,7 +71,7 @@ impl Parts {
     }
 }
 
-/// As it is stored.
+/// The stored form.
 impl fmt::Display for Parts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, len) in self.0.iter().enumerate() {
@@ -99,7 +101,7 @@ impl Content {
         }
     }
 
-    /// Whether it says nothing at all.
+    /// Whether the content is entirely empty.
     pub fn is_empty(&self) -> bool {
         match &self.parts {
             Some(Parts(lengths)) => lengths.iter().all(|len| *len == 0),
@@ -158,7 +160,7 @@ pub enum ContentShape {
     String,
     /// Each is an array.
     Array,
-    /// Each is what it was sent as.
+    /// Each has the form in which it was sent.
     AsSent,
 }
 
@@ -166,7 +168,7 @@ impl ContentShape {
     /// Every shape, in the order of the declaration.
     pub const ALL: [Self; 3] = [Self::String, Self::Array, Self::AsSent];
 
-    /// The shape of this name.
+    /// The shape with this name.
     pub fn of(name: &str) -> Option<Self> {
         match name {
             "string" => Some(Self::String),
@@ -176,7 +178,7 @@ impl ContentShape {
         }
     }
 
-    /// Whether a content of these parts, or of none, is shown as an array.
+    /// Whether a content with these parts, or with none, is shown as an array.
     pub fn is_array(self, parts: Option<&Parts>) -> bool {
         match self {
             Self::String => false,
@@ -186,7 +188,7 @@ impl ContentShape {
     }
 }
 
-/// A content as a device gets it that has chosen this shape.
+/// A content in the shape that a device has chosen.
 pub(super) struct ShownContent<'a> {
     pub text: &'a str,
     pub parts: Option<&'a Parts>,

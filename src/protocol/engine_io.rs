@@ -1,12 +1,12 @@
 //! Packets of the Engine.IO protocol, revision 4, as clients send them.
 //!
-//! <https://github.com/socketio/engine.io-protocol>: one character tells the type. A long-polling payload is packets with a
-//! separator between them.
+//! <https://github.com/socketio/engine.io-protocol>: one character gives the type. A long-polling payload is packets
+//! with a separator between them.
 
 /// Separates two packets of a long-polling payload.
 pub const SEPARATOR: u8 = 0x1e;
 
-/// What the server says for itself.
+/// Packets that the server sends on its own behalf.
 pub const CLOSE: &str = "1";
 pub const PING: &str = "2";
 pub const NOOP: &str = "6";
@@ -21,7 +21,7 @@ pub const UPGRADE: &str = "5";
 pub enum Packet<'a> {
     /// A Socket.IO packet.
     Message(&'a str),
-    /// A ping, a pong or a noop. It asks for nothing, whenever it comes: some clients send one before they join.
+    /// A ping, a pong or a noop. It requires nothing, whenever it arrives: some clients send one before they join.
     Alive,
     /// Binary data as base64. It belongs to a Socket.IO packet, which is answered with an error.
     Binary,
@@ -42,7 +42,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The packets of a payload, in their order.
+/// The packets of a payload, in order.
 pub fn packets(payload: &str) -> impl Iterator<Item = Packet<'_>> {
     payload.split(char::from(SEPARATOR)).map(Packet::parse)
 }

@@ -1,4 +1,4 @@
-//! What the server tells a client: the payloads of its events and acks.
+//! What the server sends to a client: the payloads of its events and acks.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::content::{ContentShape, Parts, ShownContent};
 use super::ids::{MessageId, RoomId, UserId};
 use crate::error::{ChatError, ErrorCode};
 
-/// What a device is told first.
+/// The first event that a device gets.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hello<'a> {
@@ -19,11 +19,11 @@ pub struct Hello<'a> {
     pub version: &'static str,
     /// [`ClientLimits`].
     pub limits: &'a RawValue,
-    /// The names of the events that it may send.
+    /// The names of the events that the client may send.
     pub events: &'a RawValue,
 }
 
-/// What a client has to keep to.
+/// The limits that a client has to observe.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientLimits {
@@ -31,7 +31,7 @@ pub struct ClientLimits {
     pub content_bytes: usize,
     pub participants: usize,
     pub rooms_per_user: usize,
-    /// 0 for any number.
+    /// 0 means no limit.
     pub requests_per_sec: usize,
     pub request_burst: usize,
     pub page_items: u32,
@@ -46,16 +46,16 @@ pub struct Message {
     pub sender_id: String,
     /// `type` on the wire.
     pub kind: Cow<'static, str>,
-    /// All of it as one text.
+    /// The whole content as one text.
     pub content: String,
-    /// The strings that it was sent as; `None` where it was one.
+    /// The strings that it was sent as; `None` if it was one.
     pub parts: Option<Parts>,
     pub timestamp: String,
-    /// Who has read it; `[]` in rooms of more than 100 members.
+    /// The users who have read it; `[]` in rooms of more than 100 members.
     pub read_by: Vec<String>,
     pub read_count: u64,
     pub client_message_id: Option<String>,
-    /// Set where the content was cut for a chat list.
+    /// Set if the content was cut for a chat list.
     pub truncated: bool,
 }
 
@@ -70,7 +70,7 @@ pub struct ChatEntry {
     pub unread_cnt: u64,
     pub seq: u64,
     pub read_seq: u64,
-    /// Two people's room: the other one.
+    /// In a room of two: the other user.
     pub friend_id: Option<String>,
     pub group: Option<Group>,
     /// Latest activity, Unix time in milliseconds: the order of the list. Not shown.
@@ -86,7 +86,7 @@ pub struct Group {
     pub members: Vec<String>,
 }
 
-/// Messages, or what has some in it, as a device gets them that has chosen this shape of contents.
+/// Messages, or data that contains some, in the shape of contents that a device has chosen.
 #[derive(Debug, Clone)]
 pub struct Shown<T>(pub T, pub ContentShape);
 
@@ -171,12 +171,12 @@ pub struct MessageRead {
     pub message_id: Option<MessageId>,
 }
 
-/// The others in a room, told to who has opened it.
+/// The others in a room, sent to the device that has opened it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoomMembers {
     pub room_id: RoomId,
-    /// `[]` where they are more than are named.
+    /// `[]` if there are more than are listed.
     pub members: Vec<String>,
 }
 
@@ -187,7 +187,7 @@ pub struct MessageStatus {
     pub message_id: MessageId,
 }
 
-/// An error as classic clients know it: with a `status` besides.
+/// An error as classic clients expect it: with an additional `status`.
 #[derive(Debug, Clone, Serialize)]
 pub struct ClassicError<'a> {
     status: &'static str,
@@ -213,7 +213,7 @@ impl<'a> ClassicError<'a> {
     }
 }
 
-/// How a dev reset went.
+/// The outcome of a dev reset.
 #[derive(Debug, Clone, Serialize)]
 pub struct RedisStatus {
     pub success: bool,

@@ -1,4 +1,4 @@
-//! How an event, an ack or an error becomes text, at either door.
+//! How an event, an ack or an error becomes text, for either protocol.
 
 use std::fmt;
 use std::io::Write;
@@ -11,23 +11,24 @@ use super::content::ContentShape;
 use super::event::{Ack, ChatEntry, Message, Shown};
 use super::text::Text;
 
-/// One encoded frame. Cloning shares it: an event is serialised once for all devices, and laid out once for each door.
+/// One encoded frame. Clones share it: an event is serialised once for all devices, and laid out once for each
+/// protocol.
 #[derive(Clone)]
 pub struct Frame(Arc<Encoded>);
 
 enum Encoded {
-    /// An event, for devices of both doors.
+    /// An event, for devices of both protocols.
     Event {
         name: &'static str,
         native: Text,
-        /// Where the data begins in `native`; it ends before the last brace.
+        /// Where the data begins in `native`; the data ends before the last brace.
         data_at: usize,
-        /// The text for Socket.IO devices, made for the first that needs it.
+        /// The text for Socket.IO devices, created for the first one that needs it.
         socket_io: OnceLock<Text>,
     },
-    /// What goes to one native device.
+    /// A frame for one native device.
     Native(Text),
-    /// What goes to one Socket.IO device.
+    /// A frame for one Socket.IO device.
     SocketIo(Text),
 }
 
@@ -105,7 +106,7 @@ impl Frame {
         Self::event(CHAT_HISTORY, &Shown(messages, shape))
     }
 
-    /// Whether it is a `chatList`, which makes those before it needless.
+    /// Whether it is a `chatList`, which makes earlier ones obsolete.
     pub fn is_chat_list(&self) -> bool {
         self.is_called(CHAT_LIST)
     }
@@ -124,9 +125,9 @@ impl Frame {
         Self::event("status", &text)
     }
 
-    /// Has each part of the text own what `share` gives for so many bytes: it is dropped when the part is.
+    /// Makes each part of the text own what `share` returns for its number of bytes: that is dropped with the part.
     ///
-    /// For a frame that nobody else has yet; another is left as it is.
+    /// For a frame that is not shared yet; any other frame is returned unchanged.
     pub fn owning<S: Send + 'static>(self, share: impl FnMut(usize) -> S) -> Self {
         match Arc::try_unwrap(self.0) {
             Ok(encoded) => Self(Arc::new(encoded.owning(share))),
@@ -134,7 +135,7 @@ impl Frame {
         }
     }
 
-    /// Bytes of the text, near enough the same at both doors.
+    /// Bytes of the text, nearly the same for both protocols.
     pub fn len(&self) -> usize {
         match &*self.0 {
             Encoded::Event { native, .. } | Encoded::Native(native) => native.len(),
@@ -173,16 +174,16 @@ impl Frame {
     }
 }
 
-/// One event in the shapes of contents in which devices want it: encoded once for each that is asked for.
+/// One event in the shapes of contents that devices want: encoded once for each shape requested.
 #[derive(Debug, Clone)]
 pub struct ShapedFrames {
     frames: [Option<Frame>; ContentShape::ALL.len()],
-    /// All contents in it were sent as strings: as they were sent they are strings.
+    /// All contents in it were sent as strings: the as-sent shape equals the string shape.
     is_plain: bool,
 }
 
 impl ShapedFrames {
-    /// Of an event with these messages. Nothing is encoded yet.
+    /// For an event with these messages. Nothing is encoded yet.
     pub fn of<'a>(messages: impl IntoIterator<Item = &'a Message>) -> Self {
         Self {
             frames: Default::default(),
@@ -190,7 +191,7 @@ impl ShapedFrames {
         }
     }
 
-    /// The frame in this shape, encoded with `encode` if nobody wanted it yet.
+    /// The frame in this shape, encoded with `encode` if this shape was not requested before.
     pub fn get_or_encode(
         &mut self,
         shape: ContentShape,
@@ -205,7 +206,7 @@ impl ShapedFrames {
         self.frames[self.place(shape)].as_ref()
     }
 
-    /// Where the frames are that were encoded.
+    /// The slots of the frames that have been encoded.
     pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Option<Frame>> {
         self.frames.iter_mut()
     }
@@ -219,13 +220,13 @@ impl ShapedFrames {
 }
 
 impl fmt::Debug for Frame {
-    /// Without the text: it may be somebody's message.
+    /// Without the text, which may be somebody's message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Frame({} bytes)", self.len())
     }
 }
 
-/// The Engine.IO message of an event whose data stands in `native`, up to its last brace.
+/// The Engine.IO message of an event whose data is in `native`, up to its last brace.
 fn socket_io_event(name: &str, native: &Text, data_at: usize) -> Text {
     let head = format!("42[\"{name}\",");
     let mut left = native.len() - data_at - 1;
@@ -245,10 +246,11 @@ fn socket_io_event(name: &str, native: &Text, data_at: usize) -> Text {
     })
 }
 
-/// `head`, the value as JSON, `tail`: written as one text.
+/// `head`, the value as JSON, and `tail`, written as one text.
 fn around(head: std::fmt::Arguments<'_>, value: &impl Serialize, tail: &str) -> Text {
     Text::written(|text| {
-        // Writing to memory does not fail, nor do our own types: string keys, no maps that could.
+        // Writing to memory does not fail, nor does serialising our own types: they have string keys and no fallible
+        // maps.
         let written = text
             .write_fmt(head)
             .map_err(serde_json::Error::io)
@@ -260,10 +262,10 @@ fn around(head: std::fmt::Arguments<'_>, value: &impl Serialize, tail: &str) -> 
     })
 }
 
-/// What a request that wants an answer is known by.
+/// Identifies a request that wants an answer.
 #[derive(Debug, Clone)]
 pub enum RequestId {
-    /// The `id` of a native frame: a string or an integer, given back as it came.
+    /// The `id` of a native frame: a string or an integer, returned as it was sent.
     Native(Box<RawValue>),
     /// The ack id of a Socket.IO packet.
     SocketIo(u64),
@@ -273,10 +275,11 @@ pub enum RequestId {
 const REQUEST_ID_MAX_BYTES: usize = 256;
 
 impl RequestId {
-    /// `None` where the value is neither a string nor an integer, or is too long.
+    /// `None` if the value is neither a string nor an integer, or is too long.
     pub fn parse(raw: &RawValue) -> Option<Self> {
         let text = raw.get();
-        // It is JSON already: its first character tells a string, anything but digits a number that is no integer.
+        // It is valid JSON already: the first character identifies a string; anything but digits means a number that is
+        // not an integer.
         let fits = match text.as_bytes() {
             [b'"', ..] => true,
             [b'-', ..] => text.parse::<i64>().is_ok(),
@@ -307,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_long_event_reads_the_same_at_both_doors_and_is_in_memory_once() {
-        // Of any length near that of a part, so that parts end anywhere in the data's end
+        // Any length close to that of a part, so that parts end anywhere near the end of the data
         for len in (65_400..65_600).chain([200_000]) {
             let content = "x".repeat(len);
             let frame = Frame::event("chatHistory", &[&content]);

@@ -1,4 +1,4 @@
-//! Ids as they stand on the wire, checked once where they enter.
+//! Ids in their wire form, checked once where they enter.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ pub const USER_ID_MAX_BYTES: usize = 128;
 pub struct UserId(Arc<str>);
 
 impl UserId {
-    /// `None` where the text is no user id.
+    /// `None` if the text is not a valid user id.
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=USER_ID_MAX_BYTES).contains(&text.len());
         (fits && !text.chars().any(char::is_control)).then(|| Self(text.into()))
     }
 
-    /// The id of a user who is nobody else.
+    /// The id of a user that is different from all others.
     pub fn random() -> Self {
         Self(Uuid::new_v4().to_string().into())
     }
@@ -44,7 +44,7 @@ impl Serialize for UserId {
 
 /// Names two people's rooms: a v5 UUID in this namespace.
 const DIRECT_ROOMS: Uuid = Uuid::from_u128(0x2d2a_6a70_7c7b_5a0e_9d0a_6f0c_91c1_4d01);
-/// Names groups that were made with a `clientRoomId`.
+/// Names groups that were created with a `clientRoomId`.
 const NAMED_GROUPS: Uuid = Uuid::from_u128(0x2d2a_6a70_7c7b_5a0e_9d0a_6f0c_91c1_4d02);
 
 /// A room's id: a UUID, lower case with hyphens on the wire.
@@ -52,7 +52,7 @@ const NAMED_GROUPS: Uuid = Uuid::from_u128(0x2d2a_6a70_7c7b_5a0e_9d0a_6f0c_91c1_
 pub struct RoomId(Uuid);
 
 impl RoomId {
-    /// `None` where the text is not a hyphenated UUID.
+    /// `None` if the text is not a hyphenated UUID.
     pub fn parse(text: &str) -> Option<Self> {
         // The other spellings of a UUID (braces, no hyphens) differ in length.
         (text.len() == uuid::fmt::Hyphenated::LENGTH)
@@ -65,21 +65,21 @@ impl RoomId {
         Self(Uuid::new_v4())
     }
 
-    /// The id of the one room that these two share, no matter which of them asks.
+    /// The id of the one room that these two share, whichever of them asks.
     pub fn direct(one: &UserId, other: &UserId) -> Self {
         let (first, second) = if one <= other {
             (one, other)
         } else {
             (other, one)
         };
-        // No user id holds a NUL, so no two pairs give the same name.
+        // No user id contains a NUL, so no two pairs give the same name.
         Self(Uuid::new_v5(
             &DIRECT_ROOMS,
             format!("{first}\0{second}").as_bytes(),
         ))
     }
 
-    /// The id of the group that this user made with this `clientRoomId`.
+    /// The id of the group that this user created with this `clientRoomId`.
     pub fn named_group(creator: &UserId, client_room_id: &str) -> Self {
         Self(Uuid::new_v5(
             &NAMED_GROUPS,
@@ -111,18 +111,18 @@ impl Serialize for RoomId {
 /// Digests of messages that were sent with a `clientMessageId`.
 const SENT_MESSAGES: Uuid = Uuid::from_u128(0x2d2a_6a70_7c7b_5a0e_9d0a_6f0c_91c1_4d03);
 
-/// What a room remembers of a sender and a `clientMessageId`: the 16 bytes of a v5 UUID, however long both are.
+/// What a room stores for a sender and a `clientMessageId`: the 16 bytes of a v5 UUID, however long both are.
 ///
-/// 122 of the bits are of SHA-1, so two of a room's messages share them by chance once in 10^19 rooms of a billion. Who
-/// looks for two that do finds only pairs of their own making, for each begins with the user's id: the second message
-/// of such a pair is taken for the first, and nobody else's is.
+/// 122 of the bits come from SHA-1, so two of a room's messages share them by chance once in 10^19 rooms of a billion.
+/// A user who searches for a collision finds only pairs of their own making, since each name begins with the user's id:
+/// the second message of such a pair is taken for the first, and no other user's message is affected.
 pub fn sent_digest(sender: &UserId, client_message_id: &str) -> [u8; 16] {
-    // No user id holds a NUL, so no two senders give the same name.
+    // No user id contains a NUL, so no two senders give the same name.
     let name = format!("{sender}\0{client_message_id}");
     Uuid::new_v5(&SENT_MESSAGES, name.as_bytes()).into_bytes()
 }
 
-/// One connection of a user; unique over all servers.
+/// One connection of a user; unique across all servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceId(Uuid);
 
@@ -131,7 +131,7 @@ impl DeviceId {
         Self(Uuid::new_v4())
     }
 
-    /// `None` where the text is not 32 hexadecimal digits.
+    /// `None` if the text is not 32 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let simple = Uuid::try_parse(text).ok().filter(|_| text.len() == 32)?;
         Some(Self(simple))
@@ -147,7 +147,7 @@ impl fmt::Display for DeviceId {
 /// A message's id: the id of its stream entry, `ms-seq`. Orders the messages of one room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct MessageId {
-    /// Redis's clock when it was sent, Unix time in milliseconds.
+    /// The time on Redis's clock when it was sent, Unix time in milliseconds.
     pub ms: u64,
     /// The message's number in its room, from 1.
     pub seq: u64,
@@ -157,7 +157,7 @@ impl MessageId {
     /// Before the first message of any room.
     pub const NONE: Self = Self { ms: 0, seq: 0 };
 
-    /// `None` where the text is not `digits-digits`, each within u64.
+    /// `None` if the text is not `digits-digits`, each within u64.
     pub fn parse(text: &str) -> Option<Self> {
         let (ms, seq) = text.split_once('-')?;
         let digits = |part: &str| {
@@ -178,9 +178,9 @@ impl MessageId {
     }
 }
 
-/// Unix time in milliseconds as it is on the wire: ISO 8601, UTC, milliseconds.
+/// Unix time in milliseconds in its wire form: ISO 8601, UTC, milliseconds.
 pub fn timestamp(ms: u64) -> String {
-    // Past the year 9999 the text has no such form; an id that far is no id of ours.
+    // After the year 9999 the text does not have this form; an id that large is not one of ours.
     const YEAR_9999_MS: u64 = 253_402_300_799_999;
     let since_epoch = std::time::Duration::from_millis(ms.min(YEAR_9999_MS));
     humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since_epoch).to_string()

@@ -1,7 +1,7 @@
-//! What a client asks for: frames and payloads, checked for shape before anything else happens.
+//! What a client asks for: frames and payloads, whose shape is checked before anything else happens.
 //!
-//! How long a content and how large a room may be are rules, and those are the scripts'. What bounds both before a
-//! script is called is the size of a frame.
+//! The maximum length of a content and size of a room are rules, and those belong to the scripts. Before a script is
+//! called, the size of a frame bounds both.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,12 +15,12 @@ use super::frame::RequestId;
 use super::ids::{MessageId, RoomId, UserId};
 use crate::error::{ChatError, ErrorCode};
 
-/// Messages in a page of history where the client does not say.
+/// Messages in a page of history if the client does not specify a number.
 pub const PAGE_DEFAULT: u32 = 50;
 /// Messages in a page of history, at most.
 pub const PAGE_MAX: u32 = 100;
 
-/// Characters of an id that a client gives, at most.
+/// Characters of an id chosen by a client, at most.
 pub const ID_MAX_CHARS: usize = 64;
 /// Characters of a group's name, at most.
 pub const NAME_MAX_CHARS: usize = 128;
@@ -93,7 +93,7 @@ impl EventName {
         Self::ResetRedisForDevelopment,
     ];
 
-    /// As it is on the wire.
+    /// The name in its wire form.
     pub fn text(self) -> &'static str {
         match self {
             Self::SendMessage => "sendMessage",
@@ -108,7 +108,7 @@ impl EventName {
         }
     }
 
-    /// The name that is written so.
+    /// The event with this name.
     pub fn of(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|name| name.text() == text)
     }
@@ -129,7 +129,7 @@ impl ClientEvent {
         }
     }
 
-    /// The room that it is about, if it is about one that the client named.
+    /// The room that the event concerns, if the client named one.
     pub fn room(&self) -> Option<RoomId> {
         match self {
             Self::EnterChat { room, .. }
@@ -141,7 +141,7 @@ impl ClientEvent {
     }
 }
 
-/// Where a page of history lies.
+/// The place of a page of history.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cursor {
     Latest,
@@ -152,9 +152,9 @@ pub enum Cursor {
 /// What a device asks for, over either protocol.
 #[derive(Debug)]
 pub struct Request {
-    /// Present where an ack is asked for.
+    /// Present if an ack is requested.
     pub id: Option<RequestId>,
-    /// The event's name as it was sent, where it was one.
+    /// The event's name as it was sent, if it was sent as a string.
     pub event: Option<String>,
     pub body: Result<ClientEvent, ChatError>,
 }
@@ -222,7 +222,7 @@ pub fn parse_frame(text: &str) -> Request {
 }
 
 fn frame_error(text: &str, error: &serde_json::Error) -> ChatError {
-    // The wrong type is met before a syntax error that comes later.
+    // A wrong type is detected before a syntax error that comes later.
     let is_json = error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok();
     if is_json {
         ChatError::invalid_payload(
@@ -338,7 +338,7 @@ fn get_history(fields: &Fields) -> Result<ClientEvent, ChatError> {
     let after = fields.message_id("after", fields.after)?;
     let limit = fields.limit()?;
     let room = fields.room()?;
-    // An id that is no id of ours is not in this room's history.
+    // An id that is not one of ours is not in this room's history.
     let cursor = match (before, after) {
         (Some(_), Some(_)) => {
             return Err(ChatError::invalid_payload(
@@ -358,7 +358,7 @@ fn get_history(fields: &Fields) -> Result<ClientEvent, ChatError> {
     })
 }
 
-/// Every field that some payload has, unread until it is asked for.
+/// All fields of all payloads, unparsed until they are needed.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct Fields<'a> {
@@ -392,7 +392,7 @@ impl<'a> Fields<'a> {
     fn parse(data: Option<&'a RawValue>) -> Result<Self, ChatError> {
         let wrong = || ChatError::invalid_payload("\"data\" must be an object");
         let text = data.ok_or_else(wrong)?.get();
-        // A struct reads from an array as well: only an object is meant.
+        // A struct can be read from an array as well, but only an object is accepted.
         if !text.starts_with('{') {
             return Err(wrong());
         }
@@ -405,7 +405,7 @@ impl<'a> Fields<'a> {
         RoomId::parse(&text).ok_or_else(ChatError::not_member)
     }
 
-    /// `Some(None)` is a string that is no id of ours.
+    /// `Some(None)` is a string that is not one of our ids.
     fn message_id(
         &self,
         field: &str,

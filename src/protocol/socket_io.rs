@@ -13,18 +13,18 @@ use crate::error::{ChatError, ErrorCode};
 /// What a client sends.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// To join a namespace, with the client's `auth` as JSON if it gave one.
+    /// Joins a namespace, with the client's `auth` as JSON if it sent one.
     Connect {
         namespace: &'a str,
         auth: Option<&'a str>,
     },
     Disconnect,
-    /// An event with its arguments, a JSON array; with an ack id where an answer is wanted.
+    /// An event with its arguments, a JSON array; with an ack id if an answer is wanted.
     Event {
         id: Option<u64>,
         args: &'a str,
     },
-    /// An event with binary attachments, which no event of ours has.
+    /// An event with binary attachments, which none of our events has.
     Binary {
         id: Option<u64>,
     },
@@ -77,7 +77,7 @@ fn split_namespace(text: &str) -> (&str, &str) {
     text.split_once(',').unwrap_or((text, ""))
 }
 
-/// Takes the ack id off, if there is one.
+/// Splits off the ack id, if there is one.
 fn split_id(text: &str) -> Result<(Option<u64>, &str), ParseIntError> {
     let end = text
         .bytes()
@@ -88,7 +88,7 @@ fn split_id(text: &str) -> Result<(Option<u64>, &str), ParseIntError> {
     Ok((id, rest))
 }
 
-/// What an event is answered whose ack id is too large: an `error`, as an ack would go to nobody.
+/// The answer to an event whose ack id is too large: an `error`, as no ack could reach anyone.
 pub fn id_too_large() -> Request {
     let text = format!("the ack id must not be larger than {}", u64::MAX);
     Request {

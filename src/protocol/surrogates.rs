@@ -1,12 +1,12 @@
-//! Halves of surrogate pairs: JavaScript's strings and JSON can hold one alone, Rust's cannot.
+//! Lone halves of surrogate pairs: JavaScript's strings and JSON can contain them, Rust's strings cannot.
 
 use std::borrow::Cow;
 
-/// The same JSON, with `instead`, such as `\u0000`, for each escape of half a surrogate pair.
+/// Returns the same JSON with each escape of half a surrogate pair replaced by `instead`, such as `\u0000`.
 pub fn replace_halves<'a>(json: &'a str, instead: &str) -> Cow<'a, str> {
     let mut text = String::new();
     let (mut copied, mut at) = (0, 0);
-    // A backslash is in a string, or the text is no JSON, which the parser finds.
+    // A backslash is inside a string; otherwise the text is not JSON, which the parser detects.
     while let Some(found) = json[at..].find('\\') {
         let start = at + found;
         at = match escaped_unit(json, start) {
@@ -34,7 +34,7 @@ pub fn replace_halves<'a>(json: &'a str, instead: &str) -> Cow<'a, str> {
     text.into()
 }
 
-/// The UTF-16 unit that is written as `\uXXXX` at this place.
+/// The UTF-16 unit written as `\uXXXX` at this position.
 fn escaped_unit(json: &str, at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
     let all_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());

@@ -1,7 +1,7 @@
-//! A text, laid out once as it goes over a WebSocket.
+//! A text, laid out once in the form in which it goes over a WebSocket.
 //!
-//! A long one is in parts: who writes it lets go of each part when it is written, so that what is left of a long text in
-//! memory is what its peer has not taken yet.
+//! A long text is split into parts: a writer releases each part once it is written, so that only what the peer has not
+//! taken yet remains in memory.
 
 use std::borrow::Cow;
 use std::io;
@@ -11,21 +11,21 @@ use bytes::Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// Bytes of one part, but for the last.
+/// Bytes of each part but the last.
 const PART_BYTES: usize = 64 * 1024;
 
-/// Bytes that most events and answers fit in.
+/// Bytes that are enough for most events and answers.
 const USUAL_BYTES: usize = 512;
 
-/// Bytes of a WebSocket frame's header, at most, where the server sends it.
+/// Bytes of the header of a WebSocket frame sent by the server, at most.
 const HEADER_MAX_BYTES: usize = 10;
 
-/// A text in its WebSocket frame. Cloning shares it.
+/// A text in its WebSocket frame. Clones share it.
 #[derive(Clone)]
 pub struct Text {
     /// The frame.
     parts: Parts,
-    /// Where the text begins in it.
+    /// Where the text begins in the frame.
     at: usize,
     /// Bytes of the text.
     len: usize,
@@ -47,12 +47,12 @@ impl Parts {
 }
 
 impl Text {
-    /// This text.
+    /// A copy of this text.
     pub fn of(text: &str) -> Self {
         Self::written(|writer| writer.put(text.as_bytes()))
     }
 
-    /// What `write` writes.
+    /// The text that `write` writes.
     pub(super) fn written(write: impl FnOnce(&mut Writer)) -> Self {
         let mut writer = Writer::new();
         write(&mut writer);
@@ -61,14 +61,14 @@ impl Text {
             full.push(last);
         }
         let len = full.iter().map(Vec::len).sum::<usize>() - HEADER_MAX_BYTES;
-        // The header's length depends on the text's: it goes right before it.
+        // The header's length depends on the text's: it is placed directly before the text.
         let begin = put_header(&mut full[0], len);
         let mut parts = full.into_iter().map(Bytes::from).collect::<Vec<_>>();
         parts[0] = parts[0].slice(begin..);
         Self::of_parts(parts, HEADER_MAX_BYTES - begin, len)
     }
 
-    /// `head`, what `shared` has, and `tail`, without a copy of what is shared.
+    /// `head`, the text of `shared`, and `tail`, without copying what is shared.
     pub(super) fn around(
         head: &[u8],
         shared: impl IntoIterator<Item = Bytes>,
@@ -93,7 +93,7 @@ impl Text {
         Self { parts, at, len }
     }
 
-    /// The same text; each part owns what `share` gives for so many bytes.
+    /// The same text; each part owns what `share` returns for its number of bytes.
     pub(super) fn owning<S: Send + 'static>(&self, mut share: impl FnMut(usize) -> S) -> Self {
         let own = |part: &Bytes| {
             let part = part.clone();
@@ -116,7 +116,7 @@ impl Text {
         self.len == 0
     }
 
-    /// Whether it is short enough to be in one part.
+    /// Whether it is short enough to fit in one part.
     pub(super) fn is_short(&self) -> bool {
         matches!(self.parts, Parts::One(_))
     }
@@ -126,7 +126,7 @@ impl Text {
         self.parts.all().iter().cloned()
     }
 
-    /// The text alone, which shares the frame's memory.
+    /// The text alone, sharing the frame's memory.
     pub fn payload(&self) -> impl Iterator<Item = Bytes> {
         let begin = |index| if index == 0 { self.at } else { 0 };
         let parts = self.parts.all().iter().enumerate();
@@ -134,7 +134,7 @@ impl Text {
     }
 
     pub fn as_str(&self) -> Cow<'_, str> {
-        // Written by formatting and by serde_json, which write UTF-8; but parts may end within a character.
+        // Written by formatting and by serde_json, which write UTF-8; but a part may end within a character.
         match &self.parts {
             Parts::One(frame) => String::from_utf8_lossy(&frame[self.at..]),
             Parts::Many(_) => {
@@ -145,7 +145,7 @@ impl Text {
     }
 }
 
-/// Bytes, and what is to be dropped with them.
+/// Bytes, and a value that is dropped with them.
 struct Owned<S> {
     part: Bytes,
     _share: S,
@@ -157,7 +157,8 @@ impl<S> AsRef<[u8]> for Owned<S> {
     }
 }
 
-/// Writes the header of a frame with so many bytes of text before the text in `first`. Gives where it begins.
+/// Writes the header of a frame with this many bytes of text directly before the text in `first`. Returns where it
+/// begins.
 fn put_header(first: &mut [u8], len: usize) -> usize {
     let header = FrameHeader {
         opcode: OpCode::Data(Data::Text),
@@ -170,15 +171,15 @@ fn put_header(first: &mut [u8], len: usize) -> usize {
     begin
 }
 
-/// Takes a text in, part by part. Writing to it does not fail.
+/// Collects a text, part by part. Writing to it does not fail.
 pub(super) struct Writer {
     full: Vec<Vec<u8>>,
-    /// Has room.
+    /// Has spare capacity.
     last: Vec<u8>,
 }
 
 impl Writer {
-    /// Room for the header comes first.
+    /// Reserves space for the header at the beginning.
     fn new() -> Self {
         let mut last = Vec::with_capacity(USUAL_BYTES);
         last.resize(HEADER_MAX_BYTES, 0);

@@ -1,4 +1,4 @@
-//! The answer to a poll: packets that are given to the connection as it takes them.
+//! The answer to a poll: packets that are passed to the connection as it takes them.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -12,14 +12,14 @@ use tokio::sync::oneshot;
 use crate::protocol::engine_io::SEPARATOR;
 use crate::protocol::text::Text;
 
-/// Bytes that are given to the connection at once: no more than it keeps of what its peer does not read.
+/// Bytes that are passed to the connection at once: no more than it buffers of what its peer does not read.
 const PART_BYTES: usize = 16 * 1024;
 
 /// The body of an answer. It shares the packets' memory with other devices' queues, and copies a part at a time.
 pub(super) struct Answer {
     pieces: VecDeque<Bytes>,
     left: usize,
-    /// Told when the connection has taken all; dropped where it is gone before.
+    /// Sent when the connection has taken everything; dropped if it closes before.
     taken: Option<oneshot::Sender<()>>,
 }
 
@@ -125,7 +125,7 @@ mod tests {
         answer.frame().await.unwrap().unwrap();
         assert!(answer.is_end_stream());
         assert_eq!(taken.try_recv(), Ok(()));
-        // One that is cut off is known as such
+        // An answer that is cut off is detected
         let (answer, taken) = Answer::new(&[packet]);
         drop(answer);
         assert!(taken.await.is_err());

@@ -1,4 +1,4 @@
-//! Where the requests of a client that polls wait for their turn, bounded like the queue in the other direction.
+//! The queue of a polling client's requests, bounded like the queue in the other direction.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,18 +9,18 @@ use crate::config::Limits;
 use crate::protocol::frame::RequestId;
 use crate::protocol::request::Request;
 
-/// The end that requests are put in.
+/// The end where requests are added.
 pub(super) struct Inbox {
     sender: mpsc::Sender<(Request, usize)>,
     bytes: Arc<AtomicUsize>,
     max_bytes: usize,
 }
 
-/// There is no room for the request of this id.
+/// There is no room for the request with this id.
 #[derive(Debug)]
 pub(super) struct Full(pub(super) Option<RequestId>);
 
-/// The end that they are taken from.
+/// The end where requests are taken.
 pub(super) struct Requests {
     receiver: mpsc::Receiver<(Request, usize)>,
     bytes: Arc<AtomicUsize>,
@@ -38,7 +38,7 @@ impl Inbox {
         (inbox, Requests { receiver, bytes })
     }
 
-    /// Puts in a request whose packet has so many bytes. One of any size finds room where nothing waits.
+    /// Adds a request whose packet has this many bytes. A request of any size fits in an empty queue.
     pub(super) fn push(&self, request: Request, len: usize) -> Result<(), Full> {
         let waiting = self.bytes.load(Ordering::Relaxed);
         if waiting > 0 && waiting + len > self.max_bytes {
@@ -46,7 +46,7 @@ impl Inbox {
         }
         self.bytes.fetch_add(len, Ordering::Relaxed);
         match self.sender.try_send((request, len)) {
-            // The device is being closed: nobody answers it any more.
+            // The device is being closed: nothing answers it any more.
             Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
             Err(TrySendError::Full((request, len))) => {
                 self.bytes.fetch_sub(len, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Engine.IO, the transport of Socket.IO clients: long-polling, WebSocket, and the move from one to the other.
 //!
-//! `transport` has the rules of a long-polling session, `polling` its I/O, `session` its life. `websocket` are those that have
-//! not polled; from where they have joined, all WebSockets are served as native ones are.
+//! `transport` has the rules of a long-polling session, `polling` its I/O, `session` its life cycle. `websocket`
+//! handles clients that have not polled; once they have joined, all WebSockets are served as native ones are.
 
 mod answer;
 mod inbox;
@@ -33,26 +33,26 @@ use super::upgrade::{switch, websocket_key};
 
 /// Where Socket.IO clients connect.
 pub(super) const PATH: &str = "/socket.io";
-/// Requests of one session that may wait for its task, which takes them at once.
+/// Requests of one session that may wait for its task, which takes them immediately.
 const REQUESTS_MAX: usize = 4;
 
-/// Takes Socket.IO clients.
+/// Serves Socket.IO clients.
 pub(super) struct Engine {
     gateway: Arc<Gateway>,
     /// The sessions that began with long-polling.
     sessions: Mutex<HashMap<Uuid, Session>>,
 }
 
-/// What is known of a session that began with long-polling.
+/// What the engine keeps about a session that began with long-polling.
 #[derive(Clone)]
 struct Session {
-    /// To its task. What is sent to one that has moved or ended comes back.
+    /// To the session's task. Events sent to a session that has moved or ended are returned.
     events: mpsc::Sender<Event>,
-    /// Gone once it has joined.
+    /// Gone once the session has joined.
     guest: Weak<Guest>,
 }
 
-/// A session's place among those of its engine.
+/// A session's entry in its engine.
 struct Place {
     engine: Arc<Engine>,
     sid: Uuid,
@@ -92,7 +92,7 @@ impl Engine {
         answer.unwrap_or_else(Wrong::response)
     }
 
-    /// A session begins that polls.
+    /// A session that polls begins.
     fn open(self: Arc<Self>, request: &Request<Incoming>) -> Response<Body> {
         let id = Uuid::new_v4();
         let arrival = self.arrival(id, request);
@@ -114,7 +114,7 @@ impl Engine {
         text(Full::from(opened))
     }
 
-    /// A session begins that never polls.
+    /// A session that never polls begins.
     fn open_websocket(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Wrong> {
         let accept = websocket_key(request.headers()).ok_or(Wrong::Other)?;
         let arrival = self.arrival(Uuid::new_v4(), &request);
@@ -134,7 +134,7 @@ impl Engine {
         let payload = match payload(body, self.gateway.limits.max_frame_bytes).await {
             Ok(payload) => payload,
             Err(wrong) => {
-                // It may have ended meanwhile.
+                // The session may have ended meanwhile.
                 let _ = session.events.send(Event::BadPost).await;
                 return Err(wrong);
             }
@@ -162,7 +162,7 @@ impl Engine {
         self.sessions().get(&sid).cloned().ok_or(Wrong::Session)
     }
 
-    /// Tells a session's task of a request, and waits for its answer.
+    /// Sends a request to a session's task, and waits for its answer.
     async fn ask<T>(
         &self,
         sid: Uuid,
@@ -170,13 +170,13 @@ impl Engine {
     ) -> Result<T, Wrong> {
         let session = self.session(sid)?;
         let (reply, answer) = oneshot::channel();
-        // It is there and polls no more.
+        // The session exists and no longer polls.
         let moved = |_| Wrong::Request;
         session.events.send(event(reply)).await.map_err(moved)?;
         answer.await.map_err(|_| Wrong::Session)
     }
 
-    /// A connection with a request of a session that has joined is to last as long as that takes.
+    /// A connection that carries a request of a joined session is kept for as long as that request takes.
     fn vouch(&self, sid: Uuid, request: &Request<Incoming>) {
         let session = self.session(sid);
         let has_joined = session.is_ok_and(|session| session.guest.strong_count() == 0);
@@ -189,7 +189,7 @@ impl Engine {
         }
     }
 
-    /// Takes a place for a session that is to join.
+    /// Takes a guest's place for a session that has not joined yet.
     fn arrival(&self, sid: Uuid, request: &Request<Incoming>) -> Arrival {
         Arrival {
             sid: sid.simple().to_string(),
@@ -200,12 +200,12 @@ impl Engine {
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<Uuid, Session>> {
-        // Nothing in here panics half-way through a change.
+        // No code under this lock panics halfway through a change.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The body of a post, as a text of at most so many bytes.
+/// The body of a post, as a text of at most `max_bytes` bytes.
 async fn payload(body: Incoming, max_bytes: usize) -> Result<String, Wrong> {
     let whole = Limited::new(body, max_bytes).collect().await;
     let whole = whole.map_err(|error| match error.downcast_ref::<LengthLimitError>() {

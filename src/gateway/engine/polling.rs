@@ -1,6 +1,6 @@
-//! The I/O of one long-polling session: its requests come here, and are answered by the rules of [`Transport`].
+//! The I/O of one long-polling session: its requests arrive here, and are answered by the rules of [`Transport`].
 //!
-//! The session's task is the only one that takes from its device's queue. So packets go out once, and in their order.
+//! Only the session's task takes from its device's queue. So packets are sent once, and in order.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -28,33 +28,33 @@ use crate::protocol::frame::Frame;
 use crate::protocol::socket_io::{NAMESPACE, Packet};
 use crate::protocol::text::Text;
 
-/// Packets that may wait for a client which has not joined: what it asks for meanwhile is answered, but not without end.
+/// Packets that may wait for a client which has not joined: its requests meanwhile are answered, but not without limit.
 const OUTBOX_MAX: usize = 16;
 
-/// A request of the client's.
+/// A request of the client.
 pub(super) enum Event {
     Poll(oneshot::Sender<Result<Answer, Refused>>),
-    /// A whole body. The answer is whether it could be read.
+    /// A complete body. The answer is whether it could be read.
     Post(String, oneshot::Sender<Result<bool, Refused>>),
-    /// A body that is too large, or no text.
+    /// A body that is too large or not text.
     BadPost,
     /// A WebSocket that is to take over.
     Upgrade(OnUpgrade, oneshot::Sender<Result<(), Refused>>),
 }
 
-/// Why the session's task has to do something else than to serve requests.
+/// Why the session's task has to do something other than serve requests.
 pub(super) enum Turn {
-    /// The client has joined, with this. Its requests come out here.
+    /// The client has joined, with this `auth`. Its requests are taken from here.
     Joined(Auth, Requests),
-    /// It speaks over this WebSocket from now on.
+    /// The client uses this WebSocket from now on.
     Moved(Box<Socket>),
     /// The device is to be closed.
     Closing(Close),
-    /// All was said, and taken, after [`Polling::say`].
+    /// Everything was sent and received, after [`Polling::say`].
     Said,
-    /// The client has said goodbye, or is gone.
+    /// The client has said goodbye, or has disconnected.
     Gone,
-    /// It broke a rule of the transport's.
+    /// The client violated the transport.
     Broken,
 }
 
@@ -65,23 +65,23 @@ pub(super) struct Polling {
     sid: String,
     transport: Transport,
     heartbeat: Heartbeat,
-    /// Something came since the last ping.
+    /// Something has arrived since the last ping.
     heard: AtomicBool,
     requests: mpsc::Receiver<Event>,
-    /// The poll that waits.
+    /// The pending poll.
     poll: Option<oneshot::Sender<Result<Answer, Refused>>>,
     /// Whether the connection took the last answer.
     taken: Option<oneshot::Receiver<()>>,
-    /// The WebSocket that may take over, up to its next step.
+    /// The WebSocket that may take over, until its next step.
     probe: Option<Probing>,
-    /// It is to, as soon as no request is under way.
+    /// The WebSocket that takes over as soon as no request is in progress.
     moving: Option<Box<Socket>>,
-    /// What goes before all that waits for the device.
+    /// What is sent before everything that is queued for the device.
     outbox: VecDeque<Text>,
-    /// Where its requests go, once it has joined.
+    /// Where the client's requests go, once it has joined.
     inbox: Option<Inbox>,
     joined: Option<(Auth, Requests)>,
-    /// Nothing is said any more behind what the outbox holds.
+    /// Nothing is sent after what the outbox holds.
     is_last: bool,
 }
 
@@ -107,7 +107,7 @@ impl Polling {
         }
     }
 
-    /// Serves requests until something else is to be done. Can be cancelled and called again.
+    /// Serves requests until there is something else to do. Can be cancelled and called again.
     pub(super) async fn turn(&mut self, device: Option<&Device>) -> Turn {
         loop {
             if let Some(turn) = self.due(device) {
@@ -115,7 +115,7 @@ impl Polling {
             }
             let deadline = self.deadline();
             let turn = tokio::select! {
-                // A client polls again as soon as it has an answer: that it was taken is to be known before.
+                // A client polls again as soon as it has an answer: the answer has to be known as taken first.
                 biased;
                 taken = pending_unless(&mut self.taken) => self.end_answer(taken.is_ok()),
                 () = tokio::time::sleep_until(deadline) => self.pass(Instant::now()),
@@ -130,27 +130,27 @@ impl Polling {
         }
     }
 
-    /// Says this before anything else; then [`Turn::Said`] comes.
+    /// Sends this before anything else; then [`Turn::Said`] follows.
     pub(super) fn say(&mut self, last: impl IntoIterator<Item = Text>) {
         self.outbox.extend(last);
         self.is_last = true;
     }
 
-    /// Ends the session. The poll that waits is answered with this word.
+    /// Ends the session. The pending poll is answered with this packet.
     pub(super) fn end(mut self, word: &'static str) {
         if let Some(poll) = self.poll.take() {
             let (answer, _) = Answer::new(&[Text::of(word)]);
-            // The client that asked may be gone.
+            // The client that asked may have disconnected.
             let _ = poll.send(Ok(answer));
         }
     }
 
-    /// What is to go over the WebSocket first. No request comes over long-polling any more.
+    /// What is to be sent over the WebSocket first. No more requests arrive over long-polling.
     pub(super) fn move_out(self) -> VecDeque<Text> {
         self.outbox
     }
 
-    /// What is to be done before the next request; answers the poll that waits.
+    /// What is to be done before the next request; answers the pending poll.
     fn due(&mut self, device: Option<&Device>) -> Option<Turn> {
         if let Some((auth, requests)) = self.joined.take() {
             return Some(Turn::Joined(auth, requests));
@@ -165,12 +165,12 @@ impl Polling {
             return Some(Turn::Moved(socket));
         }
         let is_said = self.is_last && self.outbox.is_empty() && !self.transport.is_answering();
-        // The reason is given once.
+        // The reason is returned once.
         self.is_last &= !is_said;
         is_said.then_some(Turn::Said)
     }
 
-    /// Answers the poll that waits, if there is something for it.
+    /// Answers the pending poll, if there is something for it.
     fn answer(&mut self, device: Option<&Device>) {
         let packets = match self.transport.wanted() {
             Wanted::Nothing => return,
@@ -190,12 +190,12 @@ impl Polling {
         }
     }
 
-    /// What waits, or a part of it. What was taken before has been written.
+    /// What is queued, or a part of it. What was taken before has been written.
     fn take(&mut self, device: Option<&Device>) -> Vec<Text> {
         let mut packets: Vec<Text> = self.outbox.drain(..).collect();
         let Some(device) = device else { return packets };
         let mut frames = 0;
-        // Why the device closes, if it does, is asked for before.
+        // The reason for closing the device, if any, is read beforehand.
         let _ = device.take(|frame| {
             frames += 1;
             packets.extend(frame.socket_io());
@@ -205,7 +205,7 @@ impl Polling {
         packets
     }
 
-    /// Serves a request, or refuses it. The client that asked may be gone; then nobody takes the answer.
+    /// Serves a request, or refuses it. The client that asked may have disconnected; then nobody reads the answer.
     fn serve(&mut self, event: Event, device: Option<&Device>) -> Option<Turn> {
         match event {
             Event::Poll(reply) => match self.transport.poll() {
@@ -260,7 +260,7 @@ impl Polling {
         })
     }
 
-    /// A packet of a client that has not joined.
+    /// Handles a packet of a client that has not joined.
     fn join(&mut self, packet: &str) -> Option<Turn> {
         let answer = match Packet::parse(packet) {
             Packet::Connect {
@@ -282,7 +282,7 @@ impl Polling {
         None
     }
 
-    /// A packet of a client that has: a request goes where its device's requests wait, in their order.
+    /// Handles a packet of a client that has joined: a request is added to its device's requests, in order.
     fn read(&self, inbox: &Inbox, packet: &str, device: Option<&Device>) -> Option<Turn> {
         let answer = match read_packet(packet) {
             Asked::Request(request) => {
@@ -301,16 +301,17 @@ impl Polling {
             Asked::Nothing => return None,
             Asked::HangUp => return Some(Turn::Gone),
         };
-        // One that was not even let in has no queue.
+        // A client that has not been admitted yet has no queue.
         let Some(device) = device else {
             return Some(Turn::Broken);
         };
-        // As if it had not been asked for: a client that goes on without reading these overflows its queue, which ends it.
+        // Counted as if it had not been asked for: a client that continues without reading these overflows its queue,
+        // which ends it.
         device.push(answer);
         None
     }
 
-    /// The WebSocket that may take over has come a step further, or to nothing.
+    /// The WebSocket that may take over has advanced one step, or has failed.
     fn step_upgrade(&mut self, socket: Option<Box<Socket>>) -> Option<Turn> {
         self.probe = None;
         match socket {
@@ -350,7 +351,7 @@ impl Polling {
     }
 }
 
-/// Resolves with what is there; never where there is nothing.
+/// Resolves with the future's output; never resolves if there is no future.
 async fn pending_unless<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
@@ -358,7 +359,7 @@ async fn pending_unless<F: Future + Unpin>(future: &mut Option<F>) -> F::Output 
     }
 }
 
-/// Resolves when the client does not wait for the answer to its poll any more.
+/// Resolves when the client no longer waits for the answer to its poll.
 async fn closed<T>(poll: &mut Option<oneshot::Sender<T>>) {
     match poll {
         Some(poll) => poll.closed().await,
@@ -366,7 +367,7 @@ async fn closed<T>(poll: &mut Option<oneshot::Sender<T>>) {
     }
 }
 
-/// Resolves when there may be something to take; a turn later where the answer that belongs to it is about to come.
+/// Resolves when there may be something to take; one turn later if the answer that belongs to it is about to follow.
 async fn woken(device: Option<&Device>) {
     let Some(device) = device else {
         return std::future::pending().await;

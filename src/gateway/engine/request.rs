@@ -1,4 +1,4 @@
-//! What an HTTP request asks of Engine.IO, and the answers that say why not.
+//! What an HTTP request asks of Engine.IO, and the answers that explain a refusal.
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -11,7 +11,7 @@ use super::transport::Refused;
 use crate::gateway::admission::query_value;
 use crate::gateway::connection::{Body, boxed};
 
-/// A request that makes sense.
+/// A well-formed request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     /// A new session.
@@ -21,7 +21,7 @@ pub(super) enum Asked {
     Upgrade(Uuid),
 }
 
-/// What a session begins with.
+/// How a session begins.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Begin {
     Polling,
@@ -58,7 +58,7 @@ impl From<Refused> for Wrong {
 }
 
 impl Wrong {
-    /// As the protocol numbers it, where it does.
+    /// The protocol's number for the error, if it has one.
     fn code(self) -> Option<&'static str> {
         match self {
             Self::Transport => Some("0"),
@@ -93,7 +93,7 @@ pub(super) fn read(method: &Method, query: &str) -> Result<Asked, Wrong> {
         Some("websocket") => false,
         _ => return Err(Wrong::Transport),
     };
-    // An id that cannot be read is no session's.
+    // An id that cannot be parsed is not a session's.
     let sid = query_value(query, "sid").map(|sid| Uuid::try_parse(sid).map_err(|_| Wrong::Session));
     match (method, sid.transpose()?, polls) {
         (&Method::GET, None, true) => Ok(Asked::Open(Begin::Polling)),
@@ -106,7 +106,7 @@ pub(super) fn read(method: &Method, query: &str) -> Result<Asked, Wrong> {
     }
 }
 
-/// An answer with packets, or the word that packets were taken.
+/// An answer with packets, or the confirmation that packets were received.
 pub(super) fn text<B>(body: B) -> Response<Body>
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,

@@ -21,16 +21,16 @@ use crate::metrics::{DoorLabel, Ending};
 use crate::protocol::engine_io::{CLOSE, NOOP};
 use crate::protocol::text::Text;
 
-/// What the client's first request says of it.
+/// What the client's first request contains.
 pub(super) struct Arrival {
     pub(super) sid: String,
     pub(super) headers: HeaderMap,
     pub(super) query: String,
-    /// Its place, until it has joined.
+    /// Its place among the guests, until it has joined.
     pub(super) guest: Arc<Guest>,
 }
 
-/// How a client parts that had joined.
+/// How a client that had joined leaves.
 enum Parting {
     /// It was on its WebSocket.
     Socket(socket::End),
@@ -49,7 +49,7 @@ impl Parting {
     }
 }
 
-/// Serves the client to its end.
+/// Serves the client until it leaves.
 pub(super) async fn serve(gateway: Arc<Gateway>, arrival: Arrival, mut polling: Box<Polling>) {
     let late = Instant::now() + JOIN_TIMEOUT;
     let turn = tokio::select! {
@@ -65,7 +65,7 @@ pub(super) async fn serve(gateway: Arc<Gateway>, arrival: Arrival, mut polling: 
                     drop((arrival, auth));
                     converse(&gateway, polling, admitted, requests).await;
                 }
-                // Boxed, as all that only a part of a session's life needs.
+                // Boxed, like everything that is needed for only a part of a session's life.
                 Err(refused) => Box::pin(turn_away(polling, &refused)).await,
             }
         }
@@ -78,10 +78,11 @@ pub(super) async fn serve(gateway: Arc<Gateway>, arrival: Arrival, mut polling: 
     }
 }
 
-/// What a client speaks that has moved to WebSocket.
+/// The dialect of a client that has moved to WebSocket.
 const MOVED: Dialect = Dialect::SocketIo { has_polled: true };
 
-/// Gives the client the reason for its refusal. A client that should come back gets no `disconnect`, which keeps it away.
+/// Sends the client the reason for its refusal. A client that should come back gets no `disconnect`, which would keep
+/// it away.
 async fn turn_away(polling: Box<Polling>, refused: &Refused) {
     let is_final = refused.is_final();
     let mut last = refused.events();
@@ -120,7 +121,7 @@ async fn converse(
     }
 }
 
-/// Serves a device that has joined: over long-polling and, from when it moves, over its WebSocket.
+/// Serves a device that has joined: over long-polling and, once it moves, over its WebSocket.
 async fn talk(
     gateway: &Gateway,
     mut polling: Box<Polling>,
@@ -131,26 +132,27 @@ async fn talk(
     let mut work = Box::pin(work_off(conversation, requests));
     let turn = tokio::select! {
         turn = polling.turn(Some(device)) => turn,
-        // It has an end only where the polling has one.
+        // This ends only if the polling has ended.
         _ = &mut work => Turn::Gone,
     };
     let Turn::Moved(mut socket) = turn else {
         return Parting::Polling(polling, turn);
     };
     put(&mut socket, *polling);
-    // The request that is being answered goes on, and those that wait come before what the WebSocket brings.
+    // The request in progress continues, and those that wait precede what arrives over the WebSocket.
     let run = socket::run(gateway, *socket, device, work, MOVED);
     Parting::Socket(Box::pin(run).await)
 }
 
-/// Answers the requests that came over long-polling, to the last.
+/// Answers the requests that arrived over long-polling, to the last.
 async fn work_off(conversation: &mut Conversation, mut requests: Requests) -> &mut Conversation {
     conversation.start().await;
     let device = conversation.device();
     while let Some(request) = conversation.next(requests.next()).await {
         device.set_answering(true);
         conversation.answer(vec![request]).await;
-        // What Redis published with the answer comes over another connection, often a moment later: one poll brings both.
+        // What Redis published with the answer arrives over another connection, often a moment later: one poll carries
+        // both.
         tokio::task::yield_now().await;
         device.set_answering(false);
         device.wake_task();
@@ -158,19 +160,19 @@ async fn work_off(conversation: &mut Conversation, mut requests: Requests) -> &m
     conversation
 }
 
-/// Puts what polling has not brought any more before all else on the WebSocket.
+/// Puts what polling has not delivered ahead of everything else on the WebSocket.
 fn put(socket: &mut Socket, polling: Polling) {
     let texts = polling.move_out();
     let mut rest = socket.get_ref().pipe.lock();
     rest.extend(texts.iter().flat_map(Text::frame));
 }
 
-/// Sends what still waits. A client that should not come back by itself gets a `disconnect`.
+/// Sends what is still queued. A client that must not reconnect automatically gets a `disconnect`.
 async fn say_goodbye(polling: Box<Polling>, device: &Device, close: Close) {
     let mut last = Vec::new();
     while device.take(|frame| last.extend(frame.socket_io())) == Taken::Frames {}
-    // The transport's own word for an end would keep Python's clients away for good, so it is not said by a server that
-    // stops: all clients come back.
+    // The transport's own close packet would keep Python clients away for good, so a server that is stopping does not
+    // send it: all clients come back.
     let word = if close == Close::ShuttingDown {
         NOOP
     } else {
@@ -184,9 +186,9 @@ async fn say_goodbye(polling: Box<Polling>, device: &Device, close: Close) {
     say_last(polling, last, is_final(close), word).await;
 }
 
-/// Sends this, then ends the session. A client that does not fetch it in time goes without it.
+/// Sends this, then ends the session. A client that does not fetch it in time does not get it.
 ///
-/// A client that got a `disconnect` has as much time to close the connection itself.
+/// A client that got a `disconnect` has the same time to close the connection itself.
 async fn say_last(mut polling: Box<Polling>, last: Vec<Text>, is_final: bool, word: &'static str) {
     polling.say(last);
     let saying = async {

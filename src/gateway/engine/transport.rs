@@ -1,15 +1,16 @@
-//! The rules of one long-polling session: which request may begin, what a poll is answered with and when, at which moment
-//! a WebSocket takes over, and how long each of these may take. Without I/O, and without the packets themselves.
+//! The rules of one long-polling session: which request may begin, how and when a poll is answered, at which moment a
+//! WebSocket takes over, and how long each of these may take. Without I/O, and without the packets themselves.
 //!
-//! At most one poll is under way. It waits until there are packets for it; then its answer is on its way until the connection
-//! has taken all of it. A WebSocket that was agreed on takes over when no poll is under way any more, so that what went before
-//! is before all that comes over it. A post is here once its whole body is, so none is ever under way.
+//! At most one poll is in progress. It waits until there are packets for it; then its answer is in transit until the
+//! connection has taken all of it. A WebSocket that was agreed on takes over when no poll is in progress any more, so
+//! that everything sent before precedes everything sent over it. A post only counts once its whole body has arrived, so
+//! none is ever in progress.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a WebSocket may take to replace long-polling, from its opening to its client's word that it moves.
+/// How long a WebSocket may take to replace long-polling, from its opening until its client announces that it moves.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The state of a session.
@@ -23,51 +24,51 @@ pub(super) struct Transport {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Poll {
-    /// There is none, since then.
+    /// No poll, since this time.
     Absent(Instant),
     Waiting,
-    /// Its answer is on its way, since then.
+    /// The answer has been in transit since this time.
     Answered(Instant),
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Upgrade {
     No,
-    /// A WebSocket was opened at this time; nobody knows yet whether it carries anything.
+    /// A WebSocket was opened at this time; it is not known yet whether it carries anything.
     Opened(Instant),
-    /// It does: the client ends its polling and will say that it moves.
+    /// The WebSocket works: the client ends its polling and will announce that it moves.
     Agreed(Instant),
-    /// The client has said so.
+    /// The client has announced it.
     Moving,
 }
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// There is a poll already. Nobody could tell which is to get what, so the session ends.
+    /// A poll is already in progress. It is undecidable which one is to get what, so the session ends.
     Overlap,
     /// The session moves, or has moved, to WebSocket.
     Moved,
 }
 
-/// What a poll is to be answered with.
+/// How a poll is to be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// There is no poll that waits.
+    /// No poll is waiting.
     Nothing,
     /// Packets, as soon as there are any.
     Packets,
-    /// Packets or, where there are none, a noop at once: the client waits for it, to end its polling.
+    /// Packets or, if there are none, a noop at once: the client waits for it, to end its polling.
     PacketsOrNoop,
-    /// A noop: the packets go over the WebSocket.
+    /// A noop: the packets are sent over the WebSocket.
     Noop,
 }
 
-/// What ends because its time is over.
+/// What ends because its time is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Late {
     Nothing,
-    /// The attempt to replace long-polling, which goes on.
+    /// The attempt to replace long-polling; polling continues.
     Probe,
     Session,
 }
@@ -100,7 +101,7 @@ impl Transport {
         }
     }
 
-    /// The poll that waited was given its answer.
+    /// The waiting poll was given its answer.
     pub(super) fn answered(&mut self, now: Instant) {
         self.poll = Poll::Answered(now);
     }
@@ -117,12 +118,12 @@ impl Transport {
                 self.upgrade = Upgrade::Opened(now);
                 Ok(())
             }
-            // The one that was first goes on.
+            // The first WebSocket is kept.
             _ => Err(Refused::Moved),
         }
     }
 
-    /// It carries packets, as the client has seen.
+    /// The WebSocket carries packets, as the client has verified.
     pub(super) fn agree(&mut self) {
         if let Upgrade::Opened(since) = self.upgrade {
             self.upgrade = Upgrade::Agreed(since);
@@ -133,12 +134,12 @@ impl Transport {
         matches!(self.upgrade, Upgrade::Agreed(_))
     }
 
-    /// The client moves to it.
+    /// The client moves to the WebSocket.
     pub(super) fn begin_move(&mut self) {
         self.upgrade = Upgrade::Moving;
     }
 
-    /// It came to nothing; long-polling goes on.
+    /// The attempt failed; long-polling continues.
     pub(super) fn give_up_upgrade(&mut self) {
         self.upgrade = Upgrade::No;
     }
@@ -151,13 +152,13 @@ impl Transport {
         )
     }
 
-    /// Whether an answer is on its way.
+    /// Whether an answer is in transit.
     pub(super) fn is_answering(&self) -> bool {
         matches!(self.poll, Poll::Answered(_))
     }
 
-    /// When to call [`Self::pass`], at the latest. `None` if a poll waits and no WebSocket is tried: the session's pings end its
-    /// wait.
+    /// When to call [`Self::pass`], at the latest. `None` if a poll waits and no WebSocket is being tried: the
+    /// session's pings end its wait.
     pub(super) fn deadline(&self) -> Option<Instant> {
         [self.poll_ends(), self.probe_ends()]
             .into_iter()
@@ -165,7 +166,7 @@ impl Transport {
             .min()
     }
 
-    /// Ends what is late at `now`.
+    /// Ends what is overdue at `now`.
     pub(super) fn pass(&mut self, now: Instant) -> Late {
         let is_over = |end: Option<Instant>| end.is_some_and(|end| end <= now);
         if is_over(self.poll_ends()) {
@@ -178,7 +179,7 @@ impl Transport {
         }
     }
 
-    /// Refuses what belongs to a session that polls, where it does not any more.
+    /// Refuses what belongs to a polling session, if the session no longer polls.
     pub(super) fn stays(&self) -> Result<(), Refused> {
         match self.upgrade {
             Upgrade::Moving => Err(Refused::Moved),
@@ -193,7 +194,7 @@ impl Transport {
         }
     }
 
-    /// A client that moves ends its poll, which has its time.
+    /// A client that moves ends its poll, which has its own time limit.
     fn probe_ends(&self) -> Option<Instant> {
         match self.upgrade {
             Upgrade::Opened(since) | Upgrade::Agreed(since) => Some(since + PROBE_TIMEOUT),

@@ -7,18 +7,18 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// A session with its client, both as they are used: numbers stand for packets.
+/// A session with its client, in simulation: numbers stand for packets.
 struct World {
     transport: Transport,
     now: Instant,
-    /// What waits for the client, and the next number.
+    /// What is queued for the client, and the next number.
     queue: VecDeque<u32>,
     next: u32,
     /// The answer that the connection has not taken yet.
     answer: Option<Vec<u32>>,
-    /// What the client has got.
+    /// What the client has received.
     got: Vec<u32>,
-    /// How much the client has sent, and what the server has got of it.
+    /// How much the client has sent, and how much of it the server has received.
     sent: u32,
     inbox: Vec<u32>,
     has_moved: bool,
@@ -33,7 +33,7 @@ enum Step {
     /// The connection takes the answer.
     Take,
     Post(u32),
-    /// The WebSocket's own: it is opened, carries something, the client says that it moves, it is gone.
+    /// The steps of the WebSocket: it is opened, carries something, the client announces that it moves, it closes.
     Open,
     Agree,
     Move,
@@ -93,7 +93,7 @@ impl World {
             }
             Step::Post(count) => match self.transport.stays() {
                 Ok(()) => self.send(count),
-                // It is told so, and sends it over the WebSocket.
+                // It learns that, and sends the packet over the WebSocket.
                 Err(refused) => assert!(refused == Refused::Moved && self.is_moving()),
             },
             Step::Open => drop(self.transport.open_upgrade(self.now)),
@@ -114,7 +114,7 @@ impl World {
         self.sent += count;
     }
 
-    /// As the session's task does before it waits.
+    /// What the session's task does before it waits.
     fn settle(&mut self) {
         if self.has_moved {
             return self.got.extend(self.queue.drain(..));
@@ -175,7 +175,7 @@ proptest! {
     #[test]
     fn every_packet_goes_once_and_in_its_order(steps in prop::collection::vec(step(), 0..60)) {
         let world = World::after(steps);
-        // Towards the client: what it has, what is on its way, what waits
+        // Towards the client: what it has, what is in transit, what is queued
         let answer = world.answer.clone().unwrap_or_default();
         let all: Vec<u32> = world.got.iter().chain(&answer).chain(&world.queue).copied().collect();
         prop_assert_eq!(all, (0..world.next).collect::<Vec<_>>());
@@ -198,11 +198,11 @@ fn a_client_moves_as_clients_do() {
     // Given a poll that waits, when the WebSocket carries the probe, then the poll ends with a noop
     let mut world = World::after([Step::Poll, Step::Open, Step::Agree]);
     assert_eq!(world.answer, Some(Vec::new()));
-    // And so does one that was on its way meanwhile, or brings what there is
+    // And so does a poll that was in transit meanwhile, or one that delivers what is queued
     world.go_all([Step::Take, Step::Queue(2), Step::Poll]);
     assert_eq!(world.answer, Some(vec![0, 1]));
     world.go_all([Step::Take, Step::Poll, Step::Take]);
-    // When it moves, then what comes goes over the WebSocket
+    // When the client moves, then what follows is sent over the WebSocket
     world.go_all([Step::Move, Step::Queue(1)]);
     assert!(world.has_moved);
     assert_eq!(world.got, [0, 1, 2]);
@@ -210,7 +210,7 @@ fn a_client_moves_as_clients_do() {
 
 #[test]
 fn what_is_under_way_comes_before_what_goes_over_the_websocket() {
-    // Given a client that moves while its last answer is on its way
+    // Given a client that moves while its last answer is in transit
     let moves = [
         Step::Open,
         Step::Agree,
@@ -224,7 +224,7 @@ fn what_is_under_way_comes_before_what_goes_over_the_websocket() {
     assert!(world.got.is_empty());
     assert_eq!(world.transport.poll(), Err(Refused::Moved));
     assert_eq!(world.transport.stays(), Err(Refused::Moved));
-    // Then it has moved when it has that
+    // Then it has moved once it has received that answer
     world.go(Step::Take);
     assert!(world.has_moved);
     assert_eq!(world.got, [0, 1, 2]);
@@ -234,7 +234,7 @@ fn what_is_under_way_comes_before_what_goes_over_the_websocket() {
 fn a_second_poll_ends_the_session() {
     assert!(World::after([Step::Poll, Step::Poll]).has_ended);
     assert!(World::after([Step::Queue(1), Step::Poll, Step::Poll]).has_ended);
-    // Not a post, nor the next
+    // Neither a post, nor the next WebSocket
     let next = [
         Step::Poll,
         Step::Post(1),

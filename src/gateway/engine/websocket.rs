@@ -1,8 +1,9 @@
-//! Socket.IO clients on a WebSocket that have not joined yet: those that begin with one, and those that moved to it so soon.
+//! Socket.IO clients on a WebSocket that have not joined yet: those that begin with one, and those that moved to it
+//! before joining.
 //!
-//! Once it has joined, such a connection is served like a native one, with the same reader and writer: all that Engine.IO adds
-//! is an opening packet, its own pings and one character before each message ([`Dialect::SocketIo`]). So an event is laid out
-//! once for all of them, type and all.
+//! Once it has joined, such a connection is served like a native one, with the same reader and writer: all that
+//! Engine.IO adds is an opening packet, its own pings and one character before each message ([`Dialect::SocketIo`]). So
+//! an event is encoded once for all of them, including its type.
 
 use std::sync::Arc;
 
@@ -22,14 +23,14 @@ use crate::gateway::socket::{self, End, GOODBYE, Socket, broken};
 use crate::protocol::engine_io::Packet as Engine;
 use crate::protocol::socket_io::{NAMESPACE, Packet};
 
-/// Serves a client that begins with WebSocket to its end.
+/// Serves a client that begins with WebSocket until it leaves.
 pub(super) async fn begin(gateway: Arc<Gateway>, arrival: Arrival, on_upgrade: OnUpgrade) {
     let late = Instant::now() + JOIN_TIMEOUT;
     let opened = {
         let opened = timeout_at(late, open(&gateway, &arrival.sid, on_upgrade));
         tokio::select! {
             biased;
-            // Boxed, as all that only the beginning needs.
+            // Boxed, like everything that only the beginning needs.
             opened = Box::pin(opened) => opened,
             () = arrival.guest.turned_out() => return,
             () = gateway.stopping.cancelled() => return,
@@ -48,7 +49,7 @@ async fn open(gateway: &Gateway, sid: &str, on_upgrade: OnUpgrade) -> Option<Box
     Some(socket)
 }
 
-/// Serves a client that has not joined to its end; it has until `late` for joining.
+/// Serves a client that has not joined until it leaves; it has until `late` to join.
 pub(super) async fn serve(
     gateway: Arc<Gateway>,
     arrival: Arrival,
@@ -62,7 +63,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Lets the client in, or turns it away.
+/// Admits the client, or turns it away.
 async fn arrive(
     gateway: &Arc<Gateway>,
     arrival: Arrival,
@@ -85,16 +86,16 @@ async fn arrive(
     match admit(gateway, &arrival.headers, &arrival.query, &auth) {
         Ok(admitted) => Some((socket, admitted)),
         Err(refused) => {
-            // A client that does not read it in time goes without it.
+            // A client that does not read it in time does not get it.
             let _ = timeout(GOODBYE, turn_away(socket, &refused)).await;
             None
         }
     }
 }
 
-/// Waits until the client has joined the namespace; the end if it does something else.
+/// Waits until the client has joined the namespace; returns how it ended if the client does something else.
 async fn join(socket: &mut Socket, sid: &str) -> Result<Auth, End> {
-    // What polling has left.
+    // Packets left over from polling.
     socket.flush().await.map_err(|_| End::Gone)?;
     loop {
         let message = socket.next().await.ok_or(End::Gone)?;
@@ -112,7 +113,8 @@ async fn join(socket: &mut Socket, sid: &str) -> Result<Auth, End> {
                 auth,
             } => {
                 let auth = Auth::parse(auth);
-                // A classic client listens for events only once it has joined: also for the error that turns it away.
+                // A classic client only listens for events once it has joined: this also applies to the error that
+                // turns it away.
                 send(socket, format!("4{}", joined(sid))).await?;
                 return Ok(auth);
             }
@@ -124,7 +126,8 @@ async fn join(socket: &mut Socket, sid: &str) -> Result<Auth, End> {
     }
 }
 
-/// Gives the client the reason, then disconnects it. A client that should come back gets no `disconnect`, which keeps it away.
+/// Sends the client the reason, then disconnects it. A client that should come back gets no `disconnect`, which would
+/// keep it away.
 async fn turn_away(mut socket: Box<Socket>, refused: &Refused) -> Option<()> {
     for event in refused.events() {
         let event = Message::text(event.as_str().into_owned());
@@ -132,7 +135,7 @@ async fn turn_away(mut socket: Box<Socket>, refused: &Refused) -> Option<()> {
     }
     if refused.is_final() {
         send(&mut socket, format!("4{DISCONNECT}")).await.ok()?;
-        // It hangs up itself.
+        // The client closes the connection itself.
         while let Some(Ok(_)) = socket.next().await {}
     }
     (*socket).close(None).await.ok()
