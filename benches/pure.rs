@@ -1,6 +1,6 @@
-//! The parts of a message's way that need neither Redis nor a socket: reading, encoding, fan-out.
+//! The parts of a message's path that need neither Redis nor a socket: reading, encoding, fan-out.
 //!
-//! `make bench-pure`; one of them: `make bench-pure ARGS=fan_out`
+//! `make bench-pure`; a single one: `make bench-pure ARGS=fan_out`
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 
 const ROOM: &str = "6e0f5c5e-7a0c-4b52-9c1a-1b2c3d4e5f60";
 const EPOCH: &str = "1763776800000-1b2c3d4e";
-/// Devices that one event goes to.
+/// The number of devices that one event goes to.
 const DEVICES: usize = 1000;
 
 fn room() -> RoomId {
@@ -87,7 +87,7 @@ fn encode(bench: &mut Criterion) {
     });
 }
 
-/// A room whose devices all have had their first list.
+/// A room whose devices have all had their first list.
 async fn crowd(mode: ListMode) -> (Arc<Hub>, Vec<Arc<Device>>) {
     let limits = QueueLimits {
         max_frames: 1000,
@@ -134,7 +134,7 @@ fn fan_out(bench: &mut Criterion) {
             for device in &devices {
                 while device.take(|_| got += 1) == Taken::Frames {}
             }
-            // What was measured is that all got it.
+            // The measurement is valid only if all devices got it.
             assert!(rev == 1 || got == DEVICES);
             rev += 1;
             published(rev)

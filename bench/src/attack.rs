@@ -1,6 +1,6 @@
-//! What strangers and users without manners can do to a server: what it costs, and whether others still come in.
+//! What strangers and misbehaving users can do to a server: what it costs, and whether others can still connect.
 //!
-//! Only ever against a server of this run's own, which has its defaults and listens on loopback.
+//! Only ever run against a server of this run's own, which uses its defaults and listens on loopback.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::{ErrorKind, Read, Write};
@@ -18,47 +18,47 @@ use crate::process::Process;
 use crate::websocket;
 use crate::world::World;
 
-/// How often somebody with a token comes by.
+/// How often a user with a token visits.
 const VISIT: Duration = Duration::from_millis(200);
-/// How long they wait for being let in.
+/// How long visitors wait to be admitted.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between looks at connections that take nothing.
+/// The pause between checks of connections that accept no more data.
 const PAUSE: Duration = Duration::from_millis(1);
-/// After the attack: so long the server may take to let go of it.
+/// How long the server may take to recover after the attack.
 const REST: Duration = Duration::from_secs(3);
-/// Connections that are opened in all, at most.
+/// The most connections that are opened in total.
 const MAX_OPENED: usize = 200_000;
 
-/// What is done.
+/// The kind of attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
-    /// Connections that say nothing
+    /// Connections that send nothing
     Silent,
-    /// Heads of requests that do not end
+    /// Request heads that never end
     Heads,
-    /// Heads that make no sense, one connection after the other
+    /// Malformed heads, one connection after the other
     Nonsense,
-    /// Bodies that do not come
+    /// Bodies that never arrive
     Bodies,
-    /// Requests whose answers nobody takes
+    /// Requests whose answers are never read
     Answers,
     /// Socket.IO clients on WebSockets that never join
     Unjoined,
     /// Socket.IO sessions over long-polling that never join
     Polling,
-    /// Pings without a token, and nobody reads the pongs
+    /// Pings without a token, whose pongs are never read
     Pings,
-    /// The same by users with a token
+    /// The same from users with a token
     UserPings,
-    /// Requests of users who read no answers
+    /// Requests from users who read no answers
     Requests,
-    /// Frames that are far too large, by users
+    /// Frames that are far too large, from users
     Oversize,
 }
 
 impl Kind {
-    /// Connections at once.
+    /// Concurrent connections.
     fn connections(self) -> usize {
         match self {
             Self::Silent | Self::Heads | Self::Bodies | Self::Unjoined => 2000,
@@ -68,7 +68,7 @@ impl Kind {
         }
     }
 
-    /// What each connection sends: once, and then again and again.
+    /// What each connection sends: first once, then repeatedly.
     fn bytes(self, token: &str) -> (Vec<u8>, Vec<u8>) {
         const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -115,31 +115,31 @@ fn frame(put: fn(&mut Vec<u8>, &[u8]), payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What one attack came to.
+/// The outcome of one attack.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Figures {
     kind: Kind,
     connections: usize,
     secs: u64,
-    /// Connections opened in all: those that the server ends are opened again.
+    /// Connections opened in total: those that the server closes are opened again.
     opened: usize,
     sent_mib: f64,
     rss_mib_before: f64,
-    /// The most that was seen meanwhile.
+    /// The maximum during the attack.
     rss_mib_during: f64,
     rss_mib_after: f64,
-    /// How often somebody with a token came by, and was let in.
+    /// How many times a user with a token visited, and was admitted.
     visits: usize,
     let_in: usize,
     slowest_ms: u128,
 }
 
-/// All of them.
+/// The outcomes of all attacks.
 #[derive(Debug, Serialize)]
 pub(crate) struct Attacks(Vec<Figures>);
 
 impl Attacks {
-    /// Whether everybody with a token was let in.
+    /// Whether every user with a token was admitted.
     pub(crate) fn held(&self) -> bool {
         self.0
             .iter()
@@ -229,7 +229,7 @@ fn rss_mib(process: Process) -> Result<f64, Error> {
     Ok(kib as f64 / 1024.0)
 }
 
-/// Those who attack: they send, and take no answers while they have more to send.
+/// The attackers: they send, and read no answers while they have more to send.
 struct Crowd {
     address: SocketAddr,
     first: Vec<u8>,
@@ -241,7 +241,7 @@ struct Crowd {
 
 struct Attacker {
     stream: TcpStream,
-    /// Bytes that it has sent.
+    /// Bytes that the crowd has sent.
     sent: usize,
 }
 
@@ -258,7 +258,7 @@ impl Crowd {
         }
     }
 
-    /// Opens what is missing, as far as it is to be had.
+    /// Opens missing connections, as far as possible.
     fn fill(&mut self, count: usize) {
         while self.open.len() < count && self.opened < MAX_OPENED {
             let stream = TcpStream::connect_timeout(&self.address, PATIENCE);
@@ -269,7 +269,7 @@ impl Crowd {
         }
     }
 
-    /// Each sends what is taken of it now. Those that the server has ended are gone.
+    /// Each connection sends what the socket accepts now. Connections that the server has closed are removed.
     fn push(&mut self) {
         let before = self.sent;
         let (first, again, sent) = (&self.first, &self.again, &mut self.sent);
@@ -307,7 +307,7 @@ impl Attacker {
     }
 }
 
-/// Somebody with a token, again and again.
+/// A user with a token, visiting again and again.
 struct Visitors {
     address: SocketAddr,
     request: String,

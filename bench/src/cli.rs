@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::attack::Kind;
 use crate::door::{Door, ListMode};
 
-/// Loads a chat server, checks that every delivery came once and in order, and says how fast it was.
+/// Loads a chat server, checks that every message was delivered once and in order, and reports how fast it was.
 ///
 /// Exit codes: 0 all is well, 1 the run failed or something was lost, 2 the arguments are wrong.
 #[derive(Debug, Parser)]
@@ -24,40 +24,39 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// The same load against the bare Node relay
     Relay(Run),
-    /// Connect and do nothing: the server's memory for each connection
+    /// Connect and do nothing: the server's memory per connection
     Idle(Idle),
     /// Connect all at once: the time until all are served
     Connect(Connect),
     /// One send to a room with many connected members: the time to the last delivery
     Fanout(Fanout),
-    /// The send script alone, by EVALSHA: the most that Redis can do
+    /// The send script alone, by EVALSHA: the most that Redis can handle
     Raw(Raw),
-    /// What a message costs of Redis's memory, with and without an id of its sender
+    /// What a message costs in Redis's memory, with and without an id from its sender
     Memory(Memory),
-    /// Attack a server of its own, and see what that costs it: docs/security.md
+    /// Attack a server of its own, and report what that costs it: docs/security.md
     Attack(Attack),
-    /// Measure all that BENCHMARKS.md has, with processes of its own
+    /// Measure everything in BENCHMARKS.md, with processes of its own
     Table(Table),
 }
 
-/// Where the load goes.
+/// The target of the load.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Place {
     /// Start a Redis (unix socket, no persistence) and a server, and end them afterwards
     #[arg(long)]
     pub(crate) self_contained: bool,
-    /// The server's program, for --self-contained
+    /// The server program, for --self-contained
     #[arg(
         long,
         value_name = "PATH",
         default_value = "target/release/chat-server"
     )]
     pub(crate) server: PathBuf,
-    /// The relay's program, for --self-contained with --door relay
+    /// The relay program, for --self-contained with --door relay
     #[arg(long, value_name = "PATH", default_value = "benches/peer/relay.mjs")]
     pub(crate) relay: PathBuf,
-    /// The address of a server that runs; it must have MAX_REQUESTS_PER_SEC=0 and
-    /// MAX_NEW_ROOM_MEMBERS_PER_MIN=0
+    /// The address of a running server; it must have MAX_REQUESTS_PER_SEC=0 and MAX_NEW_ROOM_MEMBERS_PER_MIN=0
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3000")]
     pub(crate) address: String,
     /// The secret that the server checks tokens with [default: JWT_SECRET of the environment]
@@ -74,7 +73,7 @@ pub(crate) struct Place {
     pub(crate) redis_pid: Option<u32>,
 }
 
-/// How results are given.
+/// How results are printed.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Output {
     /// Print the result as JSON
@@ -94,12 +93,12 @@ pub(crate) struct Run {
     /// Draw latency over time
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) plot: Option<PathBuf>,
-    /// Measure the send script alone in the same run, before the load, with as many sends under way
+    /// Measure the send script alone in the same run, before the load, with as many sends in flight
     #[arg(long)]
     pub(crate) raw: bool,
 }
 
-/// What is done, by whom.
+/// The work, and the clients that do it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Work {
     /// Rooms
@@ -111,19 +110,19 @@ pub(crate) struct Work {
     /// How many members of each room are connected [default: all]
     #[arg(long, value_parser = at_least_one())]
     pub(crate) connected: Option<usize>,
-    /// Devices of each connected member
+    /// Devices per connected member
     #[arg(long, default_value_t = Work::DEFAULT.devices, value_parser = at_least_one())]
     pub(crate) devices: usize,
     /// Members of each room that send, each from one device
     #[arg(long, default_value_t = Work::DEFAULT.senders, value_parser = at_least_one())]
     pub(crate) senders: usize,
-    /// Requests under way of each sender
+    /// Requests in flight per sender
     #[arg(long, default_value_t = Work::DEFAULT.window, value_parser = at_least_one())]
     pub(crate) window: usize,
-    /// Sends in a second, in all, whether the server keeps up or not; then there is no window
+    /// Total sends per second, whether the server keeps up or not; then there is no window
     #[arg(long, conflicts_with = "window", value_name = "SENDS/S", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) rate: Option<u64>,
-    /// The door
+    /// The protocol
     #[arg(long, value_enum, default_value_t = Work::DEFAULT.door)]
     pub(crate) door: Door,
     /// Bytes of each message's content
@@ -135,7 +134,7 @@ pub(crate) struct Work {
     /// Seconds to measure
     #[arg(long, default_value_t = Work::DEFAULT.secs, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) secs: u64,
-    /// Seconds of load before that
+    /// Seconds of load before the measurement
     #[arg(long, default_value_t = Work::DEFAULT.warmup_secs)]
     pub(crate) warmup_secs: u64,
     /// Other rooms of each sender, in which nothing happens
@@ -150,13 +149,13 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }
 
-/// As many members as a room may have where the server's settings say nothing else.
+/// As many members as a room may have with the server's default settings.
 fn room_size() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(2..=1000)
 }
 
 impl Place {
-    /// Processes of our own.
+    /// Processes started by this run.
     pub(crate) fn own(server: &Path, relay: &Path) -> Self {
         Self {
             self_contained: true,
@@ -172,7 +171,7 @@ impl Place {
 }
 
 impl Work {
-    /// What is done where the arguments say nothing else.
+    /// The defaults of the arguments.
     pub(crate) const DEFAULT: Self = Self {
         rooms: 50,
         members: 2,
@@ -206,17 +205,17 @@ impl Work {
     }
 }
 
-/// Connections on which nothing happens.
+/// Idle connections.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Idle {
     #[command(flatten)]
     pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Connections, each of a user of its own
+    /// Connections, each from a different user
     #[arg(long, default_value_t = 10_000, value_parser = at_least_one())]
     pub(crate) connections: usize,
-    /// The door
+    /// The protocol
     #[arg(long, value_enum, default_value_t = Door::Native)]
     pub(crate) door: Door,
     /// Seconds to idle before the memory is read
@@ -224,17 +223,17 @@ pub(crate) struct Idle {
     pub(crate) secs: u64,
 }
 
-/// Clients that all come at once.
+/// Clients that all connect at once.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Connect {
     #[command(flatten)]
     pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Clients, each a user of its own
+    /// Clients, each a different user
     #[arg(long, default_value_t = 10_000, value_parser = at_least_one())]
     pub(crate) clients: usize,
-    /// The door
+    /// The protocol
     #[arg(long, value_enum, default_value_t = Door::Native)]
     pub(crate) door: Door,
 }
@@ -249,10 +248,10 @@ pub(crate) struct Fanout {
     /// Connected members of the room
     #[arg(long, default_value_t = 1000, value_parser = room_size())]
     pub(crate) members: usize,
-    /// Sends, one after the other; the median is of these
+    /// Sends, one after the other; the median is taken over these
     #[arg(long, default_value_t = 100, value_parser = at_least_one())]
     pub(crate) sends: usize,
-    /// The door
+    /// The protocol
     #[arg(long, value_enum, default_value_t = Door::Native)]
     pub(crate) door: Door,
     /// Bytes of each message's content
@@ -268,13 +267,13 @@ pub(crate) struct Raw {
     /// Start a Redis (unix socket, no persistence), and end it afterwards
     #[arg(long)]
     pub(crate) self_contained: bool,
-    /// A Redis that runs, redis:// or unix://, without a password
+    /// A running Redis, redis:// or unix://, without a password
     #[arg(long, value_name = "URL", default_value = "redis://127.0.0.1:6379")]
     pub(crate) redis_url: String,
     /// Connections to Redis
     #[arg(long, default_value_t = 1, value_parser = at_least_one())]
     pub(crate) connections: usize,
-    /// Calls under way on each connection
+    /// Calls in flight on each connection
     #[arg(long, default_value_t = 800, value_parser = at_least_one())]
     pub(crate) window: usize,
     /// Rooms that are sent to, in turn
@@ -291,7 +290,7 @@ pub(crate) struct Raw {
     pub(crate) secs: u64,
 }
 
-/// Messages that stay, in a Redis of its own.
+/// Stored messages, in a Redis of its own.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Memory {
     #[command(flatten)]
@@ -307,25 +306,25 @@ pub(crate) struct Memory {
     pub(crate) bytes: usize,
 }
 
-/// Attacks, each on a server of its own with the server's defaults.
+/// Attacks, each on a server of its own with default settings.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Attack {
     #[command(flatten)]
     pub(crate) output: Output,
-    /// The server's program
+    /// The server program
     #[arg(
         long,
         value_name = "PATH",
         default_value = "target/release/chat-server"
     )]
     pub(crate) server: PathBuf,
-    /// Which [default: all, one after the other]
+    /// Which attacks [default: all, one after the other]
     #[arg(value_enum)]
     pub(crate) kinds: Vec<Kind>,
-    /// Connections at once [default: as many as make sense for each]
+    /// Concurrent connections [default: a suitable number for each attack]
     #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=20_000))]
     pub(crate) connections: Option<usize>,
-    /// Seconds for each
+    /// Seconds per attack
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub(crate) secs: u64,
 }
@@ -335,17 +334,17 @@ pub(crate) struct Attack {
 pub(crate) struct Table {
     #[command(flatten)]
     pub(crate) output: Output,
-    /// The server's program
+    /// The server program
     #[arg(
         long,
         value_name = "PATH",
         default_value = "target/release/chat-server"
     )]
     pub(crate) server: PathBuf,
-    /// The relay's program; without Node and its packages the rows of it are left out
+    /// The relay program; without Node and its packages its rows are left out
     #[arg(long, value_name = "PATH", default_value = "benches/peer/relay.mjs")]
     pub(crate) relay: PathBuf,
-    /// A few seconds each and smaller numbers: to try whether it works, not how fast it is
+    /// A few seconds each and smaller numbers: to check that it works, not how fast it is
     #[arg(long)]
     pub(crate) quick: bool,
 }

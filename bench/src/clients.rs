@@ -1,4 +1,4 @@
-//! All devices of a load: many sockets, one thread, one buffer to read through.
+//! All devices of a load: many sockets, one thread, one read buffer.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -10,14 +10,14 @@ use mio::{Events, Interest, Poll, Token};
 use crate::door::{Door, Incoming, ListMode};
 use crate::websocket::{self, Frame};
 
-/// Bytes of the buffer that all sockets are read through.
+/// Bytes of the buffer through which all sockets are read.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// Sockets told of in one turn, at most.
+/// Sockets reported in one turn, at most.
 const EVENTS: usize = 1024;
 
-/// Who takes what comes.
+/// Handles incoming data.
 pub(crate) trait Handler {
-    /// `now` is when the bytes were read. What is put into `outbox` goes to the same device.
+    /// `now` is when the bytes were read. What is added to `outbox` is sent to the same device.
     fn incoming(
         &mut self,
         device: usize,
@@ -27,7 +27,7 @@ pub(crate) trait Handler {
     );
 }
 
-/// Requests of one device on their way out.
+/// Outgoing requests of one device.
 pub(crate) struct Outbox<'a> {
     door: Door,
     out: &'a mut Vec<u8>,
@@ -35,7 +35,7 @@ pub(crate) struct Outbox<'a> {
 }
 
 impl Outbox<'_> {
-    /// Queues a request; the parts of `data` are JSON together.
+    /// Queues a request; the parts of `data` together form its JSON.
     pub(crate) fn request(&mut self, name: &str, id: u64, data: &[&[u8]]) {
         self.scratch.clear();
         self.door.put_request(self.scratch, name, id, data);
@@ -43,7 +43,7 @@ impl Outbox<'_> {
     }
 }
 
-/// The devices, numbered in the order in which they were connected.
+/// The devices, numbered in the order in which they connected.
 pub(crate) struct Clients {
     poll: Poll,
     events: Events,
@@ -53,11 +53,11 @@ pub(crate) struct Clients {
     door: Door,
     address: SocketAddr,
     list: ListMode,
-    /// Bytes that came from the server.
+    /// Bytes received from the server.
     pub(crate) received_bytes: u64,
-    /// Connections that broke, and errors that nobody had asked for.
+    /// Broken connections, and errors that no request caused.
     pub(crate) errors: u64,
-    /// What the first of them said.
+    /// The text of the first error.
     pub(crate) first_error: Option<String>,
 }
 
@@ -66,7 +66,7 @@ struct Device {
     phase: Phase,
     /// Sent when Engine.IO has opened.
     join: String,
-    /// The beginning of a frame whose rest has not come.
+    /// The beginning of a frame whose rest has not arrived.
     rest: Vec<u8>,
     out: Vec<u8>,
 }
@@ -78,7 +78,7 @@ enum Phase {
     Gone,
 }
 
-/// Why a connection is no more.
+/// Why a connection has ended.
 #[derive(Debug, thiserror::Error)]
 enum Gone {
     #[error("{0}")]
@@ -111,11 +111,11 @@ impl Clients {
         })
     }
 
-    /// Begins to connect a device of `user`.
+    /// Starts connecting a device of `user`.
     pub(crate) fn connect(&mut self, user: &str, token: &str) -> io::Result<()> {
         let mut stream = TcpStream::connect(self.address)?;
         let id = Token(self.devices.len());
-        // Told of changes only, so both interests cost nothing while nothing happens.
+        // Only changes are reported, so both interests cost nothing while nothing happens.
         self.poll
             .registry()
             .register(&mut stream, id, Interest::READABLE | Interest::WRITABLE)?;
@@ -149,7 +149,7 @@ impl Clients {
         }
     }
 
-    /// Waits until something comes, at most `patience`, and hands it to `handler`.
+    /// Waits until data arrives, at most `patience`, and passes it to `handler`.
     pub(crate) fn turn(
         &mut self,
         patience: Duration,
@@ -200,7 +200,7 @@ impl Clients {
                 Ok(len) => {
                     self.received_bytes += len as u64;
                     self.take(device, len, handler)?;
-                    // Less than there is room for: no more is there, unless the end is.
+                    // Fewer bytes than the buffer holds: nothing more is available, unless the connection has ended.
                     if len < self.buffer.len() && !ending {
                         return Ok(());
                     }
@@ -211,7 +211,7 @@ impl Clients {
         }
     }
 
-    /// Hands the frames among the first `len` bytes of the buffer on, after what had come before.
+    /// Passes on the frames in the first `len` bytes of the buffer, after those that had arrived before.
     fn take(&mut self, index: usize, len: usize, handler: &mut impl Handler) -> Result<(), Gone> {
         let device = &mut self.devices[index];
         let mut rest = std::mem::take(&mut device.rest);
@@ -254,8 +254,9 @@ impl Clients {
                 }
                 incoming => {
                     if incoming == Incoming::Served && self.door == Door::Native {
-                        // A client that has said nothing yet is acknowledged packet by packet by its kernel, which costs
-                        // both ends. Those of Socket.IO have joined; this is as much (RFC 6455, 5.5.3).
+                        // A client that has sent nothing yet has its kernel acknowledge packet by packet, which costs
+                        // both ends. Socket.IO clients have sent their join; this has the same effect (RFC 6455,
+                        // 5.5.3).
                         websocket::put_pong(&mut device.out, b"");
                     }
                     let mut outbox = Outbox {
@@ -285,7 +286,7 @@ impl Device {
         while !self.out.is_empty() {
             match self.stream.write(&self.out) {
                 Ok(len) => drop(self.out.drain(..len)),
-                // Being connected, or full: told of when it is writable.
+                // Still connecting, or full: the poll reports when it is writable.
                 Err(error) if is_not_yet(&error) => break,
                 Err(error) => return Err(error),
             }
@@ -301,7 +302,7 @@ fn is_not_yet(error: &io::Error) -> bool {
     )
 }
 
-/// Where the answer to the upgrade ends; `None` where it is not all there yet.
+/// Where the answer to the upgrade ends; `None` if it is not complete yet.
 fn upgraded(bytes: &[u8]) -> Result<Option<usize>, Gone> {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
         return Ok(None);

@@ -11,9 +11,9 @@ use crate::door::{Door, Incoming, ListMode};
 use crate::process::Process;
 use crate::world::World;
 
-/// Connections that are opened at once where the storm is not what is measured.
+/// Connections that are opened at once when the storm itself is not being measured.
 const CONNECTING: usize = 256;
-/// How long all may take to be served.
+/// How long it may take until all are served.
 const PATIENCE: Duration = Duration::from_secs(120);
 const TURN: Duration = Duration::from_millis(100);
 
@@ -25,7 +25,7 @@ pub(crate) struct IdleFigures {
     pub(crate) secs: u64,
     pub(crate) rss_kib_before: u64,
     pub(crate) rss_kib: u64,
-    /// The server's memory that each connection added, in KiB.
+    /// The server's memory added per connection, in KiB.
     pub(crate) rss_kib_each: f64,
 }
 
@@ -35,11 +35,11 @@ pub(crate) struct ConnectFigures {
     pub(crate) door: Door,
     pub(crate) clients: usize,
     pub(crate) secs: f64,
-    /// The most memory that the server had; `None` where it cannot be seen.
+    /// The most memory that the server used; `None` if that is unknown.
     pub(crate) peak_rss_kib: Option<u64>,
 }
 
-/// Counts who is served.
+/// Counts the clients that are served.
 #[derive(Default)]
 struct Served {
     devices: Vec<bool>,
@@ -107,11 +107,11 @@ impl<'a> Crowd<'a> {
         })
     }
 
-    /// Connects `count` users, `at_once` of them waiting at most. Returns how long it took until all were served.
+    /// Connects `count` users, at most `at_once` of them waiting. Returns how long it took until all were served.
     fn connect(&mut self, count: usize, at_once: usize) -> Result<Duration, Error> {
         let run = std::process::id();
         let users = (0..count).map(|user| format!("c{run}-{user}"));
-        // Signed before, for the signing is not what is measured.
+        // Signed in advance, since signing is not what is measured.
         let users = users.map(|user| self.world.token(&user).map(|token| (user, token)));
         let users = users.collect::<Result<Vec<_>, _>>()?;
         let began = Instant::now();
@@ -145,7 +145,7 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    /// Answers pings for so long.
+    /// Answers pings for this long.
     fn wait(&mut self, time: Duration) -> Result<(), Error> {
         let began = Instant::now();
         while began.elapsed() < time {

@@ -1,4 +1,4 @@
-//! The doors: how each is knocked at, and what its texts look like.
+//! The protocols: how each is opened, and what its texts look like.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::Write;
@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use memchr::memmem;
 use serde::Serialize;
 
-/// A way into a server.
+/// A protocol, and the kind of server that speaks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Door {
@@ -46,12 +46,12 @@ impl Display for ListMode {
     }
 }
 
-/// What a text of the server's means to the load.
+/// The meaning of the server's text for the load.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming<'a> {
     /// Engine.IO has opened: join the namespace.
     Opened,
-    /// The device is served: it has its chat list, or the relay's word.
+    /// The device is served: it has its chat list, or the relay's confirmation.
     Served,
     /// A message, as JSON.
     Delivery(&'a [u8]),
@@ -95,7 +95,7 @@ impl Door {
         )
     }
 
-    /// The packet that joins the namespace, after [`Incoming::Opened`]. The relay asks for no token: it takes a name.
+    /// The packet that joins the namespace, after [`Incoming::Opened`]. The relay needs no token: it takes a name.
     pub(crate) fn join(self, user: &str, token: &str) -> String {
         match self {
             Self::Relay => format!(r#"40{{"user":"{user}"}}"#),
@@ -117,7 +117,7 @@ impl Door {
         text.push(if self == Self::Native { b'}' } else { b']' });
     }
 
-    /// Reads a text. Only its beginning is looked at: parsing all of it would measure the load.
+    /// Reads a text. Only its beginning is parsed: parsing all of it would measure the load.
     pub(crate) fn read(self, text: &[u8]) -> Incoming<'_> {
         match self {
             Self::Native => read_native(text),
@@ -173,7 +173,7 @@ fn read_native(text: &[u8]) -> Incoming<'_> {
     Incoming::Other
 }
 
-/// The digits that `text` begins with, and the rest.
+/// The leading digits of `text`, and the rest.
 fn number(text: &[u8]) -> (u64, &[u8]) {
     let end = text
         .iter()
@@ -186,14 +186,14 @@ fn number(text: &[u8]) -> (u64, &[u8]) {
     (value, rest)
 }
 
-/// What the load puts at the beginning of each message it sends.
+/// A stamp that the load puts at the beginning of each message it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// Which sender.
+    /// The sender's index.
     pub(crate) sender: usize,
-    /// The sender's messages are 1, 2, 3, …
+    /// The sender's messages are numbered 1, 2, 3, …
     pub(crate) number: u64,
-    /// When it was sent, or in an open run was to be sent: ns since the load began.
+    /// When it was sent or, in an open run, was due: ns since the load began.
     pub(crate) sent_ns: u64,
 }
 
@@ -213,7 +213,7 @@ impl Stamp {
         }
     }
 
-    /// Finds the stamp in a delivery; `None` where it is not a message of this load's.
+    /// Finds the stamp in a delivery; `None` if it is not a message of this load.
     pub(crate) fn find(delivery: &[u8]) -> Option<Self> {
         let (sender, rest) = number(after(delivery, br#""content":"~"#)?);
         let (number_of, rest) = number(rest.strip_prefix(b".")?);
@@ -226,12 +226,12 @@ impl Stamp {
     }
 }
 
-/// The room's number of a delivery; the relay has none.
+/// The room's sequence number of a delivery; the relay has none.
 pub(crate) fn seq(delivery: &[u8]) -> Option<u64> {
     after(delivery, br#""seq":"#).map(|rest| number(rest).0)
 }
 
-/// The room's id in an answer.
+/// The room id in an answer.
 pub(crate) fn room_id(body: &[u8]) -> Option<String> {
     let rest = after(body, br#""roomId":""#)?;
     let end = memchr::memchr(b'"', rest)?;

@@ -1,16 +1,16 @@
-//! What a device got, against what it should have got.
+//! Compares what a device received with what it should have received.
 
 use std::collections::HashSet;
 
 use serde::Serialize;
 
-/// What one number of a sequence turned out to be.
+/// The classification of one number in a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
     Next,
-    /// The ones before it have not come.
+    /// Earlier numbers have not arrived yet.
     Early,
-    /// One that was missing comes after others.
+    /// A missing number that arrives after later ones.
     Late,
     Twice,
 }
@@ -40,13 +40,13 @@ impl Sequence {
         Arrival::Twice
     }
 
-    /// How many of 1 to `last` have not come.
+    /// How many of 1 to `last` have not arrived.
     pub(crate) fn lost(&self, last: u64) -> u64 {
         self.missing.len() as u64 + last.saturating_sub(self.highest)
     }
 }
 
-/// Faults of deliveries, over all devices.
+/// Delivery faults, over all devices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Faults {
     pub(crate) lost: u64,
@@ -57,19 +57,19 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// Whether there is none.
+    /// Whether there are no faults.
     pub(crate) fn is_none(self) -> bool {
         self == Self::default()
     }
 }
 
-/// What one device got of its room.
+/// What one device received in its room.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// The first of the room's senders; they are numbered in a row.
+    /// The first of the room's senders; they are numbered consecutively.
     first_sender: usize,
     senders: Vec<Sequence>,
-    /// The room's own numbers, where the server gives any.
+    /// The room's own numbers, if the server assigns any.
     room: Sequence,
 }
 
@@ -83,7 +83,7 @@ impl Ledger {
         }
     }
 
-    /// Enters one delivery. Returns whether it counts: it is of this room, and the first of its number.
+    /// Records one delivery. Returns whether it counts: it belongs to this room, and is the first with its number.
     pub(crate) fn enter(
         &mut self,
         sender: usize,
@@ -104,14 +104,14 @@ impl Ledger {
             faults.twice += 1;
             return false;
         }
-        // Of a loss the sender's own numbers tell; the room's show order between senders.
+        // A loss shows in the sender's own numbers; the room's numbers show the order between senders.
         if of_sender == Arrival::Late || matches!(of_room, Arrival::Late | Arrival::Twice) {
             faults.out_of_order += 1;
         }
         true
     }
 
-    /// How many deliveries are missing, if the senders have sent so many.
+    /// How many deliveries are missing, given how many messages each sender sent.
     pub(crate) fn lost(&self, sent: &[u64]) -> u64 {
         let sent = &sent[self.first_sender..];
         self.senders
@@ -126,7 +126,7 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    /// Enters deliveries of senders 3 and 4 as (sender, number, seq); says what is wrong if both sent two messages.
+    /// Records deliveries of senders 3 and 4 as (sender, number, seq); returns the faults if both sent two messages.
     fn faults_of(deliveries: &[(usize, u64, Option<u64>)]) -> Faults {
         let mut ledger = Ledger::new(3, 2);
         let mut faults = Faults::default();

@@ -1,4 +1,4 @@
-//! The load of messages: rooms, senders, and what every device must get.
+//! The message load: rooms, senders, and what every device must receive.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,11 +13,11 @@ use crate::world::World;
 
 /// Devices that connect at once, while a load is set up.
 const CONNECTING: usize = 256;
-/// Requests under way at once of each device, while rooms and histories are made.
+/// Requests in flight per device while rooms and histories are created.
 const SETUP_WINDOW: usize = 32;
-/// How long nothing at all may come while something must.
+/// How long no data at all may arrive while some is expected.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest wait for sockets, so that time is looked at.
+/// The longest wait for sockets, so that the clock is checked.
 const TURN: Duration = Duration::from_millis(50);
 /// The clock of an open load. Sends that are due within a tick go out together.
 const TICK: Duration = Duration::from_millis(1);
@@ -30,21 +30,21 @@ pub(crate) struct Load<'a> {
     state: State,
 }
 
-/// All but the sockets, so that both can be used at once.
+/// Everything but the sockets, so that both can be used at once.
 struct State {
-    /// What the users' names begin with.
+    /// The prefix of the users' names.
     run: String,
     bytes: usize,
     began: Instant,
     devices: Vec<Member>,
     senders: Vec<Sender>,
-    /// Messages of each sender so far.
+    /// Messages sent by each sender so far.
     sent: Vec<u64>,
     served: usize,
     pace: Pace,
     meter: Meter,
     faults: Faults,
-    /// Deliveries that count, and how many all sends make.
+    /// Deliveries that count, and how many all sends should produce.
     delivered: u64,
     expected: u64,
     deliveries_of_send: u64,
@@ -63,31 +63,31 @@ struct Member {
     ledger: Ledger,
     served: bool,
     room: usize,
-    /// Which sender it is.
+    /// The sender's index, if the device sends.
     sender: Option<usize>,
 }
 
 struct Sender {
     device: usize,
     room_id: String,
-    /// Sends that are not answered: their numbers, and when they were sent.
+    /// Sends that have not been answered: their numbers, and when they were sent.
     in_flight: VecDeque<(u64, u64)>,
 }
 
 /// When a sender sends.
 #[derive(Debug, Clone, Copy)]
 enum Pace {
-    /// Not at all of itself.
+    /// Never on its own.
     Held,
-    /// As soon as fewer than so many are under way, up to a number of messages.
+    /// As soon as fewer than `window` sends are in flight, up to a number of messages.
     Window { window: usize, up_to: u64 },
 }
 
-/// Ids of requests that make rooms; sends have their number.
+/// Ids of requests that create rooms; sends use their number as id.
 const SETUP_ID: u64 = 1 << 40;
 
 impl<'a> Load<'a> {
-    /// Connects all devices and makes all rooms.
+    /// Connects all devices and creates all rooms.
     pub(crate) fn set_up(work: &'a Work, world: &'a World) -> Result<Self, Error> {
         let clients = Clients::new(world.address, work.door, work.list)?;
         let mut load = Self {
@@ -133,7 +133,7 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// The relay knows no members: each device says which room it wants.
+    /// The relay knows no members: each device names the room that it wants.
     fn join_room(&mut self, device: usize) {
         let room = self.state.devices[device].room;
         let data = format!(r#"{{"roomId":"{}"}}"#, self.state.user(room, 0));
@@ -149,7 +149,7 @@ impl<'a> Load<'a> {
         self.ask(device, "initializeChat", &data);
     }
 
-    /// Rooms of each sender with people who are not connected.
+    /// Creates each sender's rooms with people who are not connected.
     fn make_other_rooms(&mut self) -> Result<(), Error> {
         if self.work.door == Door::Relay {
             return Ok(());
@@ -178,7 +178,7 @@ impl<'a> Load<'a> {
         self.until(what, |state| state.answered == state.asked)
     }
 
-    /// Lets time pass until the state is so. Fails where nothing moves for long, or a request is refused.
+    /// Runs until the state satisfies `is_so`. Fails if nothing progresses for long, or a request is refused.
     fn until(&mut self, what: &str, is_so: impl Fn(&State) -> bool) -> Result<(), Error> {
         let mut moved = (Instant::now(), self.clients.received_bytes);
         while !is_so(&self.state) {
@@ -194,7 +194,7 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// An error ends the run at once, unless it is being measured: then it is counted.
+    /// An error ends the run at once, except during the measurement, where it is counted.
     fn check_health(&self) -> Result<(), Error> {
         match self.first_error() {
             Some(error) if !self.state.meter.has_started() => Err(Error::Stuck(error)),
@@ -202,7 +202,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Each sender fills its room with the messages that are to be there before.
+    /// Each sender fills its room with the messages that are to exist beforehand.
     pub(crate) fn fill(&mut self) -> Result<(), Error> {
         let up_to = self.work.history;
         self.go(Pace::Window {
@@ -214,7 +214,7 @@ impl<'a> Load<'a> {
         })
     }
 
-    /// Sends for so long, without counting.
+    /// Sends for this long, without counting.
     pub(crate) fn warm_up(&mut self, time: Duration) -> Result<(), Error> {
         self.send_for(time)
     }
@@ -225,21 +225,21 @@ impl<'a> Load<'a> {
         self.state.meter.start(self.state.now_ns());
     }
 
-    /// Sends for one second more.
+    /// Sends for one more second.
     pub(crate) fn one_second(&mut self) -> Result<Second, Error> {
         self.send_for(Duration::from_secs(1))?;
         Ok(self.state.meter.end_second())
     }
 
-    /// Ends the counting; sends are still under way.
+    /// Ends the counting; sends are still in flight.
     pub(crate) fn stop_meter(&mut self) {
         self.state.meter.stop(self.state.now_ns());
     }
 
-    /// Sends no more, and waits until every device has got everything, or nothing comes any longer.
+    /// Stops sending, and waits until every device has received everything, or nothing arrives any more.
     pub(crate) fn drain(&mut self) -> Faults {
         self.state.pace = Pace::Held;
-        // What did not come counts as lost below.
+        // Whatever has not arrived counts as lost below.
         let _ = self.until("all is delivered", State::is_complete);
         let lost = self
             .state
@@ -271,7 +271,8 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// An open load: what is due goes out whether answers come or not, and counts from when it was due.
+    /// An open load: each send goes out when it is due, whether or not answers arrive, and its latency counts from
+    /// then.
     fn send_at(&mut self, rate: u64, time: Duration) -> Result<(), Error> {
         let tick_ns = u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX);
         let rate_of_tick = rate as f64 * TICK.as_secs_f64();
@@ -300,7 +301,7 @@ impl<'a> Load<'a> {
             .with_outbox(device, |outbox| state.send(sender, due_ns, outbox));
     }
 
-    /// Sets the pace and gives every sender its start.
+    /// Sets the pace and lets every sender start.
     fn go(&mut self, pace: Pace) {
         self.state.pace = pace;
         for sender in 0..self.state.senders.len() {
@@ -310,7 +311,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// One message of the first sender; the time until the last device has it.
+    /// Sends one message from the first sender; returns the time until the last device has it.
     pub(crate) fn send_one(&mut self) -> Result<Duration, Error> {
         let began = Instant::now();
         let (device, state) = (self.state.senders[0].device, &mut self.state);
@@ -326,12 +327,12 @@ impl<'a> Load<'a> {
         Ok(began.elapsed())
     }
 
-    /// What was counted.
+    /// The counts.
     pub(crate) fn meter(&self) -> &Meter {
         &self.state.meter
     }
 
-    /// Bytes that came since the meter was started.
+    /// Bytes received since the meter was started.
     pub(crate) fn received_bytes(&self) -> u64 {
         self.clients.received_bytes
     }
@@ -341,7 +342,7 @@ impl<'a> Load<'a> {
         self.state.refused + self.clients.errors
     }
 
-    /// What the first of them said.
+    /// The text of the first error.
     pub(crate) fn first_error(&self) -> Option<String> {
         let first = self.clients.first_error.as_ref();
         first.or(self.state.first_refusal.as_ref()).cloned()
@@ -471,7 +472,7 @@ impl State {
 
     fn set_up_ack(&mut self, device: usize, body: &[u8]) {
         self.answered += 1;
-        // The first room that a device makes is the one it sends in.
+        // The first room that a device creates is the one it sends in.
         let room = &mut self.room_ids[self.devices[device].room];
         if room.is_none() {
             *room = door::room_id(body);
@@ -530,7 +531,7 @@ fn ns_between(earlier: Instant, later: Instant) -> u64 {
     u64::try_from(later.saturating_duration_since(earlier).as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A name that no run had before: two people's room is always the same one, and must be empty.
+/// A name that no earlier run used: a room of two is always the same one, and must be empty.
 fn run_name() -> String {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let ms = since_1970.map_or(0, |time| time.as_millis());

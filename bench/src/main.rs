@@ -1,4 +1,4 @@
-//! Loads a chat server and says how fast it was. BENCHMARKS.md says what for.
+//! Loads a chat server and reports how fast it was. BENCHMARKS.md explains the purpose.
 
 mod attack;
 mod cli;
@@ -31,7 +31,7 @@ use self::door::Door;
 use self::ledger::Faults;
 use self::world::World;
 
-/// Why a measurement could not be made, or is worth nothing.
+/// Why a measurement could not be made, or is worthless.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{0}")]
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns whether what was measured was right.
+/// Returns whether the measured results were correct.
 fn perform(cli: Cli) -> Result<bool, Error> {
     match cli.command {
         None => load(&cli.run),

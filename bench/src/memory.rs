@@ -1,4 +1,4 @@
-//! What a message costs of Redis's memory, and what of it is for its sender's `clientMessageId`.
+//! What a message costs in Redis's memory, and how much of that is for its sender's `clientMessageId`.
 
 use std::fmt;
 
@@ -15,14 +15,14 @@ const AT_ONCE: usize = 1000;
 /// How long ids are remembered: longer than a run takes.
 const DAY_MS: u64 = 86_400_000;
 
-/// Bytes of `used_memory` for each message; the rooms themselves are not counted.
+/// Bytes of `used_memory` per message; the rooms themselves are not counted.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
     /// Without an id.
     without_id: f64,
-    /// With one, remembered as the server does.
+    /// With an id, remembered as the server does.
     with_id: f64,
-    /// With one, remembered in a key for each message, as version 0.1.0 did.
+    /// With an id, remembered in one key per message, as version 0.1.0 did.
     with_id_in_a_key: f64,
 }
 
@@ -52,12 +52,12 @@ pub(crate) fn run(args: &cli::Memory) -> Result<Figures, Error> {
     })
 }
 
-/// A Redis of its own with rooms of two, and messages of the first of the two.
+/// A Redis of its own with rooms of two, and messages from the first of the two.
 struct Filled {
     redis: Connection,
     rooms: usize,
     messages: usize,
-    /// What the rooms took before the first message.
+    /// What the rooms used before the first message.
     empty: u64,
     _own: OwnRedis,
 }
@@ -80,7 +80,7 @@ impl Filled {
         Ok(filled)
     }
 
-    /// Forgets what rooms remember, and has a key for each message instead.
+    /// Drops what rooms remember, and creates one key per message instead.
     fn remember_in_keys(&mut self) -> Result<(), Error> {
         for room in 0..self.rooms {
             let mut delete = cmd("DEL");
@@ -102,7 +102,7 @@ impl Filled {
         })
     }
 
-    /// Makes a call for each message, whose number and room it is told.
+    /// Makes a call for each message, given its number and room.
     fn for_each_message(&mut self, call: impl Fn(usize, usize) -> Cmd) -> Result<(), Error> {
         let mut calls = redis::pipe();
         for number in 0..self.messages {
@@ -123,7 +123,7 @@ impl Filled {
     }
 }
 
-/// A send as the server calls it.
+/// A send in the form in which the server calls it.
 fn send(sha: &str, number: usize, room: usize, content: &str, with_id: bool) -> Cmd {
     let (id, digest) = match with_id {
         true => (client_id(number), digest(number)),
@@ -160,7 +160,7 @@ fn old_key(number: usize, room: usize) -> String {
     format!("chat-bench-raw:{{room:{room}}}:sent:{user}:{id}")
 }
 
-/// 16 bytes that differ from those of other numbers in all places, as those of a digest do.
+/// 16 bytes that differ from those of other numbers in every position, as those of a digest do.
 fn digest(number: usize) -> Vec<u8> {
     let spread = (number as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
     spread.to_le_bytes().to_vec()

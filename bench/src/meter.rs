@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::Error;
 
-/// Three digits of each latency are kept.
+/// Three significant digits of each latency are kept.
 const DIGITS: u8 = 3;
 const NS_PER_US: u64 = 1000;
 
@@ -29,7 +29,7 @@ pub(crate) struct Second {
 
 /// What is measured while messages flow.
 pub(crate) struct Meter {
-    /// Acks and deliveries count only while this is set; messages sent meanwhile have their latency recorded.
+    /// Acks and deliveries count only while this is set; the latency of messages sent meanwhile is recorded.
     running: bool,
     began_ns: u64,
     ended_ns: u64,
@@ -58,7 +58,7 @@ impl Kind {
 
     fn record(&mut self, latency_ns: u64) {
         let latency_us = latency_ns / NS_PER_US;
-        // The histograms grow as they need: nothing is out of range.
+        // The histograms grow as needed: nothing is out of range.
         let _ = self.all.record(latency_us);
         let _ = self.second.record(latency_us);
     }
@@ -122,7 +122,7 @@ impl Meter {
         }
     }
 
-    /// A message came to a device.
+    /// A message arrived at a device.
     pub(crate) fn delivered(&mut self, sent_ns: u64, now_ns: u64) {
         self.deliveries += u64::from(self.running);
         if self.measures(sent_ns) {

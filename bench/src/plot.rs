@@ -9,7 +9,7 @@ use crate::meter::Second;
 
 const SIZE: (u32, u32) = (900, 400);
 
-/// Draws p50 and p99 of the deliveries of each second.
+/// Plots p50 and p99 of the deliveries of each second.
 pub(crate) fn draw(path: &Path, seconds: &[Second]) -> Result<(), Error> {
     draw_into(path, seconds).map_err(|error| Error::Plot(error.to_string()))
 }

@@ -1,39 +1,39 @@
-//! What the kernel tells of a process: CPU time and memory.
+//! What the kernel reports about a process: CPU time and memory.
 
 use std::fs;
 
-/// Linux counts CPU time in hundredths of a second, whatever its own timer does.
+/// Linux counts CPU time in hundredths of a second, whatever the rate of its own timer.
 const TICKS_PER_SEC: f64 = 100.0;
 
-/// A process that is looked at, not owned.
+/// A process that is observed, not owned.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process {
     pid: u32,
 }
 
 impl Process {
-    /// By its id.
+    /// The process with this id.
     pub(crate) fn new(pid: u32) -> Self {
         Self { pid }
     }
 
-    /// This one.
+    /// This process.
     pub(crate) fn own() -> Self {
         Self::new(std::process::id())
     }
 
-    /// CPU seconds so far, of all its threads; `None` where the kernel does not say.
+    /// CPU seconds so far, over all its threads; `None` if the kernel does not report them.
     pub(crate) fn cpu_secs(self) -> Option<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
         cpu_secs(&stat)
     }
 
-    /// KiB in memory now; `None` where the kernel does not say.
+    /// KiB in memory now; `None` if the kernel does not report it.
     pub(crate) fn rss_kib(self) -> Option<u64> {
         self.status_kib("VmRSS:")
     }
 
-    /// KiB in memory at most so far; `None` where the kernel does not say.
+    /// The most KiB in memory so far; `None` if the kernel does not report it.
     pub(crate) fn peak_rss_kib(self) -> Option<u64> {
         self.status_kib("VmHWM:")
     }
@@ -45,7 +45,7 @@ impl Process {
     }
 }
 
-/// `utime` and `stime`, the 14th and 15th field. The second is a name in parentheses, which may hold spaces.
+/// `utime` and `stime`, the 14th and 15th field. The second is a name in parentheses, which may contain spaces.
 fn cpu_secs(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut times = fields.split_whitespace().skip(11);

@@ -19,7 +19,7 @@ const INITIALIZE: &str = include_str!("../../lua/initialize_chat.lua");
 const ROOM_KEYS: [&str; 9] = [
     "meta", "members", "reads", "messages", "viewing", "ext", "sent:a", "sent:b", "events",
 ];
-/// Under a prefix of its own, so that no server hears of these rooms.
+/// A separate prefix, so that no server hears of these rooms.
 const PREFIX: &str = "chat-bench-raw";
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Time before the measurement.
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &cli::Raw) -> Result<Figures, Error> {
     measure(&args.redis_url, plan)
 }
 
-/// Makes rooms in this Redis, sends to them in turn, and deletes them.
+/// Creates rooms in this Redis, sends to them in turn, and deletes them.
 pub(crate) fn measure(url: &str, plan: Plan) -> Result<Figures, Error> {
     let mut redis = Client::open(url)?.get_connection()?;
     make_rooms(&mut redis, plan.rooms, plan.members)?;
@@ -78,7 +78,7 @@ fn user_keys(room: usize, member: usize) -> [String; 2] {
     ["rooms", "events"].map(|part| format!("{PREFIX}:{{user:{room}-{member}}}:{part}"))
 }
 
-/// Makes rooms of so many members, whose names are `room-member`, both from 0.
+/// Creates rooms of this many members, who are named `room-member`, both from 0.
 pub(crate) fn make_rooms(
     redis: &mut Connection,
     rooms: usize,
@@ -116,7 +116,7 @@ fn delete_rooms(redis: &mut Connection, plan: Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// For each room a send, as the server calls it, in bytes of Redis's protocol.
+/// One send per room, in the form in which the server calls it, as bytes of Redis's protocol.
 fn commands(redis: &mut Connection, plan: Plan) -> Result<Vec<Vec<u8>>, Error> {
     let sha: String = cmd("SCRIPT").arg("LOAD").arg(SEND).query(redis)?;
     let content = "x".repeat(plan.bytes);
@@ -221,7 +221,7 @@ impl Flood {
         Ok(())
     }
 
-    /// Counts the answers that came, and makes as many calls.
+    /// Counts the answers that arrived, and makes as many calls.
     fn read(&mut self, link: usize) -> Result<(), Error> {
         let mut buffer = [0; BUFFER_BYTES];
         loop {
@@ -261,7 +261,7 @@ fn open(url: &str) -> Result<Box<dyn Socket>, Error> {
     Ok(Box::new(TcpStream::connect(address)?))
 }
 
-/// How many bytes the first answer takes; `None` where it is not all there yet. An error of Redis's is one here.
+/// How many bytes the first answer takes; `None` if it is not complete yet. A Redis error becomes an error here.
 fn reply_len(bytes: &[u8]) -> Result<Option<usize>, Error> {
     let Some(line) = memchr::memmem::find(bytes, b"\r\n") else {
         return Ok(None);

@@ -15,7 +15,7 @@ use crate::process::Process;
 use crate::raw;
 use crate::world::World;
 
-/// Seconds of the raw measurement that goes with a run, at most.
+/// The most seconds for the raw measurement that accompanies a run.
 const RAW_SECS: u64 = 5;
 
 /// The outcome of a run.
@@ -28,9 +28,9 @@ pub(crate) struct Figures {
     pub(crate) connected: usize,
     pub(crate) devices: usize,
     pub(crate) senders: usize,
-    /// Requests under way of each sender; `None` in an open run.
+    /// Requests in flight per sender; `None` in an open run.
     pub(crate) window: Option<usize>,
-    /// Sends in a second that were due; `None` where there was a window.
+    /// Sends per second that were due; `None` if there was a window.
     pub(crate) rate: Option<u64>,
     pub(crate) content_bytes: usize,
     pub(crate) secs: u64,
@@ -44,15 +44,15 @@ pub(crate) struct Figures {
     pub(crate) faults: Faults,
     pub(crate) server: Option<Usage>,
     pub(crate) redis: Option<Usage>,
-    /// The load itself, which shares the machine.
+    /// The load generator itself, which shares the machine.
     pub(crate) load: Option<Usage>,
-    /// EVALSHA calls of all servers, for each send.
+    /// EVALSHA calls of all servers, per send.
     pub(crate) evalsha_per_send: Option<f64>,
     pub(crate) raw: Option<Ratio>,
     pub(crate) seconds: Vec<Second>,
 }
 
-/// What a process used in the measured time.
+/// What a process used during the measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Usage {
     pub(crate) cpu_secs: f64,
@@ -61,7 +61,7 @@ pub(crate) struct Usage {
     pub(crate) rss_kib: u64,
 }
 
-/// The send script alone, and what part of it the server reached.
+/// The send script alone, and the fraction of it that the server reached.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Ratio {
     pub(crate) sends_per_sec: f64,
@@ -69,13 +69,13 @@ pub(crate) struct Ratio {
 }
 
 impl Figures {
-    /// Nothing was lost, doubled or out of order, and no request failed.
+    /// Nothing was lost, duplicated or out of order, and no request failed.
     pub(crate) fn is_right(&self) -> bool {
         self.faults.is_none() && self.errors == 0
     }
 }
 
-/// Runs the load, with the raw measurement before it if that is wanted.
+/// Runs the load, after the raw measurement if that is wanted.
 pub(crate) fn run(work: &Work, world: &World, raw: bool) -> Result<Figures, Error> {
     let raw = raw.then(|| measure_raw(work, world)).transpose()?;
     eprintln!("connecting {} devices", work.rooms * work.room_devices());
@@ -156,7 +156,7 @@ pub(crate) fn run(work: &Work, world: &World, raw: bool) -> Result<Figures, Erro
     })
 }
 
-/// On one connection, as the server has one, and with as many calls under way as the load has requests.
+/// On one connection, as the server has one, and with as many calls in flight as the load has requests.
 fn measure_raw(work: &Work, world: &World) -> Result<raw::Figures, Error> {
     let secs = work.secs.min(RAW_SECS);
     eprintln!("measuring the send script alone for {secs} s");
@@ -171,7 +171,7 @@ fn measure_raw(work: &Work, world: &World) -> Result<raw::Figures, Error> {
     raw::measure(world.redis_url.as_deref().ok_or(Error::NoRedis)?, plan)
 }
 
-/// What is read before and after the measured time.
+/// Readings taken before and after the measurement.
 struct Snapshot {
     server_cpu: Option<f64>,
     redis_cpu: Option<f64>,
@@ -190,7 +190,7 @@ impl Snapshot {
     }
 }
 
-/// How often Redis was called with EVALSHA so far.
+/// How many times Redis was called with EVALSHA so far.
 fn evalsha_calls(url: &str) -> Option<u64> {
     let mut redis = Client::open(url).ok()?.get_connection().ok()?;
     let info: String = cmd("INFO").arg("commandstats").query(&mut redis).ok()?;

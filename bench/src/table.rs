@@ -1,4 +1,4 @@
-//! Everything that BENCHMARKS.md says a figure of, each with processes of its own, as one table.
+//! Everything that BENCHMARKS.md gives a figure for, each with processes of its own, as one table.
 
 use std::fmt::{self, Display, Formatter};
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ pub(crate) struct Row {
     pub(crate) what: String,
     pub(crate) figure: String,
     pub(crate) reach: String,
-    /// `None` where there is nothing to reach.
+    /// `None` if there is no target.
     pub(crate) reached: Option<bool>,
 }
 
@@ -29,12 +29,12 @@ pub(crate) struct Rows {
     pub(crate) failures: usize,
 }
 
-/// How large and how long.
+/// The size and the duration.
 #[derive(Debug, Clone, Copy)]
 struct Scale {
     secs: u64,
     warmup_secs: u64,
-    /// What is compared with the relay is measured so often, and so long each time.
+    /// What is compared with the relay is measured this many times, and this long each time.
     turns: usize,
     turn_secs: u64,
     crowd: usize,
@@ -73,15 +73,15 @@ const QUICK: Scale = Scale {
     history: 2000,
 };
 
-/// The same work in three ways.
+/// The same work on three servers.
 struct Compared {
     socketio: Figures,
     native: Figures,
-    /// Where Node is there.
+    /// Present if Node is installed.
     relay: Option<Figures>,
 }
 
-/// The run in the middle by its sends, with the p99 and the cost that are in the middle of theirs.
+/// The median run by sends, with the median p99 and the median cost.
 fn middle(mut runs: Vec<Figures>) -> Option<Figures> {
     let middle_of = |figure: fn(&Figures) -> f64| {
         let mut all: Vec<f64> = runs.iter().map(figure).collect();
@@ -99,7 +99,7 @@ fn middle(mut runs: Vec<Figures>) -> Option<Figures> {
     Some(middle)
 }
 
-/// A figure, and what there is to reach.
+/// A figure and its target.
 struct Bound {
     figure: String,
     reach: String,
@@ -173,7 +173,7 @@ struct Table {
 }
 
 impl Table {
-    /// What fails is a row of its own, and the others are still measured.
+    /// A failure becomes a row of its own, and the others are still measured.
     fn measure(&mut self, what: &str, measurement: impl FnOnce(&mut Self) -> Result<(), Error>) {
         eprintln!("== {what}");
         if let Err(error) = measurement(self) {
@@ -216,7 +216,7 @@ impl Table {
         }
     }
 
-    /// Four rooms, native, with requests always under way: what the `delta` variations are compared with.
+    /// Four rooms, native, with requests always in flight: the baseline of the `delta` variations.
     fn plain(&self) -> Work {
         Work {
             window: 16,
@@ -234,13 +234,13 @@ impl Table {
         }
     }
 
-    /// The same work at both doors and with the relay, in turn, so that all have the same machine: of each figure the
-    /// one in the middle.
+    /// The same work over both protocols and with the relay, in turn, so that all have the same machine; of each figure
+    /// the median is taken.
     fn compare(&self, rooms: usize, members: usize, with_relay: bool) -> Result<Compared, Error> {
         let mut runs = [Door::Socketio, Door::Native, Door::Relay].map(|door| (door, Vec::new()));
         for turn in 0..self.scale.turns {
             for position in 0..runs.len() {
-                // Each is the first in turn: the machine is not the same after a rest as after a load.
+                // Each takes its turn at going first: the machine is not the same after a rest as after a load.
                 let (door, figures) = &mut runs[(turn + position) % 3];
                 if *door != Door::Relay || with_relay {
                     let work = Work {
@@ -349,7 +349,7 @@ impl Table {
         Ok(())
     }
 
-    /// Runs the plain case and at once the other, so that both have the same machine.
+    /// Runs the plain case and the other one directly after it, so that both have the same machine.
     fn against_plain(&mut self, what: &str, work: &Work) -> Result<(Figures, Figures), Error> {
         eprintln!("-- the plain case");
         let plain = self.load(&self.plain(), false)?;
@@ -497,7 +497,7 @@ fn deliveries(figures: &Figures) -> String {
     )
 }
 
-/// Of the server, in µs for each delivery.
+/// Of the server, in µs per delivery.
 fn cpu(figures: &Figures) -> Result<f64, Error> {
     let usage = figures.server.ok_or(Error::NoProcess)?;
     Ok(usage.cpu_us_per_delivery)

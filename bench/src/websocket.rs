@@ -1,16 +1,16 @@
-//! As much of WebSocket as a client needs that must cost little: text, ping, pong and close, in whole frames.
+//! The part of WebSocket that a client with minimal overhead needs: text, ping, pong and close, in whole frames.
 
-/// One frame of the server's.
+/// One frame from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
     Ping(&'a [u8]),
-    /// The close code; 1005 where there is none.
+    /// The close code; 1005 if there is none.
     Close(u16),
     Other,
 }
 
-/// What no server may send us.
+/// What no server may send.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server sent a frame that is masked, in parts, or of an unknown kind")]
 pub(crate) struct Broken;
@@ -23,7 +23,7 @@ const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 const NO_CODE: u16 = 1005;
 
-/// The first frame of `bytes` and how many bytes it takes; `None` where it is not all there yet.
+/// The first frame of `bytes` and how many bytes it takes; `None` if it is not complete yet.
 pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Broken> {
     let [first, second, rest @ ..] = bytes else {
         return Ok(None);
@@ -73,7 +73,7 @@ pub(crate) fn put_pong(out: &mut Vec<u8>, payload: &[u8]) {
     put(out, PONG, payload);
 }
 
-/// A client must mask. With a mask of zeros the text stays as it is, which costs nothing here and nothing less there.
+/// A client must mask. With a mask of zeros the text is unchanged, which costs nothing here and no less on the server.
 fn put(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.push(FIN | opcode);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {

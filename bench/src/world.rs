@@ -1,4 +1,4 @@
-//! Where the load goes: servers that are there, or a Redis and a server of its own.
+//! The target of the load: running servers, or a Redis and a server of its own.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -16,16 +16,16 @@ use crate::cli::Place;
 use crate::door::Door;
 use crate::process::Process;
 
-/// How long a process may take to listen.
+/// How long a process may take until it listens.
 const START: Duration = Duration::from_secs(10);
 const OWN_SECRET: &str = "a secret of the load's own, for one run";
-/// Tokens of the load live as long as the longest run may last.
+/// Tokens of the load are valid for as long as the longest run may last.
 const TOKEN_SECS: u64 = 24 * 60 * 60;
 
-/// A server, its Redis, and what can be seen of them.
+/// A server, its Redis, and what can be observed of them.
 pub(crate) struct World {
     pub(crate) address: SocketAddr,
-    /// Where Redis is; `None` where it was not said.
+    /// The address of Redis; `None` if it was not specified.
     pub(crate) redis_url: Option<String>,
     pub(crate) server: Option<Process>,
     pub(crate) redis: Option<Process>,
@@ -35,19 +35,19 @@ pub(crate) struct World {
     _folder: Option<TempDir>,
 }
 
-/// A process that ends with this value.
+/// A process that is ended when this value is dropped.
 struct Own(Child);
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // It may have ended by itself. There is nothing in it worth an orderly end.
+        // It may have ended by itself. Nothing in it is worth an orderly shutdown.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
 impl World {
-    /// What `place` says, for this door.
+    /// Opens what `place` specifies, for this protocol.
     pub(crate) fn open(place: &Place, door: Door) -> Result<Self, Error> {
         if place.self_contained {
             return Self::start(place, door);
@@ -101,7 +101,7 @@ impl World {
         })
     }
 
-    /// A token that lets `user` in.
+    /// A token that admits `user`.
     pub(crate) fn token(&self, user: &str) -> Result<String, Error> {
         let now = jsonwebtoken::get_current_timestamp();
         let claims = json!({ "sub": user, "iat": now, "exp": now + TOKEN_SECS });
@@ -118,7 +118,7 @@ pub(crate) struct OwnRedis {
 }
 
 impl OwnRedis {
-    /// On a socket in a temporary folder, without persistence.
+    /// Starts it on a socket in a temporary folder, without persistence.
     pub(crate) fn start() -> Result<Self, Error> {
         let folder = tempfile::Builder::new().prefix("chat-bench").tempdir()?;
         let (redis, socket) = start_redis(folder.path())?;
@@ -158,7 +158,7 @@ const UNLIMITED: &[(&str, &str)] = &[
     ("MAX_CONNECTIONS_PER_USER", "1000000"),
 ];
 
-/// The server with its defaults, but for some settings.
+/// Starts the server with its defaults, except for some settings.
 fn start_server(
     program: &Path,
     redis: &Path,
@@ -168,7 +168,7 @@ fn start_server(
     let mut command = Command::new(program.canonicalize().unwrap_or(program.to_owned()));
     command
         .arg("serve")
-        // No file of settings is there, so none is read.
+        // There is no settings file here, so none is read.
         .current_dir(folder)
         .env("APP_ENV", "production")
         .env("HOST", "127.0.0.1")
@@ -207,7 +207,7 @@ fn spawn(mut command: Command, name: &str) -> Result<Own, Error> {
     }
 }
 
-/// Reads lines up to the one that says the address, and hands all further ones to our stderr.
+/// Reads lines up to the one with the address, and passes all further ones to our stderr.
 fn listening(mut lines: impl BufRead + Send + 'static) -> Option<SocketAddr> {
     let address = loop {
         let mut line = String::new();
@@ -234,7 +234,7 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     address.parse().ok()
 }
 
-/// Waits until `/readyz` says yes.
+/// Waits until `/readyz` reports ready.
 fn wait_ready(address: SocketAddr) -> Result<(), Error> {
     let began = Instant::now();
     while !is_ready(address).unwrap_or(false) {

@@ -1,4 +1,4 @@
-//! The program as it is used: a Redis and a server of its own, for a second.
+//! The program as it is used: with a Redis and a server of its own, for a second.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_chat-bench");
 
-/// Runs `chat-bench` with the server that was built beside it; its result as JSON.
+/// Runs `chat-bench` with the server that was built beside it; returns its result as JSON.
 fn bench(args: &[&str]) -> Value {
     let server = Path::new(BENCH).with_file_name("chat-server");
     assert!(server.exists(), "build the server first: cargo build");
@@ -16,7 +16,7 @@ fn bench(args: &[&str]) -> Value {
     print(&[args, &["--self-contained", "--server", server]].concat())
 }
 
-/// Runs `chat-bench` with these arguments alone; its result as JSON.
+/// Runs `chat-bench` with these arguments alone; returns its result as JSON.
 fn print(args: &[&str]) -> Value {
     let output = Command::new(BENCH)
         .args(args)
@@ -56,7 +56,7 @@ fn an_open_load_keeps_its_rate_and_is_drawn() {
     let args = "--rooms 2 --rate 200 --secs 1 --warmup-secs 1 --raw --plot";
     let args: Vec<&str> = args.split(' ').chain(plot.to_str()).collect();
     let figures = bench(&args);
-    // Many times as much would go through with a window; how much less on a busy machine is not judged here.
+    // A window would allow many times as much; how much less a busy machine manages is not judged here.
     let rate = figures["sends_per_sec"].as_f64().unwrap();
     assert!(rate > 0.0 && rate < 400.0, "{figures}");
     assert!(figures["raw"]["sends_per_sec"].as_f64().unwrap() > 0.0);

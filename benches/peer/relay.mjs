@@ -1,7 +1,7 @@
-// A bare relay, as one would write it by hand: socket.io, one XADD for each message, then all in the room get it.
-// No tokens, no membership, no unread counts, no lists. `chat-bench` compares the chat server with it.
+// A bare relay, as one would write it by hand: socket.io, one XADD per message, then everyone in the room gets it. No
+// tokens, no membership, no unread counts, no lists. `chat-bench` compares the chat server with it.
 //
-// REDIS_URL says where Redis is. The port is any free one; it is printed when the relay listens.
+// REDIS_URL is the address of Redis. The port is any free one; it is printed when the relay listens.
 import { createServer } from "node:http";
 import { Redis } from "ioredis";
 import { Server } from "socket.io";

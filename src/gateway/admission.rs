@@ -99,7 +99,8 @@ impl Gateway {
     }
 }
 
-/// Identifies the user by the request's token. A token elsewhere, such as Socket.IO's `auth`, is used in its place.
+/// Identifies the user by the request's token. A token `elsewhere`, such as Socket.IO's `auth`, is considered in its
+/// turn.
 pub fn identify(
     gateway: &Gateway,
     headers: &HeaderMap,

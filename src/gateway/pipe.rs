@@ -113,8 +113,9 @@ impl Pipe {
 pub(super) struct Line {
     read: OwnedReadHalf,
     pub(super) pipe: Arc<Pipe>,
-    /// The stream has more to write than may wait. It answers whatever it reads and would go on to do so for a peer that
-    /// takes none of the answers: a ping flood would fill the memory. So it gets nothing to read until it has written.
+    /// The stream has more to write than may wait. It answers whatever it reads, and would continue to do so for a peer
+    /// that reads none of the answers: a ping flood would fill the memory. So it gets nothing to read until it has
+    /// written.
     is_full: bool,
 }
 
@@ -129,8 +130,9 @@ impl Line {
         }
     }
 
-    /// Ends what is written and reads on until the peer hangs up too. A connection that is closed while something in it is
-    /// unread is reset, and the peer loses the last thing that was sent, such as the reason that its frame was too large.
+    /// Shuts down the writing side and keeps reading until the peer closes too. A connection that is closed while data
+    /// on it is unread is reset, and the peer loses what was sent last, such as the reason that its frame was too
+    /// large.
     pub(super) async fn hang_up(mut self) -> io::Result<()> {
         // The last owner to drop the writing half closes it.
         drop(self.pipe);

@@ -26,7 +26,7 @@ pub struct Readiness {
     pub missing_rights: watch::Receiver<Option<Arc<[Right]>>>,
     /// Servers of another version on the same Redis.
     pub others: watch::Receiver<Others>,
-    /// Set when the server begins to end.
+    /// Set when the server begins to shut down.
     pub stopping: CancellationToken,
 }
 

@@ -102,7 +102,8 @@ fn message(room: RoomId, raw: Value, marks: Option<&Marks>, flaws: &mut Flaws) -
     })
 }
 
-/// The last message of an entry: `{id, sender, content, truncated, client_id, read_count, {reader…}, type, parts}`, or `{}`.
+/// The last message of an entry: `{id, sender, content, truncated, client_id, read_count, {reader…}, type, parts}`, or
+/// `{}`.
 fn last_message(room: RoomId, raw: Value, flaws: &mut Flaws) -> Option<Message> {
     if matches!(&raw, Value::Array(fields) if fields.is_empty()) {
         return None;
