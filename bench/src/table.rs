@@ -73,7 +73,7 @@ const QUICK: Scale = Scale {
     history: 2000,
 };
 
-/// The same work on three servers.
+/// The same work in three setups.
 struct Compared {
     socketio: Figures,
     native: Figures,

@@ -30,7 +30,7 @@ pub enum Denied {
     Token(AuthError),
     /// The server is full, not ready or shutting down.
     Unavailable(&'static str),
-    /// More lists are waiting than can be read in the time that a device waits for its own; the expected wait.
+    /// More lists are waiting than can be read in the time that a device waits for its own; contains the expected wait.
     Busy(Duration),
     /// The user has too many connections.
     TooManyOfUser,

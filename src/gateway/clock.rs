@@ -1,5 +1,5 @@
-//! The time that a client has for one HTTP request: from its first byte until its answer has been read. It runs while
-//! the server waits for the client, and stops while the client waits for the server, as in a long poll.
+//! The time that a client has for one HTTP request: from its first byte until its answer is taken. It runs while the
+//! server waits for the client, and stops while the client waits for the server, as in a long poll.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -25,13 +25,13 @@ pub(super) struct Clock {
 enum Turn {
     /// Nobody's: the next request has not begun.
     Between,
-    /// The client's, until this time: it has to send its request, or to read its answer.
+    /// The client's, until this time: it has to send its request, or to take its answer.
     Client(Instant),
     /// The server's. This much time is left to the client for the answer.
     Server(Duration),
-    /// The client's, until this time; all that is missing is that it reads what has been written.
+    /// The client's, until this time; all that is missing is that it takes what has been written.
     Taking(Instant),
-    /// The connection changes its protocol once this answer has been read.
+    /// The connection changes its protocol once this answer has been taken.
     Switching(Instant),
     /// The protocol has changed: what is sent from now on is not a request.
     Switched,
@@ -97,7 +97,7 @@ impl Clock {
         }
     }
 
-    /// The client has read everything that the connection had.
+    /// The client's side has taken everything that the connection had.
     fn taken(&self) {
         let mut turn = self.turn();
         match *turn {
@@ -168,7 +168,7 @@ impl<B> Drop for Answer<B> {
     }
 }
 
-/// A connection that reports to its clock what arrives and what is read.
+/// A connection that reports to its clock what arrives and what is taken.
 pub(super) struct Timed<T> {
     stream: T,
     clock: Clock,

@@ -72,7 +72,7 @@ impl Conversation {
         }
     }
 
-    /// Answers requests, in order. If that made one bad request too many, closes the device and never resolves.
+    /// Answers requests, in order. If there was one bad request too many, closes the device and never resolves.
     ///
     /// Several requests are messages that were sent in a row.
     pub async fn answer(&mut self, mut requests: Vec<Request>) {

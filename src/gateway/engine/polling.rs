@@ -54,7 +54,7 @@ pub(super) enum Turn {
     Said,
     /// The client has said goodbye, or has disconnected.
     Gone,
-    /// The client violated the transport.
+    /// The client violated a rule of the transport.
     Broken,
 }
 
@@ -115,7 +115,7 @@ impl Polling {
             }
             let deadline = self.deadline();
             let turn = tokio::select! {
-                // A client polls again as soon as it has an answer: the answer has to be known as taken first.
+                // A client polls again as soon as it has an answer: whether the answer was taken has to be known first.
                 biased;
                 taken = pending_unless(&mut self.taken) => self.end_answer(taken.is_ok()),
                 () = tokio::time::sleep_until(deadline) => self.pass(Instant::now()),
@@ -136,7 +136,7 @@ impl Polling {
         self.is_last = true;
     }
 
-    /// Ends the session. The pending poll is answered with this packet.
+    /// Ends the session. The pending poll is answered with `word`.
     pub(super) fn end(mut self, word: &'static str) {
         if let Some(poll) = self.poll.take() {
             let (answer, _) = Answer::new(&[Text::of(word)]);

@@ -186,7 +186,7 @@ async fn say_goodbye(polling: Box<Polling>, device: &Device, close: Close) {
     say_last(polling, last, is_final(close), word).await;
 }
 
-/// Sends this, then ends the session. A client that does not fetch it in time does not get it.
+/// Sends this, then ends the session, even if the client does not fetch it in time.
 ///
 /// A client that got a `disconnect` has the same time to close the connection itself.
 async fn say_last(mut polling: Box<Polling>, last: Vec<Text>, is_final: bool, word: &'static str) {

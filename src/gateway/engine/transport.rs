@@ -45,7 +45,7 @@ enum Upgrade {
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// A poll is already in progress. It is undecidable which one is to get what, so the session ends.
+    /// A poll is already in progress. It is impossible to tell which one is to get what, so the session ends.
     Overlap,
     /// The session moves, or has moved, to WebSocket.
     Moved,
