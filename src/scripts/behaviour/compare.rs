@@ -1,4 +1,4 @@
-//! What was got is held against what is relied on; a difference is told in words.
+//! Compares results with what the server relies on, and describes each difference.
 
 use std::fmt::Display;
 
@@ -8,7 +8,7 @@ use crate::protocol::ids::MessageId;
 use crate::room::Position;
 use crate::scripts::Script;
 
-/// `reason` says what is wrong where it does not hold.
+/// `reason` describes the fault if the condition is false.
 pub(super) fn must(holds: bool, script: Script, reason: impl Into<String>) -> Result<(), Ended> {
     if holds {
         Ok(())
@@ -17,7 +17,7 @@ pub(super) fn must(holds: bool, script: Script, reason: impl Into<String>) -> Re
     }
 }
 
-/// `what` says what was got.
+/// `what` names the value that is compared.
 pub(super) fn same<T: PartialEq + Display + ?Sized>(
     script: Script,
     what: &str,
@@ -49,7 +49,7 @@ pub(super) fn same_position(
     same(script, &epoch, &got.epoch, &want.epoch)
 }
 
-/// The same messages in the same order.
+/// Checks that both have the same messages in the same order.
 pub(super) fn same_messages(
     script: Script,
     what: &str,
@@ -71,10 +71,11 @@ pub(super) fn same_messages(
     )
 }
 
-/// Of a difference between texts, at most.
+/// How many characters of a difference between texts are shown, at most.
 const SHOWN: usize = 40;
 
-/// A message as a script reads it is the one that was told; `right_then` says that nothing happened in between.
+/// Checks that a message as a script reads it is the one published; `right_then` means that nothing happened in
+/// between.
 pub(super) fn same_message(
     script: Script,
     got: &Message,
@@ -100,7 +101,7 @@ pub(super) fn same_message(
     same_text(script, "who has read it", &sorted(got), &sorted(told))
 }
 
-/// A message in a list is the one that was told, or its beginning.
+/// Checks that a message in a list is the one published, or its beginning.
 pub(super) fn same_preview(
     script: Script,
     got: &Message,

@@ -1,4 +1,4 @@
-//! How a case ends when it does not go through, and what Redis's words tell of it.
+//! How a case that did not complete ended, and what Redis's error text says about it.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use super::scratch::ScratchError;
 use crate::scripts::Script;
 use crate::store::CallError;
 
-/// A case that did not go through to its end.
+/// A case that did not complete.
 pub(super) enum Ended {
-    /// A rule of the operator's refused, with this text. That is its right.
+    /// An operator's rule refused, with this text, as it may.
     Rejected(String),
     Broken(Fault),
     /// The trial itself failed.
@@ -29,10 +29,10 @@ impl From<Fault> for Ended {
     }
 }
 
-/// What a script did that the server cannot live with.
+/// Something a script did that the server cannot work with.
 #[derive(Debug, Clone)]
 pub(super) struct Fault {
-    /// For a wrong result only the one suspected: what one script writes, another reads.
+    /// For a wrong result this is only the suspect: one script reads what another writes.
     pub(super) script: Script,
     pub(super) cause: Cause,
     /// A sentence without its full stop.
@@ -41,13 +41,13 @@ pub(super) struct Fault {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Cause {
-    /// It raised an error, or returned what could not be read; with the line, where Redis told it.
+    /// It raised an error or returned something unreadable; with the line, if Redis named it.
     Failed { line: Option<usize> },
-    /// It ran on and on, and was stopped at this line, if it could be.
+    /// It did not end, and was stopped at this line, if it could be stopped.
     Endless { line: Option<usize> },
-    /// It took too long with some text; with the line of what the text was made of.
+    /// It took too long with some text; with the line of what the text was made from.
     Slow { line: Option<usize> },
-    /// It did something else than the server relies on.
+    /// It did something other than what the server relies on.
     Wrong,
 }
 
@@ -70,7 +70,7 @@ impl Fault {
         }
     }
 
-    /// `took` says how long, `text` with what.
+    /// `took` is the duration, `text` describes the text.
     pub(super) fn slow(
         script: Script,
         line: Option<usize>,
@@ -90,7 +90,7 @@ impl Fault {
         }
     }
 
-    /// Its line, where Redis told it.
+    /// Its line, if Redis named it.
     pub(super) fn line(&self) -> Option<usize> {
         match self.cause {
             Cause::Failed { line } | Cause::Endless { line } | Cause::Slow { line } => line,
@@ -106,14 +106,14 @@ impl Fault {
         }
     }
 
-    /// A text that Redis does not even load.
+    /// A script that Redis cannot load.
     pub(super) fn not_loaded(script: Script, error: &RedisError) -> Self {
         let text = text(error);
         let reason = format!("Redis does not load it: {}", plain(&text));
         Self::failed(script, line(&text).or(Some(1)), reason)
     }
 
-    /// The fault behind a failed call; `None` where it was not the script's.
+    /// The fault behind a failed call; `None` if the script did not cause it.
     pub(super) fn of_call(script: Script, error: &CallError) -> Option<Self> {
         match error {
             CallError::TimedOut => Some(Self::endless(script, None)),
@@ -143,7 +143,7 @@ impl Fault {
     }
 }
 
-/// Code and sentence, as the script or Redis gave them; Redis's code for anything, `ERR`, is left out.
+/// Code and sentence as the script or Redis gave them, without Redis's general code `ERR`.
 fn text(error: &RedisError) -> String {
     let detail = error.detail().unwrap_or_default();
     match error.code() {
@@ -153,7 +153,7 @@ fn text(error: &RedisError) -> String {
     }
 }
 
-/// The last line that Redis names: it ends its text with the one that was running.
+/// The last line that Redis names: its text ends with the line that was running.
 fn line(text: &str) -> Option<usize> {
     let (_, rest) = text.rsplit_once("user_script:")?;
     let end = rest
@@ -162,7 +162,7 @@ fn line(text: &str) -> Option<usize> {
     rest[..end].parse().ok()
 }
 
-/// The text without places, which are told apart, and without the script's hash.
+/// The text without line references, which are reported separately, and without the script's hash.
 fn plain(text: &str) -> String {
     let text = text.split(" script: ").next().unwrap_or(text);
     match text.rsplit_once("user_script:") {

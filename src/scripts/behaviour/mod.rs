@@ -1,15 +1,16 @@
-//! The behaviour contract: a set of scripts is tried on a scratch Redis before anything else runs it.
+//! The behaviour contract: a set of scripts is tried on a scratch Redis before any server runs it.
 //!
-//! The server relies on what its scripts return and publish. The cases call each of them as the server does, with its
-//! own typed calls, and compare. Operators' rules may refuse what they like with `REJECTED`: the case ends there.
+//! The server relies on what its scripts return and publish. The cases call each script as the server does, through its
+//! own typed calls, and compare the results. An operator's rule may refuse anything with `REJECTED`: the case ends
+//! there.
 //!
 //! - `cases`: what the server relies on, case by case
 //! - `own`: the operator's own cases
-//! - `texts`, `pattern`: the texts that rules are tried with
-//! - `compare`: what was got against what is relied on
-//! - `stage`: where a case plays: a store, what is published, what is stored
+//! - `texts`, `pattern`: the texts that the rules are tried with
+//! - `compare`: compares what the scripts gave with what the server relies on
+//! - `stage`: what a case runs on: a store, and what is published and stored
 //! - `scratch`: the Redis of a trial
-//! - `fault`, `trace`: which script was it, on which line
+//! - `fault`, `trace`: which script failed, and on which line
 
 mod cases;
 mod compare;
@@ -38,21 +39,21 @@ use super::{Problem, Script, ScriptSet, ScriptText};
 use crate::config;
 use crate::store::embedded::find_program;
 
-/// How long a trial may last in all.
+/// How long a trial may take in total.
 const RUN_MAX: Duration = Duration::from_secs(20);
 
-/// What a trial found.
+/// The result of a trial.
 #[derive(Debug)]
 pub struct Report {
-    /// How many cases there were.
+    /// The number of cases.
     pub cases: usize,
-    /// How many of the operator's own.
+    /// The number of the operator's own cases.
     pub own: usize,
-    /// The cases that a rule of the operator's ended early.
+    /// The cases that an operator's rule ended early.
     pub rejected: Vec<Rejection>,
     /// The longest call of each script, as the caller saw it.
     pub worst: Vec<(Script, Duration)>,
-    /// Hard texts for which there was no time.
+    /// The number of hard texts that were not tried for lack of time.
     pub left_out: usize,
 }
 
@@ -60,7 +61,8 @@ pub struct Report {
 #[derive(Clone)]
 struct Trial {
     set: ScriptSet,
-    /// What the edited scripts have in them, of the set as it was given: a copy that is looked into is tried alike.
+    /// The hints in the edited scripts of the original set: copies made to locate a fault are tried with the same
+    /// texts.
     hints: Arc<[(Script, Hints)]>,
 }
 
@@ -72,7 +74,7 @@ impl Trial {
         }
     }
 
-    /// The same trial of a set with another text for one script.
+    /// The same trial, with another text for one script.
     fn with(&self, script: Script, text: ScriptText) -> Self {
         Self {
             set: self.set.clone().with(script, text),
@@ -81,21 +83,21 @@ impl Trial {
     }
 }
 
-/// A case that a rule ended early: what comes after it was not tried.
+/// A case that a rule ended early: the rest of it was not tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     pub case: &'static str,
-    /// The rule's own words, as the client would get them.
+    /// The rule's error text, as the client would get it.
     pub text: String,
 }
 
-/// Why a set was not found good.
+/// Why a set failed its trial.
 #[derive(Debug, thiserror::Error)]
 pub enum BehaviourError {
     /// The set does not do what the server relies on.
     #[error("{0}")]
     Broken(Problem),
-    /// The trial could not be held.
+    /// The trial could not be run.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
 }
@@ -105,18 +107,18 @@ pub fn scratch_program() -> Option<PathBuf> {
     find_program(config::search_path().as_deref())
 }
 
-/// Tries a set on a scratch Redis, which is gone when this returns.
+/// Tries a set on a scratch Redis, which is stopped before this returns.
 ///
 /// # Errors
-/// The first case that the set does not pass, or why it could not be tried.
+/// The first case that the set fails, or why the set could not be tried.
 pub async fn run(set: &ScriptSet, program: &Path) -> Result<Report, BehaviourError> {
     run_with(set, &[], program).await
 }
 
-/// The same, and then the operator's own cases.
+/// Like [`run`], and then tries the operator's own cases.
 ///
 /// # Errors
-/// As [`run`]; the first of the operator's cases that does not hold.
+/// As [`run`], or the first of the operator's cases that fails.
 pub async fn run_with(
     set: &ScriptSet,
     own: &[OwnCase],
@@ -132,7 +134,7 @@ pub async fn run_with(
         Err(Stop::Scratch(error)) => Err(error.into()),
         Err(Stop::Own(problem)) => Err(BehaviourError::Broken(problem)),
         Err(Stop::Broken(case, fault)) => {
-            // What was found stands, whether or not its line is found in time.
+            // The fault is reported whether or not its line is found in time.
             let located = timeout_at(deadline, locate(&trial, program, case, &fault)).await;
             let (script, line) = match located {
                 Ok(Ok(place)) => place,
@@ -145,7 +147,7 @@ pub async fn run_with(
     }
 }
 
-/// Why no further case is tried.
+/// Why no more cases are tried.
 enum Stop {
     Broken(&'static Case, Fault),
     /// One of the operator's own cases.
@@ -200,13 +202,13 @@ async fn play_own(stage: &mut Stage, case: &OwnCase) -> Result<Result<(), String
     case.play(stage).await
 }
 
-/// Plays one case, on an empty Redis.
+/// Runs one case on an empty Redis.
 async fn play(stage: &mut Stage, case: &Case) -> Result<(), Ended> {
     stage.clear().await?;
     (case.play)(stage).await
 }
 
-/// The script to blame and its line, on a scratch Redis of their own: the first one may be stuck.
+/// Finds the script to blame and its line, on a second scratch Redis: a script may still be running on the first.
 async fn locate(
     trial: &Trial,
     program: &Path,
@@ -227,7 +229,7 @@ async fn locate(
     place
 }
 
-/// Plays the case again, for what it did not tell.
+/// Runs the case again, to learn more about its fault.
 async fn replay(
     scratch: &Scratch,
     trial: &Trial,
@@ -242,7 +244,7 @@ async fn replay(
     Ok((script, line.or(fault.line()).unwrap_or(1)))
 }
 
-/// The edited script without whose edit the case passes; the suspect, where that tells nothing.
+/// The edited script without whose edit the case passes; the suspect, if that finds none.
 async fn culprit(
     scratch: &Scratch,
     trial: &Trial,
@@ -262,7 +264,7 @@ async fn culprit(
     Ok(suspect)
 }
 
-/// The line as a traced copy of the script tells it when the case is played again.
+/// Runs the case again with a traced copy of the script, and returns the line that the copy reports.
 async fn traced_line(
     scratch: &Scratch,
     trial: &Trial,
@@ -280,7 +282,7 @@ async fn traced_line(
     if !matches!(fault.cause, Cause::Endless { .. }) {
         return Ok(trace::last_return(script, &scratch.log().await));
     }
-    // The copy breaks its loop off with an error.
+    // The copy ends its loop with an error.
     Ok(match ended {
         Err(Ended::Broken(broken)) if broken.script == script => broken.line(),
         _ => None,

@@ -1,7 +1,7 @@
-//! The operator's own cases: given a room, when somebody does something, then this is what becomes of it.
+//! The operator's own cases: given a room, when a user does something, then this is the result.
 //!
-//! They stand in a file beside the scripts, one JSON object in each line. Empty lines and lines that begin with `#` are
-//! passed over.
+//! They are in a file beside the scripts, one JSON object on each line. Empty lines and lines that begin with `#` are
+//! skipped.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,12 +21,12 @@ use crate::scripts::{Problem, Script};
 pub const FILE: &str = "cases.jsonl";
 const PAGE: u32 = 50;
 
-/// A case, and where it stands.
+/// A case, and where it is written.
 #[derive(Debug, Clone)]
 pub struct OwnCase {
     /// The file's path.
     pub file: String,
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
     told: Told,
 }
@@ -40,13 +40,13 @@ struct Told {
     then: Then,
 }
 
-/// A new room; who has said what in it; then what its `ext` has.
+/// A new room, the messages sent in it, and the fields of its `ext`, set after the messages.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Given {
-    /// The members of a group; who comes first is its owner.
+    /// The members of a group; the first is its owner.
     group: Option<Vec<String>>,
-    /// Or two people.
+    /// Or the two members of a direct room.
     direct: Option<[String; 2]>,
     #[serde(default)]
     said: Vec<(String, String)>,
@@ -61,22 +61,22 @@ enum When {
     SendMessage(String, String),
     EnterChat(String),
     GetHistory(String),
-    /// The latest message.
+    /// Marks the latest message as read.
     MarkAsRead(String),
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Then {
-    /// It is done.
+    /// The action succeeds.
     Done,
-    /// The message is stored, with this content.
+    /// The message is stored with this content.
     Stored(String),
-    /// A rule refuses it; these words are in what the client is told.
+    /// A rule refuses it; the error that the client gets contains this text.
     Refused(String),
 }
 
-/// The cases of a folder; none where it has no such file.
+/// The cases of a folder; none if it has no such file.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -113,7 +113,7 @@ impl OwnCase {
         &self.told.case
     }
 
-    /// What is wrong, as a problem of the case's line.
+    /// What is wrong, as a problem on the case's line.
     pub(super) fn problem(&self, what: &str) -> Problem {
         Problem {
             file: self.file.clone(),
@@ -122,7 +122,7 @@ impl OwnCase {
         }
     }
 
-    /// Plays it; what does not become of it as it says, in words.
+    /// Runs the case; the inner error says how its result differs.
     pub(super) async fn play(&self, stage: &mut Stage) -> Result<Result<(), String>, Ended> {
         let mut room = match self.room(stage).await? {
             Ok(room) => room,
@@ -179,7 +179,7 @@ impl OwnCase {
         Ok(Ok(room))
     }
 
-    /// Does what the case is about; the content that was stored, if any was.
+    /// Does the case's action; returns the stored content, if a message was stored.
     async fn act(
         &self,
         stage: &mut Stage,

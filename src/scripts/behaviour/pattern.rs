@@ -1,16 +1,16 @@
-//! Texts on which a Lua pattern has the most work: they match a part of it, over and over, and then do not go on.
+//! Texts that cost a Lua pattern the most work: they match part of it again and again, and then fail to match the rest.
 
-/// A single character of a pattern, and how often it may come.
+/// A single character of a pattern, and how often it may occur.
 struct Item {
-    /// One that it matches.
+    /// A character that it matches.
     sample: u8,
     /// `*`, `+` or `-`: any number of times.
     is_repeated: bool,
-    /// `*`, `-` or `?`: it may be missing.
+    /// `*`, `-` or `?`: it may be absent.
     may_be_missing: bool,
 }
 
-/// Pieces whose repetition is hard for this pattern, each once. A text that is no pattern is a pattern of itself.
+/// Pieces that are hard for this pattern when repeated, without duplicates. A plain text counts as a pattern.
 pub(super) fn hard_pieces(pattern: &[u8]) -> Vec<Vec<u8>> {
     let items = items(pattern);
     let mut pieces: Vec<Vec<u8>> = Vec::new();
@@ -19,7 +19,7 @@ pub(super) fn hard_pieces(pattern: &[u8]) -> Vec<Vec<u8>> {
             pieces.push(piece);
         }
     };
-    // What one repeated character eats, the next one wants too.
+    // A character that one repeated item takes also fits the next one.
     for item in items.iter().filter(|item| item.is_repeated) {
         add(vec![item.sample]);
     }
@@ -40,7 +40,7 @@ pub(super) fn hard_pieces(pattern: &[u8]) -> Vec<Vec<u8>> {
             .collect();
         add(needed);
     }
-    // All but the end.
+    // Everything but the end.
     let all = samples(&items);
     add(all[..all.len().saturating_sub(1)].to_vec());
     add(all);
@@ -68,7 +68,7 @@ fn items(pattern: &[u8]) -> Vec<Item> {
     items
 }
 
-/// What the first item matches, nothing where it takes no character; and the rest.
+/// A character that the first item matches, `None` if it takes no character; and the rest.
 fn single(pattern: &[u8]) -> Option<(Option<u8>, &[u8])> {
     let (first, rest) = pattern.split_first()?;
     Some(match first {
@@ -83,7 +83,7 @@ fn single(pattern: &[u8]) -> Option<(Option<u8>, &[u8])> {
 
 fn escaped(rest: &[u8]) -> (Option<u8>, &[u8]) {
     match rest {
-        // A balanced pair that is only opened is looked for to the end, from each place.
+        // A balanced pair that is opened but not closed is searched to the end, from every place.
         [b'b', open, _, rest @ ..] => (Some(*open), rest),
         // A frontier takes no character.
         [b'f', b'[', rest @ ..] => (None, set(rest).1),
@@ -93,7 +93,7 @@ fn escaped(rest: &[u8]) -> (Option<u8>, &[u8]) {
     }
 }
 
-/// One of a class, `%a` without its percent sign.
+/// A character of a class: `%a` without its percent sign.
 fn member(class: u8) -> u8 {
     match class {
         b'a' | b'l' | b'w' | b'x' | b'D' | b'S' | b'P' | b'U' | b'C' => b'a',
@@ -107,7 +107,7 @@ fn member(class: u8) -> u8 {
     }
 }
 
-/// A set, behind its bracket: one that it matches, and what comes after it.
+/// A set, after its bracket: a character that it matches, and the rest.
 fn set(rest: &[u8]) -> (Option<u8>, &[u8]) {
     let (negated, mut rest) = match rest {
         [b'^', rest @ ..] => (true, rest),

@@ -1,4 +1,4 @@
-//! A Redis for one trial: a child on a unix socket in a folder of its own, which keeps nothing.
+//! The Redis of one trial: a child process on a Unix socket in a folder of its own, with no persistence.
 
 use std::ffi::OsStr;
 use std::io;
@@ -22,13 +22,13 @@ use crate::store::server_check::check_server;
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 const ASK_EVERY: Duration = Duration::from_millis(3);
-/// How long one command may take, apart from the calls under trial, which have limits of their own.
+/// How long one command may take, except the calls under trial, which have limits of their own.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
-/// From then on a Redis that is busy with a script takes `SCRIPT KILL`.
+/// After this long, a Redis that is busy with a script accepts `SCRIPT KILL`.
 const BUSY_AFTER_MS: &str = "200";
 const LOG_FILE: &str = "redis.log";
 
-/// Why a trial could not be held. It says nothing about the scripts.
+/// Why a trial could not be run. It says nothing about the scripts.
 #[derive(Debug, thiserror::Error)]
 pub enum ScratchError {
     #[error("cannot make a folder for a scratch Redis in {}: {source}", .parent.display())]
@@ -69,15 +69,15 @@ pub enum ScratchError {
     TooSlow(&'static str),
 }
 
-/// A running scratch Redis. Dropped, its child is killed and its folder removed.
+/// A running scratch Redis. When it is dropped, its child is killed and its folder removed.
 pub(super) struct Scratch {
     process: Child,
-    // After the process, so that nothing writes there any more when it is removed.
+    // Declared after the process, so that nothing writes there any more when it is removed.
     folder: TempDir,
 }
 
 impl Scratch {
-    /// Starts one and waits until it answers.
+    /// Starts a Redis and waits until it answers.
     pub(super) async fn start(program: &Path) -> Result<Self, ScratchError> {
         let folder = private_folder()?;
         let process =
@@ -97,7 +97,7 @@ impl Scratch {
         }
     }
 
-    /// Ends it and waits until it is gone.
+    /// Stops the Redis and waits until it has ended.
     pub(super) async fn stop(mut self) {
         if let Err(error) = self.process.kill().await {
             log::warn!("cannot kill a scratch Redis: {error}");
@@ -120,7 +120,7 @@ impl Scratch {
             .await
     }
 
-    /// What it has logged so far; nothing if that cannot be read.
+    /// What it has logged so far; empty if the log cannot be read.
     pub(super) async fn log(&self) -> String {
         let log = tokio::fs::read(self.folder.path().join(LOG_FILE)).await;
         String::from_utf8_lossy(&log.unwrap_or_default()).into_owned()
@@ -147,7 +147,7 @@ impl Scratch {
         })
     }
 
-    /// A connection, as soon as there is one to be had; an error, if the child ends instead.
+    /// Connects as soon as that is possible; fails if the child ends instead.
     async fn first_answer(&mut self) -> Result<MultiplexedConnection, String> {
         loop {
             if let Ok(connection) = self.connect(AsyncConnectionConfig::new()).await {
@@ -185,17 +185,17 @@ fn command(program: &Path, folder: &Path) -> Command {
     let mut set = |name: &str, value: &dyn AsRef<OsStr>| {
         command.arg(format!("--{name}")).arg(value);
     };
-    // Reachable through the socket alone.
+    // Reachable only through the socket.
     set("port", &"0");
     set("unixsocket", &socket(folder));
     set("unixsocketperm", &"700");
-    // Nothing is kept.
+    // No persistence.
     set("dir", &folder);
     set("save", &"");
     set("appendonly", &"no");
     set("maxmemory-policy", &"noeviction");
     set("busy-reply-threshold", &BUSY_AFTER_MS);
-    // The log is where a traced script says which way it went.
+    // A traced script writes to the log which way it went.
     set("logfile", &folder.join(LOG_FILE));
     set("loglevel", &"warning");
     set("daemonize", &"no");
@@ -204,7 +204,7 @@ fn command(program: &Path, folder: &Path) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // Ctrl-C in the terminal is for us, who then stop the child.
+        // Ctrl-C in the terminal goes to this process, which then stops the child.
         .process_group(0)
         .kill_on_drop(true);
     command

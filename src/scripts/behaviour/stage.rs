@@ -1,9 +1,9 @@
-//! Where a case plays: the server's own store on a scratch Redis, with an ear on what is published.
+//! What a case runs on: the server's own store on a scratch Redis, with a subscription to what is published.
 //!
-//! - `calling`: calls, what they have to do, and how long they may take
+//! - `calling`: calls, what is expected of them, and how long they may take
 //! - `hearing`: what is stored and published
-//! - `rooms`: rooms, and what is said in them
-//! - `probing`: texts that are tried on the rules
+//! - `rooms`: rooms and the messages in them
+//! - `probing`: texts that the rules are tried with
 
 mod calling;
 mod hearing;
@@ -31,20 +31,20 @@ use crate::store::connection::Connection;
 use crate::store::keys::Keys;
 use crate::store::{Bounds, Rules, Store};
 
-/// A script that runs this long is taken for endless and stopped.
+/// A script that runs this long counts as endless and is stopped.
 const CALL_MAX: Duration = Duration::from_millis(1500);
 /// How long such a call may then take to end.
 const STOPPED_WITHIN: Duration = Duration::from_millis(500);
 const HEARD_WITHIN: Duration = Duration::from_secs(4);
 
-/// A lease that outlives the trial, and one that is over at once.
+/// A lease that outlives the trial, and one that expires at once.
 const LONG_LEASE: Duration = Duration::from_secs(600);
 const SHORT_LEASE: Duration = Duration::from_millis(1);
 
-/// Ends what was published so far: a subscriber hears it after all of that.
+/// Marks the end of what was published so far: a subscriber receives it after everything before it.
 const FENCE: &str = "fence";
 
-/// Every key with its value, and a fence, in one step.
+/// Reads every key with its value and publishes a fence, in one step.
 const SNAPSHOT: &str = "\
 local all = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
@@ -53,10 +53,10 @@ end
 redis.call('SPUBLISH', ARGV[1], '')
 return all";
 
-/// The fault behind the store's last failed call, which the caller is not told; `None` if it was no script's.
+/// The fault behind the store's last failed call, which the store hides from its caller; `None` if no script caused it.
 type LastFault = Arc<Mutex<Option<Fault>>>;
 
-/// What is stored and how much was heard at one moment.
+/// What was stored, and how much had been received, at one moment.
 pub(super) struct Snapshot {
     stored: BTreeMap<Vec<u8>, Vec<u8>>,
     heard: usize,
@@ -67,25 +67,25 @@ pub(super) struct Room {
     pub(super) id: RoomId,
     pub(super) is_group: bool,
     pub(super) members: Vec<UserId>,
-    /// Where it is, by all that was published in it.
+    /// Its position after everything that was published in it.
     pub(super) at: Position,
 }
 
-/// A message as its sender and its event tell of it.
+/// A message as its sender and its event describe it.
 pub(super) struct Said {
     pub(super) id: MessageId,
-    /// What was published of it: a rule of the operator's may have changed it.
+    /// The published text: an operator's rule may have changed it.
     pub(super) text: String,
-    /// Whom the event names as having read it.
+    /// The users that the event lists as having read it.
     pub(super) read_by: Vec<String>,
 }
 
 pub(super) struct Stage {
     keys: Keys,
     trial: Trial,
-    /// The store as the server has it.
+    /// The store, set up as in the server.
     pub(super) store: Arc<Store>,
-    /// The same, but a lease that it gives is over at once.
+    /// The same store, but its leases expire at once.
     pub(super) forgetful: Arc<Store>,
     last_fault: LastFault,
     admin: MultiplexedConnection,
@@ -93,7 +93,7 @@ pub(super) struct Stage {
     pushes: mpsc::UnboundedReceiver<PushInfo>,
     heard: Vec<(Topic, Vec<u8>)>,
     pub(super) worst: Worst,
-    /// Texts for which there was no time.
+    /// The number of texts that were not tried for lack of time.
     pub(super) left_out: usize,
 }
 
@@ -141,7 +141,7 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Leaves nothing of the case before.
+    /// Removes everything that the previous case left.
     pub(super) async fn clear(&mut self) -> Result<(), Ended> {
         redis::cmd("FLUSHALL").exec_async(&mut self.admin).await?;
         self.snapshot().await?;
@@ -149,7 +149,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Has Redis load each script, as the server does first.
+    /// Loads each script into Redis, as the server does first.
     pub(super) async fn load(&mut self) -> Result<(), Ended> {
         for (script, text) in self.trial.set.iter() {
             let mut load = redis::cmd("SCRIPT");
@@ -164,12 +164,12 @@ impl Stage {
         Ok(())
     }
 
-    /// What the edited scripts have in them.
+    /// The hints in the edited scripts.
     pub(super) fn hints(&self) -> Arc<[(Script, Hints)]> {
         self.trial.hints.clone()
     }
 
-    /// Gives a room's `ext` a field, as an operator does.
+    /// Sets a field of a room's `ext`, as an operator does.
     pub(super) async fn set_in_ext(
         &mut self,
         room: &Room,
@@ -180,7 +180,7 @@ impl Stage {
         self.command(&["HSET", &key, field, value]).await
     }
 
-    /// One command behind the scripts' back.
+    /// Runs one Redis command without a script.
     pub(super) async fn command<T: FromRedisValue>(&mut self, words: &[&str]) -> Result<T, Ended> {
         let mut command = redis::cmd(words.first().copied().unwrap_or("PING"));
         command.arg(words.get(1..).unwrap_or_default());

@@ -1,4 +1,5 @@
-//! Texts to try rules with: of all kinds, around every cut, and hard ones, made of what the scripts themselves look for.
+//! Texts that the rules are tried with: of all kinds, with characters across every cut, and hard ones made from what
+//! the scripts search for.
 
 use std::fmt;
 
@@ -6,17 +7,17 @@ use super::pattern::hard_pieces;
 use crate::scripts::check::Hints;
 use crate::scripts::{Script, ScriptSet};
 
-/// Bytes of the longest content that clients may send, unless set otherwise.
+/// Bytes of the longest content that clients may send by default.
 pub(super) const LONGEST: usize = 16 * 1024;
-/// Numbers of the scripts around which texts are cut; literals of which hard texts are made.
+/// How many numbers from the scripts texts are cut around, and how many literals hard texts are made from.
 const NUMBERS_MAX: usize = 16;
 const LITERALS_MAX: usize = 64;
 const HARD_MAX: usize = 400;
 
-/// What stands around a piece that is repeated: a pattern that reaches an end that it does not want begins anew.
+/// What surrounds a repeated piece: a pattern that reaches an end that does not match starts over.
 const ENDS: [(&str, &str); 3] = [("", ""), ("", "\u{1}"), ("x", "\u{1}")];
 
-/// Of every kind that rules look for.
+/// Texts of every kind that rules search for.
 const KINDS: [&str; 40] = [
     "Good morning",
     "a",
@@ -60,7 +61,7 @@ const KINDS: [&str; 40] = [
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
 
-/// A text to send, and what it is.
+/// A text to send, and its kind.
 #[derive(Debug, Clone)]
 pub(super) struct Probe {
     pub(super) text: String,
@@ -69,11 +70,11 @@ pub(super) struct Probe {
 
 #[derive(Debug, Clone)]
 pub(super) enum What {
-    /// One of a few words: it is quoted.
+    /// A text of a few words, which is quoted in reports.
     Short,
-    /// A long one: its bytes, and what it is made of.
+    /// A long text: its length in bytes, and what it is made of.
     Long { bytes: usize, of: String },
-    /// Made of a literal of a script.
+    /// A text made from a literal of a script.
     Hard {
         literal: String,
         script: Script,
@@ -110,7 +111,7 @@ impl fmt::Display for Probe {
     }
 }
 
-/// Texts of every kind, and what the scripts look for in the middle of others.
+/// Texts of every kind, and the texts that the scripts search for in the middle of others.
 pub(super) fn of_every_kind(hints: &[(Script, Hints)]) -> Vec<Probe> {
     let mut probes: Vec<Probe> = KINDS.into_iter().map(Probe::short).collect();
     for (_, _, literal) in literals(hints) {
@@ -123,8 +124,8 @@ pub(super) fn of_every_kind(hints: &[(Script, Hints)]) -> Vec<Probe> {
     probes
 }
 
-/// Texts of characters of two, three and four bytes. Wherever a rule cuts, by bytes from either end, some of these are cut
-/// inside a character.
+/// Texts of characters of two, three and four bytes. Wherever a rule cuts by bytes, from either end, it cuts some of
+/// these inside a character.
 pub(super) fn around_cuts(hints: &[(Script, Hints)]) -> Vec<Probe> {
     let mut probes = Vec::new();
     let mut bytes = vec![512, LONGEST];
@@ -154,7 +155,7 @@ pub(super) fn around_cuts(hints: &[(Script, Hints)]) -> Vec<Probe> {
     probes
 }
 
-/// Names for groups, of the longest that clients may give, and of every kind.
+/// Group names: of the greatest length that clients may give, and of every kind.
 pub(super) fn names() -> Vec<Probe> {
     const CHARACTERS: usize = 128;
     let mut probes: Vec<Probe> = KINDS.into_iter().map(Probe::short).collect();
@@ -169,7 +170,7 @@ pub(super) fn names() -> Vec<Probe> {
     probes
 }
 
-/// The longest texts on which patterns have the most work: the scripts' own, and what anybody might look for.
+/// The longest texts that cost patterns the most work: the scripts' own patterns and common ones.
 pub(super) fn hard(hints: &[(Script, Hints)]) -> Vec<Probe> {
     let mut probes: Vec<Probe> = Vec::new();
     let general = [
@@ -187,7 +188,7 @@ pub(super) fn hard(hints: &[(Script, Hints)]) -> Vec<Probe> {
             hard_for(*script, *line, literal, &piece, &mut probes);
         }
     }
-    // A pattern that is put together of several.
+    // A pattern that is assembled from several literals.
     for together in 2..=all.len().min(8) {
         let pieces = &all[..together];
         let joined: Vec<u8> = pieces
@@ -223,13 +224,13 @@ fn hard_for(script: Script, line: usize, literal: &[u8], piece: &[u8], probes: &
     }
 }
 
-/// As often as it goes into the longest text, between these.
+/// The piece, repeated as often as it fits into the longest text, between these ends.
 fn filled(piece: &str, (start, end): (&str, &str)) -> String {
     let count = (LONGEST - start.len() - end.len()) / piece.len();
     format!("{start}{}{end}", piece.repeat(count))
 }
 
-/// What scripts have in quotes, with its line; patterns first.
+/// The string literals of scripts, with their lines; patterns first.
 fn literals(hints: &[(Script, Hints)]) -> impl Iterator<Item = (Script, usize, &[u8])> {
     let all = hints.iter().flat_map(|(script, hints)| {
         let texts = hints.texts.iter();
@@ -242,7 +243,7 @@ fn literals(hints: &[(Script, Hints)]) -> impl Iterator<Item = (Script, usize, &
     all.into_iter()
 }
 
-/// What the edited scripts of a set have in them.
+/// The hints in the edited scripts of a set.
 pub(super) fn hints(set: &ScriptSet) -> Vec<(Script, Hints)> {
     let Ok(delivered) = ScriptSet::embedded() else {
         return Vec::new();

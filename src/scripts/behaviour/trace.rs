@@ -1,4 +1,4 @@
-//! A script that tells which way it went: the same text, line by line, with reports put in between.
+//! A script that reports which way it went: the same text, line by line, with reports inserted.
 
 use full_moon::ast::{FunctionBody, GenericFor, LastStmt, NumericFor, Repeat, Return, While};
 use full_moon::node::Node;
@@ -7,12 +7,12 @@ use full_moon::visitors::Visitor;
 
 use crate::scripts::Script;
 
-/// Turns of one loop in one call: more than any script of a sane set takes in a trial.
+/// Iterations of one loop in one call: more than any reasonable script needs in a trial.
 const MAX_STEPS: u32 = 100_000;
 
-/// The text with reports in it. Each stands on the line that it is about, so that lines keep their numbers.
+/// The text with reports inserted. Each is on the line that it reports, so that line numbers stay the same.
 ///
-/// A loop that goes on and on raises an error; a `return` of the script itself is logged. `None` if the text is no Lua.
+/// A loop that does not end raises an error; a `return` of the script itself is logged. `None` if the text is not Lua.
 pub(super) fn traced(script: Script, text: &str) -> Option<String> {
     let ast = full_moon::parse(text).ok()?;
     let mut tracer = Tracer::new(script);
@@ -27,7 +27,7 @@ pub(super) fn traced(script: Script, text: &str) -> Option<String> {
     tracer.apply(text)
 }
 
-/// The line of the `return` that the script took last, as its log tells.
+/// The line of the last `return` that the script took, according to its log.
 pub(super) fn last_return(script: Script, log: &str) -> Option<usize> {
     let mark = mark(script);
     let (_, line) = log.rsplit_once(&mark)?;
@@ -40,9 +40,9 @@ fn mark(script: Script) -> String {
 
 struct Tracer {
     script: Script,
-    /// What goes where, by the byte of the text.
+    /// What to insert, by byte offset in the text.
     insertions: Vec<(usize, String)>,
-    /// How deep in functions: their returns are not the script's.
+    /// How many functions deep: a function's `return` is not the script's.
     depth: usize,
     loops: usize,
 }
@@ -66,7 +66,7 @@ impl Tracer {
         format!("redis.log(redis.LOG_WARNING, '{mark}{}') ", at.line())
     }
 
-    /// Counts the turns of the loop that begins at `start`, whose body begins after `opening`.
+    /// Counts the iterations of the loop that begins at `start` and whose body begins after `opening`.
     fn count_steps(&mut self, start: Option<Position>, opening: &TokenReference) {
         let Some(start) = start else { return };
         self.loops += 1;
@@ -77,7 +77,7 @@ impl Tracer {
         self.insert(opening.token().end_position(), count);
     }
 
-    /// `None` where a place is none in the text: rather no trace than a wrong one.
+    /// `None` if a position is outside the text: no trace is better than a wrong one.
     fn apply(mut self, text: &str) -> Option<String> {
         self.insertions.sort_by_key(|(at, _)| *at);
         let mut traced = String::with_capacity(text.len() * 2);

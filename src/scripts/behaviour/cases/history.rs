@@ -35,9 +35,9 @@ pub(super) async fn history(stage: &mut Stage) -> Outcome {
     stage.unchanged(&before, script, "reading history").await
 }
 
-/// The history from the cursor on to its end, in pages of two; the oldest first.
+/// The history from the cursor to its end, in pages of two, oldest first.
 async fn walk(stage: &mut Stage, room: &Room, from: Cursor) -> Result<Vec<MessageId>, Ended> {
-    /// More than these cases have.
+    /// More pages than these cases have.
     const PAGES_MAX: usize = 100;
     let script = Script::GetHistory;
     let forth = matches!(from, Cursor::After(_));
@@ -145,7 +145,7 @@ pub(super) async fn comparing(stage: &mut Stage) -> Outcome {
         .await
 }
 
-/// Holds that exactly the rooms at these places, from 1, are named to a server that is where `asked` says.
+/// Checks that exactly the rooms at these places, from 1, are named to a server whose position is `asked`.
 async fn changed_rooms(
     stage: &mut Stage,
     who: &str,

@@ -1,4 +1,4 @@
-//! Messages: stored, told, counted, in order, and from members only.
+//! Messages: stored, published, counted, in order, and accepted from members only.
 
 use super::super::compare::{must, same, same_messages, same_position, same_text};
 use super::super::fault::{Ended, Fault};
@@ -95,7 +95,7 @@ pub(super) async fn duplicate(stage: &mut Stage) -> Outcome {
     stage
         .unchanged(&before, script, "a message sent twice")
         .await?;
-    // The id is the sender's own: another user's message is another.
+    // A client id is the sender's own: the same id from another user is another message.
     stage.say(&mut room, 1, Some("m-1")).await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What the server relies on, case by case.
 //!
-//! Each case has users and rooms of its own on an empty Redis. A rule of the operator's may refuse any write, or have
-//! said something in a new room, so cases count from where a room is, and let each user send once where they can.
+//! Each case has its own users and rooms on an empty Redis. An operator's rule may refuse any write or add messages to
+//! a new room, so cases count from a room's current position and let each user send only once where possible.
 
 mod history;
 mod messages;
@@ -28,7 +28,7 @@ pub(super) struct Case {
 
 type Outcome = Result<(), Ended>;
 
-/// Cheap and telling ones first: the first that fails is the one that is reported.
+/// Cheap and specific cases come first: the first failure is the one that is reported.
 pub(super) const CASES: [Case; 23] = [
     Case {
         name: "Redis takes every script",
@@ -133,7 +133,7 @@ async fn latest(stage: &mut Stage, room: &Room, member: usize) -> Result<Page, E
     stage.call(Script::GetHistory, call).await
 }
 
-/// The newest message of a page, or none.
+/// The newest message of a page; the zero id if it is empty.
 fn newest(page: &Page) -> MessageId {
     ids(&page.messages).last().copied().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Reading: entering, viewing, and markers.
+//! Reading: entering, viewing, and read markers.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub(super) async fn entering(stage: &mut Stage) -> Outcome {
     )
 }
 
-/// One event says that the user has read up to this number.
+/// Checks that exactly one event says that the user has read up to this number.
 fn marker_told(script: Script, events: &[RoomEvent], user: &UserId, seq: u64) -> Outcome {
     let moved = events.iter().filter(|event| {
         matches!(&event.change, Change::Read { user: who, read_seq, .. } if who == user && *read_seq == seq)
@@ -120,7 +120,7 @@ pub(super) async fn leases(stage: &mut Stage) -> Outcome {
         let enter = forgetful.enter_chat(room.id, user, device, PAGE);
         stage.call(Script::EnterChat, enter).await?;
     }
-    // Both leases are of 1 ms.
+    // Both leases last 1 ms.
     sleep(Duration::from_millis(5)).await;
     let (store, viewers) = (stage.store.clone(), [(device, renewed.clone())]);
     let renew = store.renew_viewers(room.id, &viewers);

@@ -1,4 +1,4 @@
-//! Rooms: made, found, told of, large ones, and all of them deleted.
+//! Rooms: created, found, announced, large ones, and the deletion of all rooms.
 
 use serde_json::json;
 
@@ -104,7 +104,7 @@ pub(super) async fn group(stage: &mut Stage) -> Outcome {
     )
 }
 
-/// Every member was told of the room, and no one twice.
+/// Checks that the room was announced to every member, and to none twice.
 async fn told_once(stage: &mut Stage, room: RoomId, members: &[UserId]) -> Outcome {
     let script = Script::InitializeChat;
     for user in members {
@@ -121,7 +121,7 @@ async fn told_once(stage: &mut Stage, room: RoomId, members: &[UserId]) -> Outco
             &count,
             &(members.len() as u64),
         )?;
-        // A server takes a fresh room for empty without a look.
+        // A server takes a new room for empty without reading it.
         let empty = told.position.seq == 0;
         must(
             !told.fresh || empty,
@@ -144,7 +144,7 @@ async fn told_once(stage: &mut Stage, room: RoomId, members: &[UserId]) -> Outco
     Ok(())
 }
 
-/// What is read of a room for one member serves another who waits for it, and nobody else.
+/// A read of a room for one member serves another member who waits for it, and no other user.
 async fn shared_reading(stage: &mut Stage, room: RoomId, members: [&UserId; 2]) -> Outcome {
     let script = Script::GetChatList;
     let reader = |user: &UserId| Reader {
@@ -190,7 +190,7 @@ async fn in_index(stage: &mut Stage, room: RoomId, user: &UserId) -> Outcome {
 }
 
 pub(super) async fn large_room(stage: &mut Stage) -> Outcome {
-    /// One more than are listed by name.
+    /// One more member than events list by name.
     const LARGE: usize = 101;
     let mut room = stage.group(LARGE).await?;
     let (viewer, device) = (room.members[2].clone(), DeviceId::random());
@@ -234,7 +234,7 @@ pub(super) async fn reset(stage: &mut Stage) -> Outcome {
     const FOREIGN: [&str; 2] = ["chat2:{room:1}:meta", "shop:orders"];
     let script = Script::ResetRedisForDevelopment;
     let mut room = stage.group(2).await?;
-    // Refused or not, there is a room to delete.
+    // Whether this is refused or not, there is a room to delete.
     match stage.say(&mut room, 0, None).await {
         Ok(_) | Err(Ended::Rejected(_)) => {}
         Err(ended) => return Err(ended),

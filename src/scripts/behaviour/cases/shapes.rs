@@ -1,4 +1,4 @@
-//! Messages of another type than text, and contents of several strings: told as they were sent, wherever they are read.
+//! Messages of types other than text, and contents of several strings: every read returns them as they were sent.
 
 use super::super::compare::same_text;
 use super::super::fault::{Ended, Fault};
@@ -78,7 +78,7 @@ async fn missed(stage: &mut Stage, room: &Room, from: &Position) -> Result<Vec<M
     }
 }
 
-/// The message is among these, with its type and its parts.
+/// Checks that the message is among these, with its type and its parts.
 fn is_kept(script: Script, messages: &[Message], id: MessageId) -> Outcome {
     let message = messages.iter().find(|message| message.id == id);
     let Some(message) = message else {

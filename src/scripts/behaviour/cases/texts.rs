@@ -1,4 +1,4 @@
-//! Texts of every kind: what is read of each is what was told of it, and none takes Redis long.
+//! Texts of every kind: each is read as it was published, and none keeps Redis busy for long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +19,15 @@ use crate::scripts::Script;
 use crate::store::Store;
 use crate::store::calls::NewRoom;
 
-/// Members of a room in which each says one thing: a rule may let each speak seldom.
+/// The number of members of a room in which each sends one message: a rule may limit how often a user sends.
 const AUDIENCE: usize = 40;
-/// The same where texts are so long that a page has no more of them.
+/// The same, for texts so long that a page holds no more of them.
 const FEW: usize = 16;
-/// More members than are told by name.
+/// More members than events list by name.
 const CROWD: usize = 101;
-/// How long texts around cuts may be tried, and hard ones; and both of them with something in `ext`.
+/// How long texts around cuts may be tried, how long hard ones, and how long both with a field set in `ext`.
 const LONG_MAX: Duration = Duration::from_secs(3);
-/// Values of fields of `ext` that are tried.
+/// How many values of `ext` fields are tried.
 const SWITCHES_MAX: usize = 8;
 
 /// A field of `ext` and its value.
@@ -55,7 +55,7 @@ pub(super) async fn hard_ones(stage: &mut Stage) -> Outcome {
     in_groups_for(stage, LONG_MAX, &probes, None).await
 }
 
-/// The same with each thing in `ext` that a script reads.
+/// The same, with each `ext` field that a script reads.
 pub(super) async fn switches(stage: &mut Stage) -> Outcome {
     let hints = stage.hints();
     let fields = hints.iter().flat_map(|(_, hints)| &hints.switches);
@@ -90,7 +90,7 @@ async fn in_groups(
     Ok(())
 }
 
-/// The same, as many as there is time for.
+/// The same, with as many texts as there is time for.
 async fn in_groups_for(
     stage: &mut Stage,
     time: Duration,
@@ -109,7 +109,7 @@ async fn in_groups_for(
     Ok(())
 }
 
-/// Each text is said by another member, and what readers find of it is held against what was told.
+/// A different member sends each text, and what readers get is compared with what was published.
 async fn in_room(
     stage: &mut Stage,
     mut room: Room,
@@ -171,7 +171,7 @@ fn same_client_id(told: &Message, client_id: Option<&str>) -> Outcome {
     )
 }
 
-/// A message as history and list have it right after it was sent.
+/// Checks that history and list have a message as it was published, right after it was sent.
 async fn just_read(stage: &mut Stage, room: &Room, probe: &Probe, told: &Message) -> Outcome {
     let (script, id, user) = (Script::GetHistory, room.id, &room.members[0]);
     let latest = |store: Arc<Store>| {
@@ -194,7 +194,7 @@ async fn just_read(stage: &mut Stage, room: &Room, probe: &Probe, told: &Message
     }
 }
 
-/// What a room's own entry has, where it is asked for again.
+/// Checks a room's own entry when it is requested again.
 async fn found_again(stage: &mut Stage, room: &Room, all: &Probe, told: &[Message]) -> Outcome {
     let script = Script::InitializeChat;
     let again = |store: Arc<Store>| {
@@ -214,7 +214,7 @@ async fn found_again(stage: &mut Stage, room: &Room, all: &Probe, told: &[Messag
     }
 }
 
-/// Those messages that both have.
+/// Checks that messages that are in both are the same.
 fn same_where_both(script: Script, got: &[Message], told: &[Message]) -> Outcome {
     for message in got {
         if let Some(told) = told.iter().find(|told| told.id == message.id) {

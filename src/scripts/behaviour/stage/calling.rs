@@ -1,4 +1,4 @@
-//! Calls on a stage: what they have to do, and how long they may take.
+//! Calls on a stage: what is expected of them, and how long they may take.
 
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ impl Worst {
         *worst = took.max(*worst);
     }
 
-    /// Of the scripts that were called.
+    /// The longest call of each script that was called.
     pub(in crate::scripts::behaviour) fn each(&self) -> Vec<(Script, Duration)> {
         let all = Script::ALL.into_iter().zip(self.0);
         all.filter(|(_, worst)| !worst.is_zero()).collect()
@@ -32,13 +32,13 @@ impl Worst {
 /// How a call went.
 pub(super) struct Watched<T> {
     pub(super) outcome: T,
-    /// It had to be stopped.
+    /// Whether it had to be stopped.
     pub(super) stopped: bool,
     pub(super) took: Duration,
 }
 
 impl Stage {
-    /// A call that has to succeed, unless a rule of the operator's refuses it.
+    /// A call that has to succeed, unless an operator's rule refuses it.
     pub(in crate::scripts::behaviour) async fn call<T>(
         &mut self,
         script: Script,
@@ -50,7 +50,7 @@ impl Stage {
         })
     }
 
-    /// A call that has to be refused with this code, and must change nothing.
+    /// A call that has to be refused with this code and must change nothing.
     pub(in crate::scripts::behaviour) async fn refused<T>(
         &mut self,
         script: Script,
@@ -71,7 +71,8 @@ impl Stage {
         Err(Fault::wrong(script, reason).into())
     }
 
-    /// A call, or what the script refused it with. Any other failure ends the case, and so does a rule's refusal.
+    /// Makes a call, and returns its result or the script's refusal. Any other failure ends the case, as does a rule's
+    /// refusal.
     async fn attempt<T>(
         &mut self,
         script: Script,
@@ -99,13 +100,13 @@ impl Stage {
     pub(super) async fn watched<T>(&mut self, call: impl Future<Output = T>) -> Watched<T> {
         let began = Instant::now();
         let mut call = std::pin::pin!(call);
-        // Noted before: the call may end before the answer to what ended it is read.
+        // Set before KILL is sent: the call may end before the reply to KILL is read.
         let stopped = AtomicBool::new(false);
         let stop = async {
             sleep(CALL_MAX).await;
             stopped.store(true, Ordering::Relaxed);
             let mut kill = redis::cmd("SCRIPT");
-            // Refused where the script has written: then the call runs into its own time limit.
+            // Redis refuses this once the script has written: the call then runs into its own time limit.
             kill.arg("KILL").exec_async(&mut self.admin).await
         };
         let outcome = tokio::select! {
@@ -120,7 +121,7 @@ impl Stage {
         }
     }
 
-    /// Why a call failed, in more words than the client gets.
+    /// Why a call failed, in more detail than the client gets.
     pub(super) fn failure(&self, script: Script, stopped: bool) -> Ended {
         let noted = self
             .last_fault
@@ -140,7 +141,7 @@ fn words(refused: &ChatError) -> String {
     format!("{} {}", refused.code, refused.message)
 }
 
-/// Whether the headers have such an answer among their errors.
+/// Whether the headers list this code among their errors.
 pub(super) fn is_refusal(code: ErrorCode) -> bool {
     matches!(
         code,

@@ -32,7 +32,7 @@ impl Stage {
             .await
     }
 
-    /// What is stored now; all that was published until now has been heard then.
+    /// What is stored now; everything published until now has been received by then.
     pub(in crate::scripts::behaviour) async fn snapshot(&mut self) -> Result<Snapshot, Ended> {
         let mut snapshot = redis::cmd("EVAL");
         snapshot.arg(SNAPSHOT).arg(0).arg(FENCE);
@@ -44,7 +44,7 @@ impl Stage {
         })
     }
 
-    /// Hears all that was published until now.
+    /// Receives everything that was published until now.
     async fn fenced(&mut self) -> Result<(), Ended> {
         let mut fence = redis::cmd("SPUBLISH");
         let fence = fence.arg(FENCE).arg("");
@@ -57,7 +57,7 @@ impl Stage {
         Ok(heard.unwrap_or(Err(ScratchError::Deaf))?)
     }
 
-    /// Listens up to the next fence.
+    /// Receives up to the next fence.
     async fn hear(&mut self) -> Result<(), ScratchError> {
         loop {
             let push = self.pushes.recv().await.ok_or(ScratchError::Deaf)?;
@@ -70,7 +70,7 @@ impl Stage {
         }
     }
 
-    /// Holds that nothing was written or published since.
+    /// Checks that nothing was written or published since.
     pub(in crate::scripts::behaviour) async fn unchanged(
         &mut self,
         since: &Snapshot,
@@ -89,7 +89,7 @@ impl Stage {
         )
     }
 
-    /// What a topic's channel brought since the last look.
+    /// What was published on a topic's channel since the last look.
     pub(in crate::scripts::behaviour) async fn payloads(
         &mut self,
         topic: &Topic,
@@ -103,7 +103,7 @@ impl Stage {
         Ok(wanted.into_iter().map(|(_, payload)| payload).collect())
     }
 
-    /// The rooms that a user was told of since the last look.
+    /// The rooms that were announced to a user since the last look.
     pub(in crate::scripts::behaviour) async fn gained(
         &mut self,
         user: &UserId,
@@ -116,7 +116,7 @@ impl Stage {
         payloads.into_iter().map(parse).collect()
     }
 
-    /// What happened in the room since the last look: each event must go on where the one before ended.
+    /// The events in the room since the last look: each must continue from the one before.
     pub(in crate::scripts::behaviour) async fn events(
         &mut self,
         room: &mut Room,
@@ -135,7 +135,7 @@ impl Stage {
     }
 }
 
-/// What was published and cannot be read.
+/// A published payload that cannot be read.
 fn unreadable(script: Script, payload: &[u8]) -> Fault {
     const SHOWN: usize = 300;
     let text = String::from_utf8_lossy(payload);
@@ -170,7 +170,7 @@ fn difference<'a>(
         .find(|key| before.get(*key) != after.get(*key))
 }
 
-/// Holds that an event is the next one in its room.
+/// Checks that an event is the next one in its room.
 fn goes_on(script: Script, at: &Position, event: &RoomEvent) -> Result<(), Ended> {
     let now = &event.position;
     same(script, "the epoch published", &now.epoch, &at.epoch)?;

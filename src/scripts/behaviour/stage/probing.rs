@@ -1,4 +1,4 @@
-//! Texts that are tried on the rules: what is told of each, and how long it takes.
+//! Texts that the rules are tried with: what is published for each, and how long it takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::scripts::behaviour::fault::{Cause, Ended, Fault};
 use crate::scripts::behaviour::texts::{Probe, What};
 use crate::store::Store;
 
-/// A call that takes longer each time is too slow: meanwhile Redis does nothing else.
+/// A call that takes longer than this every time is too slow: Redis does nothing else meanwhile.
 const SLOW: Duration = Duration::from_millis(500);
-/// How often a call that seems slow is made: this machine may be busy with something else.
+/// How many times a call that seems slow is made: this machine may be busy with something else.
 const TRIES: usize = 3;
 
 impl Stage {
-    /// A text of a member's, and what was told of it; none where a rule refused it.
+    /// Sends a text as a member and returns what was published; `None` if a rule refused it.
     pub(in crate::scripts::behaviour) async fn probe(
         &mut self,
         room: &mut Room,
@@ -58,7 +58,7 @@ impl Stage {
             .ok_or_else(|| Fault::wrong(script, reason()).into())
     }
 
-    /// A message that was stored, sent again with another text: the answer must be the first one, whatever the rules say.
+    /// Sends a stored message again with another text: the reply must be the first one, whatever the rules say.
     pub(in crate::scripts::behaviour) async fn repeat(
         &mut self,
         room: &Room,
@@ -88,7 +88,7 @@ impl Stage {
         }
     }
 
-    /// A call of a reader, which must not be refused.
+    /// A reader's call, which must not be refused.
     pub(in crate::scripts::behaviour) async fn reading<'c, T>(
         &mut self,
         script: Script,
@@ -102,7 +102,7 @@ impl Stage {
         }
     }
 
-    /// A call, or what it was refused with. One that seems slow is made again, and must not be so each time.
+    /// Makes a call, and returns its result or its refusal. A slow call is repeated, and must not be slow every time.
     async fn patiently<'c, T>(
         &mut self,
         script: Script,
@@ -132,7 +132,7 @@ impl Stage {
         Err(Fault::slow(script, line_of(script, probe), &took, probe).into())
     }
 
-    /// A call that did not end is blamed on a long text.
+    /// Blames a long text for a call that did not end.
     fn failed(&self, script: Script, probe: &Probe, stopped: bool) -> Ended {
         let failure = self.failure(script, stopped);
         let endless = matches!(
@@ -152,7 +152,7 @@ impl Stage {
     }
 }
 
-/// Where the script has what the text was made of.
+/// The line on which the script has what the text was made from.
 fn line_of(script: Script, probe: &Probe) -> Option<usize> {
     match probe.what {
         What::Hard {

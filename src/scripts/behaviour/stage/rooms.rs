@@ -1,4 +1,4 @@
-//! Rooms on a stage, and what is said in them.
+//! Rooms on a stage, and the messages in them.
 
 use super::{Room, Said, Stage};
 use crate::hub::published::Change;
@@ -10,7 +10,7 @@ use crate::scripts::behaviour::fault::{Ended, Fault};
 use crate::store::calls::NewRoom;
 
 impl Stage {
-    /// The room as the user's list has it, which must be where the last event led.
+    /// The room as the user's list has it; its position must be that of the last event.
     pub(in crate::scripts::behaviour) async fn entry(
         &mut self,
         room: &Room,
@@ -39,7 +39,7 @@ impl Stage {
         })
     }
 
-    /// A new group of fresh users, followed.
+    /// A new group of new users, with a subscription to it.
     pub(in crate::scripts::behaviour) async fn group(
         &mut self,
         size: usize,
@@ -48,7 +48,7 @@ impl Stage {
         self.make(RoomId::random(), true, members).await
     }
 
-    /// A new room of two fresh users, followed.
+    /// A new room of two new users, with a subscription to it.
     pub(in crate::scripts::behaviour) async fn direct(&mut self) -> Result<Room, Ended> {
         let members = vec![UserId::random(), UserId::random()];
         let id = RoomId::direct(&members[0], &members[1]);
@@ -71,7 +71,7 @@ impl Stage {
         };
         let script = Script::InitializeChat;
         self.call(script, store.initialize_chat(new)).await?;
-        // What a rule of the operator's says in a new room comes before the trial.
+        // Messages that an operator's rule adds to a new room come before the trial.
         self.payloads(&Topic::Room(id)).await?;
         let creator = members.first().cloned().unwrap_or_else(UserId::random);
         let at = self.listed(id, &creator, script).await?.position;
@@ -83,7 +83,7 @@ impl Stage {
         })
     }
 
-    /// A new message by a member, which must be the next, and be published once.
+    /// A new message by a member; it must be the next one, and be published once.
     pub(in crate::scripts::behaviour) async fn say(
         &mut self,
         room: &mut Room,
