@@ -4,7 +4,7 @@ use super::header::Header;
 use super::source::{ExprId, Kind, Source};
 use super::{Findings, Script};
 
-/// What is allowed of a command.
+/// What the checks know of an allowed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Command {
     /// Whether it stores, deletes or publishes.
@@ -21,7 +21,7 @@ pub(super) enum KeyPlaces {
     All,
 }
 
-/// Space between two names, sorted by what they work on.
+/// Names separated by spaces, grouped by the type that they work on.
 const ALLOWED: [(bool, KeyPlaces, &str); 8] = [
     (false, KeyPlaces::None, "TIME"),
     (
@@ -53,7 +53,7 @@ const ALLOWED: [(bool, KeyPlaces, &str); 8] = [
          ZADD ZINCRBY ZPOPMAX ZPOPMIN ZREM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE \
          XADD XDEL XTRIM",
     ),
-    // A publish cannot be taken back either.
+    // A publish cannot be undone either.
     (true, KeyPlaces::First, "SPUBLISH"),
     (
         true,
@@ -64,7 +64,7 @@ const ALLOWED: [(bool, KeyPlaces, &str); 8] = [
     (true, KeyPlaces::All, "SDIFFSTORE SINTERSTORE SUNIONSTORE"),
 ];
 
-/// Why not, of those that one might try.
+/// Why a command is refused, for those that one might try.
 const REFUSED: [(&str, &str); 4] = [
     (
         "it reaches beyond KEYS",
@@ -87,12 +87,12 @@ const REFUSED: [(&str, &str); 4] = [
     ),
 ];
 
-/// The call of a command.
+/// A call of a command.
 pub(super) struct Called<'a> {
     pub(super) id: ExprId,
-    /// As the script writes it; none where it is no literal.
+    /// As the script writes it; `None` if it is not a literal.
     pub(super) name: Option<&'a str>,
-    /// All but the command.
+    /// All arguments but the command.
     pub(super) args: &'a [ExprId],
 }
 
@@ -107,9 +107,9 @@ pub(super) fn called(source: &Source) -> impl Iterator<Item = Called<'_>> {
     })
 }
 
-/// What is allowed of the command of this name, in any case.
+/// The allowed command of this name, in any case.
 pub(super) fn find(script: Script, name: &str) -> Option<Command> {
-    // The reset alone looks for keys that it was not given.
+    // Only the reset searches for keys that it was not given.
     if script == Script::ResetRedisForDevelopment && name.eq_ignore_ascii_case("SCAN") {
         let keys = KeyPlaces::None;
         return Some(Command {
@@ -131,13 +131,13 @@ fn lists(names: &str, name: &str) -> bool {
 /// A command that a script calls.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CalledOn {
-    /// In capitals.
+    /// In upper case.
     pub command: String,
-    /// The local that holds its first key or its channel, where one does.
+    /// The local that holds its first key or its channel, if one does.
     pub local: Option<String>,
 }
 
-/// Everything that a script calls, of what it may call.
+/// Every allowed command that a script calls.
 pub(super) fn called_on(script: Script, source: &Source) -> impl Iterator<Item = CalledOn> {
     called(source).filter_map(move |called| {
         let command = called.name.filter(|name| find(script, name).is_some())?;
@@ -150,7 +150,7 @@ pub(super) fn called_on(script: Script, source: &Source) -> impl Iterator<Item =
     })
 }
 
-/// Whether it stores, deletes or publishes. What is not allowed is found elsewhere.
+/// Whether it stores, deletes or publishes. Commands that are not allowed are reported elsewhere.
 pub(super) fn writes(script: Script, called: &Called) -> bool {
     let command = called.name.and_then(|name| find(script, name));
     command.is_some_and(|command| command.writes)
@@ -177,10 +177,10 @@ pub(super) fn check(script: Script, source: &Source, found: &mut Findings) {
     }
 }
 
-/// The flags of line 1 are those that the body needs.
+/// Checks that the flags of line 1 are those that the body needs.
 pub(super) fn check_flags(script: Script, header: &Header, source: &Source, found: &mut Findings) {
     let writes = called(source).any(|called| writes(script, &called));
-    // These free memory: they must work when there is none left.
+    // These free memory: they must work when none is left.
     let frees = matches!(script, Script::LeaveChat | Script::ResetRedisForDevelopment);
     let (expected, why) = match (writes, frees) {
         (false, _) => ("#!lua flags=no-writes", "it only reads"),

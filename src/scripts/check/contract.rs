@@ -1,4 +1,4 @@
-//! The header against what the server passes to the script.
+//! Checks the header against what the server passes to the script.
 
 use super::header::{Header, Items, NAME_LINE};
 use super::{Findings, Script};
@@ -19,7 +19,7 @@ pub(super) fn check(script: Script, header: &Header, found: &mut Findings) {
     }
 }
 
-/// Reports the first item that differs: those behind it only follow from it.
+/// Reports the first item that differs: the differences after it only follow from it.
 fn items(array: &str, items: &Items, passed: &[&str], found: &mut Findings) {
     let names = items.names();
     let count = names.len().max(passed.len());
@@ -40,7 +40,7 @@ fn items(array: &str, items: &Items, passed: &[&str], found: &mut Findings) {
             passed.copied().unwrap_or_default()
         ),
     };
-    // What is missing belongs behind the last.
+    // A missing item belongs after the last one.
     let line = items
         .all()
         .nth(place)

@@ -1,4 +1,4 @@
-//! A refusal takes effect where the script returns it, and nowhere else.
+//! Checks that a script returns its refusals: elsewhere they have no effect.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub(super) fn check(source: &Source, found: &mut Findings) {
     faults(source, found);
 }
 
-/// `error` where nothing catches it.
+/// Reports `error` where nothing catches it.
 fn faults(source: &Source, found: &mut Findings) {
     let names = |name: &'static str| {
         let all = 0..source.exprs.len();
@@ -48,7 +48,7 @@ fn may_refuse(source: &Source, function: FunctionId) -> bool {
     refusals(source).any(|refusal| returned.contains(&refusal.id))
 }
 
-/// Whether what a local holds may be a refusal.
+/// Whether a local may hold a refusal.
 pub(super) fn holds_refusal(source: &Source, local: LocalId) -> bool {
     let mut held = Reach::new(source);
     held.local(local);
@@ -56,7 +56,7 @@ pub(super) fn holds_refusal(source: &Source, local: LocalId) -> bool {
     refusals(source).any(|refusal| held.contains(&refusal.id))
 }
 
-/// Whether nobody looks at what a call returns.
+/// Whether the result of a call is ignored.
 fn is_dropped(source: &Source, call: ExprId) -> bool {
     let unread = |local: LocalId| {
         let is_read = |id: &ExprId| {
@@ -75,7 +75,7 @@ fn is_dropped(source: &Source, call: ExprId) -> bool {
     }
 }
 
-/// All expressions whose values these may have. What cannot be told counts as one of them.
+/// All expressions whose values these may have. Anything that cannot be determined counts as one of them.
 fn reach(source: &Source, from: &[ExprId]) -> BTreeSet<ExprId> {
     let mut reach = Reach::new(source);
     reach.due.extend(from);
@@ -113,7 +113,7 @@ impl<'a> Reach<'a> {
             Kind::Function(function) => self.function(*function),
             Kind::Call { callee, args } => match self.source.function_of(*callee) {
                 Some(function) => self.function(function),
-                // `pcall(f)` returns what `f` does.
+                // `pcall(f)` returns what `f` returns.
                 None => self.due.extend(args),
             },
             _ => {}
@@ -129,7 +129,7 @@ impl<'a> Reach<'a> {
             match *given {
                 Given::Value(value) | Given::Each(value) => self.due.push(value),
                 Given::Parameter { function, place } => self.fed(function, place),
-                // One of several results of some call.
+                // One of several results of a call.
                 Given::Unknown => self.due.extend(self.results()),
                 Given::Nil => {}
             }
@@ -141,7 +141,7 @@ impl<'a> Reach<'a> {
         self.due.extend(filled.filter_map(|fill| fill.value));
     }
 
-    /// What a function is called with in this place.
+    /// Adds the values that a function is called with at this place.
     fn fed(&mut self, function: FunctionId, place: usize) {
         let source = self.source;
         let calls = source.calls();
@@ -151,7 +151,7 @@ impl<'a> Reach<'a> {
             .extend(of_function.filter_map(|(_, _, args)| args.get(place)));
     }
 
-    /// All that any function returns.
+    /// Everything that any function returns.
     fn results(&self) -> Vec<ExprId> {
         let functions = self.source.functions.iter();
         functions

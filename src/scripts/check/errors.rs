@@ -1,4 +1,4 @@
-//! The codes that a script refuses with.
+//! Checks the codes that a script refuses with.
 
 use super::header::{Header, is_code};
 use super::source::{ExprId, Kind, Source};
@@ -32,8 +32,8 @@ pub(super) fn refusals(source: &Source) -> impl Iterator<Item = Refusal> {
     })
 }
 
-/// The header lists the codes that the body raises, each is known, and the script may use it. `REJECTED` need not be
-/// listed: whoever adds a rule has enough to do.
+/// Checks that the header lists the codes that the body raises, that each is known, and that the script may use it.
+/// `REJECTED` need not be listed: that would be one more edit for everyone who adds a rule.
 pub(super) fn check(script: Script, header: &Header, source: &Source, found: &mut Findings) {
     let mut raised = Vec::new();
     for refusal in refusals(source) {
@@ -64,7 +64,7 @@ pub(super) fn check(script: Script, header: &Header, source: &Source, found: &mu
     }
 }
 
-/// The code that a text begins with, where the script says it in quotes.
+/// The code that a text begins with, if the script has it as a literal.
 fn code(source: &Source, text: ExprId) -> Option<&str> {
     let start = leftmost(source, text);
     let (code, rest) = source.string(start)?.split_once(' ')?;
@@ -72,7 +72,7 @@ fn code(source: &Source, text: ExprId) -> Option<&str> {
     (is_code(code) && goes_on).then_some(code)
 }
 
-/// What a text begins with.
+/// The expression that a text begins with.
 fn leftmost(source: &Source, text: ExprId) -> ExprId {
     match source.kind(text) {
         Kind::Concat(left) => leftmost(source, *left),
@@ -106,7 +106,7 @@ fn wrong_code(script: Script, code: &str) -> Option<String> {
     }
 }
 
-/// Why a script may refuse nothing.
+/// Why a script may not refuse anything.
 fn unasked(script: Script) -> String {
     let asked: Vec<&str> = Script::ALL
         .into_iter()

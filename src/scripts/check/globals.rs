@@ -1,4 +1,4 @@
-//! Which globals a script may use, and how: the other checks rely on `redis` and `KEYS` being what they are.
+//! Which globals a script may use, and how: the other checks rely on `redis` and `KEYS` not being changed.
 
 use super::Findings;
 use super::source::{ExprId, Kind, Role, Source};
@@ -8,7 +8,7 @@ const ALLOWED: [&str; 20] = [
     "pairs", "pcall", "redis", "select", "string", "struct", "table", "tonumber", "tostring",
     "type",
 ];
-/// Lua 5.1's, and no field of `table` yet.
+/// Lua 5.1's: not yet a field of `table`.
 const UNPACK: &str = "unpack";
 const OF_REDIS: [&str; 6] = [
     "call",
@@ -19,7 +19,7 @@ const OF_REDIS: [&str; 6] = [
     "status_reply",
 ];
 const OF_CJSON: [&str; 4] = ["decode", "encode", "new", "null"];
-/// Functions that only look at a list.
+/// Functions that only read a list.
 const LOOKING: [&str; 4] = ["ipairs", "next", "pairs", UNPACK];
 
 pub(super) fn check(source: &Source, found: &mut Findings) {
@@ -71,7 +71,7 @@ fn why_not(name: &str) -> &'static str {
     }
 }
 
-/// Whether a use of a list, as a whole, leaves it as it is.
+/// Whether a use of a list as a whole leaves it unchanged.
 fn only_looked_at(source: &Source, id: ExprId) -> bool {
     match source.exprs[id].role {
         Role::Counted => true,
@@ -80,7 +80,7 @@ fn only_looked_at(source: &Source, id: ExprId) -> bool {
     }
 }
 
-/// Whether a call only looks at the list that it gets first.
+/// Whether a call only reads its first argument, a list.
 pub(super) fn looks(source: &Source, call: ExprId) -> bool {
     LOOKING
         .iter()

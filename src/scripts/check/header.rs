@@ -1,22 +1,22 @@
-//! A script's header taken apart: what the script promises, in comments of a fixed form.
+//! Parses a script's header: what the script promises, in comments of a fixed form.
 
 /// One of KEYS or ARGV as a header describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// From 1, as every line here.
+    /// From 1, like every line here.
     pub line: usize,
     pub name: String,
     /// hash, zset, stream, string, channel for a key; string, integer for an argument.
     pub kind: String,
-    /// A key's name with `R` and `U` in the place of ids; what an argument means.
+    /// For a key, its name with `R` and `U` in place of ids; for an argument, what it means.
     pub text: String,
 }
 
-/// KEYS or ARGV: some in fixed places, then any number of groups.
+/// The items of KEYS or ARGV: some in fixed places, then any number of groups.
 #[derive(Debug, Default)]
 pub struct Items {
     pub fixed: Vec<Item>,
-    /// What each group holds. Empty: there are no groups.
+    /// The items of each group. Empty if there are no groups.
     pub repeated: Vec<Item>,
 }
 
@@ -37,7 +37,7 @@ impl Items {
     }
 }
 
-/// What stands beside a label; continued lines are joined by `\n`.
+/// The text beside a label; continuation lines are joined by `\n`.
 #[derive(Debug)]
 pub struct Labelled {
     pub line: usize,
@@ -54,9 +54,9 @@ pub struct Errors {
 /// A header.
 #[derive(Debug)]
 pub struct Header {
-    /// What line 1 says after `flags=`.
+    /// The flags after `flags=` on line 1.
     pub flags: Vec<String>,
-    /// The script's name, in line 2.
+    /// The script's name, on line 2.
     pub name: String,
     pub keys: Items,
     pub argv: Items,
@@ -70,15 +70,16 @@ pub struct Header {
     pub body_line: usize,
 }
 
-/// The line of the script's name.
+/// The line with the script's name.
 pub const NAME_LINE: usize = 2;
 
 /// A line, and what is wrong with it.
 type Wrong = (usize, String);
 
-/// Takes a script's header apart. Errors with the line (from 1) that is not of a header's form, and what it should be.
+/// Parses a script's header. The error is the first line (from 1) that does not have a header's form, and the form
+/// expected.
 pub fn parse(text: &str) -> Result<Header, (usize, String)> {
-    // Not `lines()`: it would hide a carriage return, on which Redis stumbles.
+    // Not `lines()`: it would hide a carriage return, which Redis does not accept.
     let mut lines = Lines {
         lines: text.split('\n').collect(),
         at: 0,
@@ -146,7 +147,7 @@ pub(super) fn is_code(word: &str) -> bool {
         && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
 }
 
-/// The next word, and what stands behind it and its spaces.
+/// The next word, and the rest after the spaces that follow it.
 fn word(text: &str) -> Option<(&str, &str)> {
     let (word, rest) = text.split_once(' ')?;
     let rest = rest.trim_start_matches(' ');
@@ -186,14 +187,15 @@ impl<'a> Lines<'a> {
         line
     }
 
-    /// What the next line holds, if it is what is expected.
+    /// The content of the next line, if it has the expected form.
     fn take<T>(&mut self, expected: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, Wrong> {
         let number = self.number();
         let line = self.next();
         read(line).ok_or_else(|| (number, format!("expected `{expected}`, found `{line}`")))
     }
 
-    /// `-- KEYS[1] name  kind  text`, …, then perhaps `-- KEYS[n…] for each …:` with a line for each of the group.
+    /// `-- KEYS[1] name  kind  text`, …, then optionally `-- KEYS[n…] for each …:` with a line for each item of the
+    /// group.
     fn items(&mut self, array: &str) -> Result<Items, Wrong> {
         let mut items = Items::default();
         let start = format!("-- {array}[");
@@ -245,7 +247,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// `-- Label     text`, with any number of lines after it that begin where the text does.
+    /// `-- Label     text`, followed by any number of lines that begin in the same column as the text.
     fn labelled(&mut self, label: &str) -> Result<Labelled, Wrong> {
         let prefix = format!("-- {label:<9} ");
         let indent = format!("--{}", " ".repeat(prefix.len() - 2));

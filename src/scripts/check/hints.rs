@@ -1,5 +1,4 @@
-//! What a script has in it that tells how to try it: texts that it looks for, numbers at which it may cut, switches in
-//! `ext`.
+//! What in a script suggests how to try it: texts that it searches for, numbers at which it may cut, switches in `ext`.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +10,21 @@ use crate::scripts::ScriptText;
 /// What to try a script with.
 #[derive(Debug, Clone, Default)]
 pub struct Hints {
-    /// Texts in quotes, each with its line.
+    /// String literals, each with its line.
     pub texts: Vec<(usize, Vec<u8>)>,
     /// Whole numbers.
     pub numbers: Vec<usize>,
-    /// Fields of `ext` that it reads, and what it compares them with.
+    /// Fields of `ext` that it reads, and the values that it compares them with.
     pub switches: BTreeMap<String, Vec<String>>,
 }
 
 impl Hints {
-    /// Nothing of a script that cannot be read.
+    /// Empty for a script that cannot be parsed.
     pub fn of(text: &ScriptText) -> Self {
         lower::parse(&text.text).map_or_else(|_| Self::default(), |source| Self::read(&source))
     }
 
-    /// What is not in the other script.
+    /// Leaves out everything that is also in the other script.
     pub fn beyond(mut self, other: &Self) -> Self {
         let known = |text: &[u8]| other.texts.iter().any(|(_, known)| known == text);
         self.texts.retain(|(_, text)| !known(text));
@@ -83,7 +82,7 @@ fn switches(source: &Source) -> BTreeMap<String, Vec<String>> {
     found
 }
 
-/// The texts with which the result of a call is compared.
+/// The literals that the result of a call is compared with.
 fn compared_with(source: &Source, call: ExprId) -> Vec<String> {
     let compared = source.exprs.iter().filter_map(|expr| match expr.kind {
         Kind::Compare(one, other) => Some([(one, other), (other, one)]),
@@ -96,7 +95,7 @@ fn compared_with(source: &Source, call: ExprId) -> Vec<String> {
         .collect()
 }
 
-/// Whether an expression has the result of a call: by itself, through a local, or where it is missing another value.
+/// Whether an expression is the result of a call: directly, through a local, or with a default for a missing value.
 fn is_result_of(source: &Source, id: ExprId, call: ExprId) -> bool {
     match source.kind(id) {
         _ if id == call => true,

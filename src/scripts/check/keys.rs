@@ -1,7 +1,7 @@
-//! Keys come from KEYS only: which names hold one, worked out over the whole script.
+//! Checks that keys come from KEYS only: which names hold a key is determined over the whole script.
 //!
-//! At first every local that is given anything counts as one. Those that are given something else are struck out, then
-//! those that are given these, until nothing changes.
+//! At first every local that is given anything counts as one. Locals that are given something else are removed, then
+//! those that are given one of these, until nothing changes.
 
 use super::commands::{Called, KeyPlaces, called, find};
 use super::globals::looks;
@@ -20,7 +20,7 @@ pub(super) fn check(script: Script, source: &Source, found: &mut Findings) {
                 .name
                 .is_some_and(|name| name.eq_ignore_ascii_case("UNLINK"))
         {
-            // It deletes what it found.
+            // It deletes the keys that it found.
             continue;
         }
         check_call(&keys, &call, command.keys, found);
@@ -38,7 +38,7 @@ fn check_call(keys: &Keys, call: &Called, places: KeyPlaces, found: &mut Finding
     for place in 0..count {
         match call.args.get(place) {
             Some(arg) if keys.is_key(*arg) => {}
-            // All that it unpacks are keys.
+            // Everything that it unpacks is a key.
             Some(arg) if keys.unpacks_keys(*arg) => {}
             None if call
                 .args
@@ -62,11 +62,11 @@ struct Keys<'a> {
     source: &'a Source,
     /// For each local, whether it only ever holds a key of KEYS.
     key: Vec<bool>,
-    /// For each local, whether it only ever holds a list of such.
+    /// For each local, whether it only ever holds a list of such keys.
     list: Vec<bool>,
-    /// For each function, all that it is called with; none where not all its calls can be told.
+    /// For each function, the arguments of all its calls; `None` if not all its calls can be determined.
     calls: Vec<Option<Vec<&'a [ExprId]>>>,
-    /// For each local, where it is mentioned.
+    /// For each local, every expression that mentions it.
     mentions: Vec<Vec<ExprId>>,
 }
 
@@ -97,7 +97,7 @@ impl<'a> Keys<'a> {
         keys
     }
 
-    /// All calls of a function, if it is called by one name and never passed around.
+    /// The arguments of all calls of a function, if it is called by one name and never passed around.
     fn calls_of(&self, function: FunctionId) -> Option<Vec<&'a [ExprId]>> {
         let is_name = |id: &ExprId| self.source.function_of(*id) == Some(function);
         let names: Vec<ExprId> = (0..self.source.exprs.len()).filter(is_name).collect();
@@ -110,7 +110,7 @@ impl<'a> Keys<'a> {
         (only_called && !args.is_empty()).then_some(args)
     }
 
-    /// Strikes out what is no key, or no list of keys, as far as is known by now. Says whether there was any.
+    /// Removes locals that are known by now to hold no key, or no list of keys. Returns whether any were removed.
     fn strike(&mut self) -> bool {
         let count = self.source.locals.len();
         let key: Vec<bool> = (0..count)
@@ -164,7 +164,7 @@ impl<'a> Keys<'a> {
         is_list && filled_with_keys && kept
     }
 
-    /// Whether every call of a function gives this parameter such a thing.
+    /// Whether `is` holds for this parameter's argument in every call of a function.
     fn is_fed(&self, function: FunctionId, place: usize, is: impl Fn(ExprId) -> bool) -> bool {
         let calls = self.calls[function].as_ref();
         calls.is_some_and(|calls| {
@@ -174,7 +174,7 @@ impl<'a> Keys<'a> {
         })
     }
 
-    /// Whether a list is still one of keys after this use of it.
+    /// Whether a list still holds only keys after this use of it.
     fn keeps(&self, mention: ExprId) -> bool {
         match self.source.exprs[mention].role {
             Role::Base | Role::Counted | Role::Target => true,
@@ -192,7 +192,7 @@ impl<'a> Keys<'a> {
             Some("insert") if place == 0 => args.last().is_some_and(|last| self.is_key(*last)),
             Some("concat") => true,
             Some(_) => false,
-            // A function of the script's own, which fills it with keys only.
+            // A function of the script itself that puts only keys into the list.
             None => self
                 .parameter(*callee, place)
                 .is_some_and(|local| self.list[local]),

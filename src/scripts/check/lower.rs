@@ -1,4 +1,4 @@
-//! From Lua's syntax tree to a [`Source`].
+//! Translates Lua's syntax tree into a [`Source`].
 
 mod depth;
 mod expressions;
@@ -14,15 +14,15 @@ use full_moon::tokenizer::{Token, TokenReference, TokenType};
 use self::depth::{STACK_BYTES, too_deep};
 use super::source::{Expr, ExprId, FunctionId, Given, Kind, Local, LocalId, Role, Source, Step};
 
-/// Of an expression quoted in a problem.
+/// The longest piece of an expression that a problem quotes.
 const MAX_QUOTED_CHARS: usize = 60;
 
 /// A line, and what is wrong with it.
 type Wrong = (usize, String);
 
-/// Reads a whole script. Errors with the line of what is no Lua 5.1.
+/// Parses a whole script. The error is the first line that is not Lua 5.1, and why.
 pub(super) fn parse(text: &str) -> Result<Source, (usize, String)> {
-    // Redis takes line 1 off before Lua sees the script. Here it becomes a comment: lines keep their numbers.
+    // Redis removes line 1 before Lua gets the script. Here it becomes a comment, so that line numbers stay the same.
     let text = match text.strip_prefix("#!") {
         Some(rest) => format!("--{rest}"),
         None => text.to_owned(),
@@ -44,7 +44,7 @@ fn read(text: &str) -> Result<Source, Wrong> {
     let parsed = full_moon::parse_fallible(text, LuaVersion::lua51());
     if let Some(error) = parsed.errors().first() {
         let (line, reason) = no_lua(error);
-        // The end of a text is a line further when its last line ends.
+        // A text that ends with a newline ends one line further on.
         return Err((line.min(text.lines().count()), reason));
     }
     let mut lowering = Lowering {
@@ -77,10 +77,10 @@ fn no_lua(error: &full_moon::Error) -> Wrong {
 struct Lowering<'a> {
     text: &'a str,
     source: Source,
-    /// The locals that can be seen, the innermost last.
+    /// The locals in scope, the innermost last.
     scope: Vec<(String, LocalId)>,
     function: Option<FunctionId>,
-    /// Of what is being read.
+    /// The steps of the part that is being read.
     steps: Vec<Step>,
 }
 
@@ -105,7 +105,7 @@ impl Lowering<'_> {
         self.source.exprs.len() - 1
     }
 
-    /// A piece of the script on one line, and not too long.
+    /// A piece of the script on one line, shortened if it is long.
     fn quote(&self, start: usize, end: usize) -> String {
         let text = self.text.get(start..end).unwrap_or_default();
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -141,7 +141,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// The steps of a part, taken apart from those around it. What it declares is seen in it only.
+    /// Reads the steps of a part separately from those around it. What it declares is in scope only there.
     fn apart(&mut self, read: impl FnOnce(&mut Self)) -> Vec<Step> {
         let visible = self.scope.len();
         let around = std::mem::take(&mut self.steps);

@@ -1,6 +1,6 @@
-//! What reading a script tells, before it runs: the same checks at start-up, for a changed file and in tests.
+//! Static checks of a script, before it runs: the same at start-up, for a changed file and in tests.
 //!
-//! They find mistakes, not malice: somebody who may change these scripts may do anything to this Redis anyway.
+//! They find mistakes, not malice: a person who may change these scripts can do anything to this Redis anyway.
 
 mod commands;
 mod contract;
@@ -28,7 +28,8 @@ pub use self::rights::check_rights;
 use self::source::Source;
 use super::{Problem, Script, ScriptSet, ScriptText};
 
-/// Everything that is wrong with one script, in the order of its lines. Empty: it may run, as far as reading it tells.
+/// Everything that is wrong with one script, by line. If it is empty, the script may run as far as static checks can
+/// tell.
 pub fn check_script(script: Script, text: &ScriptText) -> Vec<Problem> {
     let mut found = Findings::default();
     let header = header::parse(&text.text).map_err(|(line, reason)| found.add(line, reason));
@@ -53,7 +54,7 @@ pub fn check_set(set: &ScriptSet) -> Vec<Problem> {
         .collect()
 }
 
-/// Everything that a script calls; nothing of one that cannot be read.
+/// Every command that a script calls; none if it cannot be parsed.
 pub fn commands_of(script: Script, text: &ScriptText) -> Vec<CalledOn> {
     let source = lower::parse(&text.text);
     source.map_or_else(
@@ -87,7 +88,7 @@ impl Findings {
         self.0.push((line, reason.into()));
     }
 
-    /// By line; of one line as they were found. The same is said once.
+    /// By line, and within a line in the order found, without duplicates.
     fn sorted(mut self) -> Vec<(usize, String)> {
         self.0.sort_by_key(|(line, _)| *line);
         let mut said: Vec<(usize, String)> = Vec::new();
@@ -100,7 +101,7 @@ impl Findings {
     }
 }
 
-/// Names for a reader: `a`, `b`.
+/// Names for people to read: `a`, `b`.
 fn quoted<T: AsRef<str>>(names: &[T]) -> String {
     let names: Vec<String> = names
         .iter()

@@ -1,4 +1,4 @@
-//! Nothing may be refused once something is written: Redis does not roll back.
+//! Checks that nothing is refused after a write: Redis does not roll back.
 
 use super::commands::{Called, called, writes};
 use super::effects::holds_refusal;
@@ -6,7 +6,7 @@ use super::errors::refusals;
 use super::source::{ExprId, FunctionId, Kind, LocalId, Role, Source, Step};
 use super::{Findings, Script};
 
-/// The line of a write, once there was one.
+/// The line of a write, if there was one.
 type Written = Option<usize>;
 
 pub(super) fn check(script: Script, source: &Source, found: &mut Findings) {
@@ -30,17 +30,18 @@ struct Walk<'a> {
     source: &'a Source,
     writes: Vec<ExprId>,
     refusals: Vec<ExprId>,
-    /// The functions that are being walked through.
+    /// The functions that are being traversed.
     running: Vec<FunctionId>,
-    /// What was written where the innermost function returned.
+    /// What was written by the point where the innermost function returned.
     returned: Written,
-    /// What was written where the innermost loop was left.
+    /// What was written by the point where the innermost loop was left.
     broken_off: Written,
     found: &'a mut Findings,
 }
 
 impl Walk<'_> {
-    /// Walks on from what was written before to what is written then. Where a path ends, nothing follows its writes.
+    /// Takes what was written before the steps and returns what is written after them. Where a path ends, nothing
+    /// follows its writes.
     fn steps(&mut self, steps: &[Step], before: Written) -> Written {
         let mut written = before;
         for step in steps {
@@ -65,7 +66,7 @@ impl Walk<'_> {
         written
     }
 
-    /// A second time round, what the first wrote is written.
+    /// In a second iteration, the writes of the first have been made.
     fn repeat(&mut self, body: &[Step], before: Written) -> Written {
         let around = self.broken_off.take();
         let once = self.steps(body, before);
@@ -74,7 +75,7 @@ impl Walk<'_> {
         before.or(once).or(twice).or(broken_off)
     }
 
-    /// A refusal that was made before a write, and is returned after it.
+    /// Reports a refusal that was created before a write and is returned after it.
     fn held_back(&mut self, values: &[ExprId], written: Written) {
         let Some(write) = written.filter(|_| self.running.is_empty()) else {
             return;
@@ -112,7 +113,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The function that runs here: it is called, or handed on to what may call it.
+    /// The function that runs here: it is called, or passed to something that may call it.
     fn runs(&self, id: ExprId) -> Option<FunctionId> {
         match self.source.kind(id) {
             Kind::Call { callee, .. } => self.source.function_of(*callee),
@@ -139,7 +140,7 @@ impl Walk<'_> {
     }
 }
 
-/// The locals that a returned expression is, or ends as.
+/// The locals that a returned expression is, or may evaluate to.
 fn locals_in(source: &Source, id: ExprId) -> Vec<(ExprId, LocalId)> {
     match source.kind(id) {
         Kind::Local(local) => vec![(id, *local)],

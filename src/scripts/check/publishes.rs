@@ -1,4 +1,4 @@
-//! The header's Publishes names what the body publishes.
+//! Checks that the header's Publishes names what the body publishes.
 
 use super::Findings;
 use super::commands::called;
@@ -56,7 +56,7 @@ fn events(publishes: &Labelled, source: &Source, found: &mut Findings) {
     }
 }
 
-/// The events of a text like `{"event":"read",…}`.
+/// The event names in a text like `{"event":"read",…}`.
 fn events_in(text: &str) -> impl Iterator<Item = &str> {
     let behind = text.split(EVENT).skip(1);
     behind.filter_map(|rest| rest.split('"').next())

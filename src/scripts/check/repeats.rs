@@ -1,10 +1,10 @@
-//! What is sent again is answered before any rule: what is stored must not be told to have been refused.
+//! Checks that a repeated message is answered before any rule: a stored message must not be reported as refused.
 
 use super::commands::{Called, called, writes};
 use super::source::{ExprId, FunctionId, Kind, Source, Step};
 use super::{Findings, Script};
 
-/// The keys that remember what was sent.
+/// The keys that hold what was sent.
 const SENT: [&str; 3] = ["sent_a", "sent_b", "sent_before"];
 
 pub(super) fn check(script: Script, source: &Source, found: &mut Findings) {
@@ -21,7 +21,7 @@ pub(super) fn check(script: Script, source: &Source, found: &mut Findings) {
     };
     let lookups = ids(&looks_up);
     if lookups.is_empty() {
-        // Then no repeat is found at all, which the trial tells.
+        // Then repeats are never found, which the trial reports.
         return;
     }
     let mut walk = Walk {
@@ -38,17 +38,17 @@ struct Walk<'a> {
     source: &'a Source,
     lookups: Vec<ExprId>,
     writes: Vec<ExprId>,
-    /// The functions that are being walked through.
+    /// The functions that are being traversed.
     running: Vec<FunctionId>,
     found: &'a mut Findings,
 }
 
 impl Walk<'_> {
-    /// Walks up to where it is looked up whether a message was sent before. Says whether that was reached.
+    /// Traverses up to the lookup of whether a message was sent before. Returns whether that was reached.
     fn steps(&mut self, steps: &[Step]) -> bool {
         steps.iter().any(|step| match step {
             Step::Evaluate(id) => self.evaluate(*id),
-            // All of them, also behind one that reaches it.
+            // All arms, even after one that reaches it.
             Step::Branch(arms) => arms.iter().filter(|arm| self.steps(arm)).count() > 0,
             Step::Loop(body) => self.steps(body),
             Step::Return(values) => {

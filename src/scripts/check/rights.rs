@@ -1,20 +1,20 @@
-//! Commands that the server's Redis user may not run where it has the rights of `deploy/redis.acl` and no others. A script
-//! would end at such a command half-way.
+//! Finds commands that the server's Redis user may not run if it has only the rights of `deploy/redis.acl`. A script
+//! would stop half-way at such a command.
 
 use super::commands::{called, find};
 use super::lower;
 use crate::scripts::{Problem, Script, ScriptSet};
 
-/// The user that operators are recommended to give the server.
+/// The recommended Redis user for the server.
 const RECOMMENDED: &str = include_str!("../../../deploy/redis.acl");
 
-/// Every call of a command that neither the recommended user may run nor one of `also`, in any case.
+/// Every call of a command that is allowed neither to the recommended user nor by `also`, in any case.
 pub fn check_rights(set: &ScriptSet, also: &[String]) -> Vec<Problem> {
     let also = also.iter().map(String::as_str);
     let granted: Vec<&str> = granted().map(|name: &str| name).chain(also).collect();
     let mut problems = Vec::new();
     for (script, text) in set.iter() {
-        // The reset's rights are given where it is wanted.
+        // The rights that the reset needs are granted where it is used.
         if script == Script::ResetRedisForDevelopment {
             continue;
         }

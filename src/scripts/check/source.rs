@@ -1,5 +1,5 @@
-//! A script's body as the checks look at it: all its expressions, what each local is ever given, what runs in which
-//! order. Names are resolved, so that no check is fooled by two locals of one name.
+//! A script's body as the checks see it: all its expressions, what each local is ever given, and what runs in which
+//! order. Names are resolved, so that two locals of the same name do not confuse a check.
 
 /// An index into [`Source::exprs`].
 pub(super) type ExprId = usize;
@@ -15,11 +15,11 @@ pub(super) struct Source {
     pub(super) functions: Vec<Function>,
     pub(super) loops: Vec<CountedLoop>,
     pub(super) fills: Vec<Fill>,
-    /// The texts in quotes, as Lua has them.
+    /// The string literals, in Lua's syntax.
     pub(super) literals: Vec<Literal>,
     /// What the script does outside its functions.
     pub(super) steps: Vec<Step>,
-    /// All that it may return there.
+    /// Everything that it may return there.
     pub(super) returns: Vec<ExprId>,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Source {
 pub(super) struct Expr {
     /// From 1.
     pub(super) line: usize,
-    /// As the script has it, on one line.
+    /// As written in the script, on one line.
     pub(super) text: String,
     pub(super) kind: Kind,
     pub(super) role: Role,
@@ -35,7 +35,7 @@ pub(super) struct Expr {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// What is between the quotes, escapes as they are written.
+    /// The text between the quotes, with its escapes as written.
     String(String),
     Number(f64),
     Nil,
@@ -48,7 +48,7 @@ pub(super) enum Kind {
         args: Vec<ExprId>,
     },
     Function(FunctionId),
-    /// Keys are missing where values are only listed.
+    /// Keys are `None` for values without a key.
     Table(Vec<(Option<ExprId>, ExprId)>),
     Length(ExprId),
     /// `… and this`.
@@ -59,11 +59,11 @@ pub(super) enum Kind {
     Add(ExprId, ExprId),
     /// `this == that`, or `~=`.
     Compare(ExprId, ExprId),
-    /// `object:name(…)`, `...`, and whatever no check looks into.
+    /// `object:name(…)`, `...`, and everything that no check examines.
     Other,
 }
 
-/// What an expression is there for.
+/// How an expression is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Value,
@@ -78,9 +78,9 @@ pub(super) enum Role {
         /// From 0.
         place: usize,
     },
-    /// What is assigned to.
+    /// The target of an assignment.
     Target,
-    /// A call that stands alone: what it returns is dropped.
+    /// A call as a statement: its result is discarded.
     Statement,
 }
 
@@ -88,9 +88,9 @@ pub(super) enum Role {
 pub(super) struct Local {
     pub(super) name: String,
     pub(super) line: usize,
-    /// The function that it stands in; none for the script itself.
+    /// The function that it is declared in; `None` for the script itself.
     pub(super) function: Option<FunctionId>,
-    /// Every value that it is ever given; the first where it is declared.
+    /// Every value that it is ever given; the first is from its declaration.
     pub(super) given: Vec<Given>,
 }
 
@@ -98,29 +98,29 @@ pub(super) struct Local {
 pub(super) enum Given {
     Nil,
     Value(ExprId),
-    /// The values of a list, one after the other: `for _, x in ipairs(list)`.
+    /// The elements of a list in turn: `for _, x in ipairs(list)`.
     Each(ExprId),
     Parameter {
         function: FunctionId,
         /// From 0.
         place: usize,
     },
-    /// A loop's counter, one of several results, what cannot be told.
+    /// A loop's counter, one of several results, or a value that cannot be determined.
     Unknown,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Function {
     pub(super) steps: Vec<Step>,
-    /// All that it may return.
+    /// Everything that it may return.
     pub(super) returns: Vec<ExprId>,
 }
 
-/// A text in quotes.
+/// A string literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Literal {
     pub(super) id: ExprId,
-    /// Its bytes, escapes resolved.
+    /// Its bytes, with escapes resolved.
     pub(super) bytes: Vec<u8>,
 }
 
@@ -134,18 +134,18 @@ pub(super) struct CountedLoop {
     pub(super) step: Option<ExprId>,
 }
 
-/// `base[…] = value`. No value: one that cannot be told.
+/// `base[…] = value`. The value is `None` if it cannot be determined.
 #[derive(Debug)]
 pub(super) struct Fill {
     pub(super) base: ExprId,
     pub(super) value: Option<ExprId>,
 }
 
-/// What happens when the script runs, in its order.
+/// What happens when the script runs, in order.
 #[derive(Debug)]
 pub(super) enum Step {
     Evaluate(ExprId),
-    /// One of these.
+    /// One of these arms runs.
     Branch(Vec<Vec<Step>>),
     Loop(Vec<Step>),
     Return(Vec<ExprId>),
@@ -176,7 +176,7 @@ impl Source {
         }
     }
 
-    /// The name behind the dot in `library.name`.
+    /// The name after the dot in `library.name`.
     pub(super) fn member(&self, id: ExprId, library: &str) -> Option<&str> {
         match *self.kind(id) {
             Kind::Field(base, key) if self.is_global(base, library) => self.string(key),
@@ -184,7 +184,7 @@ impl Source {
         }
     }
 
-    /// Every call: its id, what is called, with what.
+    /// Every call: its id, its callee and its arguments.
     pub(super) fn calls(&self) -> impl Iterator<Item = (ExprId, ExprId, &[ExprId])> {
         let calls = self.exprs.iter().enumerate();
         calls.filter_map(|(id, expr)| match &expr.kind {
@@ -193,7 +193,7 @@ impl Source {
         })
     }
 
-    /// What `name(x, …)` is called with, if the expression is a call of this global function.
+    /// The arguments of `name(x, …)`, if the expression is a call of this global function.
     pub(super) fn args_of(&self, id: ExprId, name: &str) -> Option<&[ExprId]> {
         match self.kind(id) {
             Kind::Call { callee, args } if self.is_global(*callee, name) => Some(args),
@@ -201,10 +201,10 @@ impl Source {
         }
     }
 
-    /// Its number, also through a local that is never given another value.
+    /// The value of a whole number, also through a local that is never given another value.
     pub(super) fn constant(&self, id: ExprId) -> Option<usize> {
         match self.kind(id) {
-            // Only whole numbers are places.
+            // Only whole numbers can be places.
             Kind::Number(number) if number.fract() == 0.0 && *number >= 0.0 => {
                 Some(*number as usize)
             }
@@ -216,7 +216,7 @@ impl Source {
         }
     }
 
-    /// The function that a local is the name of: it is never given anything else.
+    /// The function that a local names: the local is never given anything else.
     pub(super) fn function_of(&self, id: ExprId) -> Option<FunctionId> {
         let Kind::Local(local) = *self.kind(id) else {
             return None;

@@ -1,4 +1,4 @@
-//! Mistakes planted into the real scripts, each found where it is; and edits that are none.
+//! Tests with mistakes planted into the real scripts, each reported on its line; and with edits that are correct.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -12,7 +12,7 @@ fn embedded(script: Script) -> String {
     ScriptSet::embedded().unwrap().get(script).text.clone()
 }
 
-/// A script with one piece exchanged.
+/// A script with one piece replaced.
 struct Changed {
     script: Script,
     text: String,
@@ -49,12 +49,12 @@ impl Changed {
     }
 }
 
-/// A line of a changed script, told so that it stays the same line when the script gets longer above it.
+/// A line of a changed script, described so that it stays the same line when lines are added above it.
 #[derive(Clone, Copy)]
 enum Where {
-    /// So many lines below the first line of the replacement.
+    /// This many lines below the first line of the replacement.
     Here(usize),
-    /// The first line that has this.
+    /// The first line that contains this text.
     At(&'static str),
     /// The first line below the header, which ends with a blank one.
     Body,
@@ -69,7 +69,7 @@ fn lines(found: &[Problem]) -> String {
     lines.join("\n")
 }
 
-/// Each: script, what is replaced, by what, the problem's line, a piece of its reason.
+/// Each entry: script, what is replaced, its replacement, the problem's line, and a part of its reason.
 type Planted = (Script, &'static str, &'static str, Where, &'static str);
 
 fn each_is_found(planted: &[Planted]) {
@@ -86,7 +86,7 @@ fn each_is_found(planted: &[Planted]) {
     }
 }
 
-/// Each is all that is found: one mistake makes one problem.
+/// Each must be the only finding: one mistake makes one problem.
 fn only_this_is_found(planted: &[Planted]) {
     each_is_found(planted);
     for (script, from, to, _, _) in planted {

@@ -1,4 +1,4 @@
-//! KEYS and ARGV get the header's names: the body's locals against the header.
+//! Checks that KEYS and ARGV get the header's names: compares the body's locals with the header.
 
 use super::Findings;
 use super::header::{Header, Items};
@@ -29,7 +29,7 @@ struct Unpacking<'a> {
 }
 
 impl Unpacking<'_> {
-    /// Each item in a fixed place has a local of its name, and no other.
+    /// Each item in a fixed place has a local of its name, and no other local.
     fn fixed(&self, found: &mut Findings) {
         let mut unpacked = vec![false; self.items.fixed.len()];
         for (local, index) in self.declared() {
@@ -38,7 +38,7 @@ impl Unpacking<'_> {
             else {
                 continue;
             };
-            // A wrong one is said once, here.
+            // A wrong name is reported only here.
             unpacked[place] |= local.function.is_none() || local.name != item.name;
             if local.name != item.name {
                 let (array, number) = (self.array, place + 1);
@@ -78,7 +78,7 @@ impl Unpacking<'_> {
         }
     }
 
-    /// No number reaches beyond the header's items.
+    /// No index exceeds the header's items.
     fn reach(&self, found: &mut Findings) {
         let (array, count) = (self.array, self.items.fixed.len());
         for id in 0..self.source.exprs.len() {
@@ -106,7 +106,7 @@ impl Unpacking<'_> {
         }
     }
 
-    /// The groups are walked through from their first place, a group at a time, under the header's names.
+    /// The groups are iterated from their first place, one group at a time, under the header's names.
     fn groups(&self, found: &mut Findings) {
         let loops = self.source.loops.iter();
         let loops: Vec<&CountedLoop> = loops.filter(|found| self.is_count(found.end)).collect();
@@ -134,7 +134,7 @@ impl Unpacking<'_> {
         self.source.constant(found.start) == Some(start) && steps == Some(step)
     }
 
-    /// Where a member of a group is unpacked, its name is the header's.
+    /// A local for a member of a group has the header's name.
     fn members(&self, loops: &[&CountedLoop], found: &mut Findings) {
         for (local, index) in self.declared() {
             let Some(place) = self.place_in_group(loops, index) else {

@@ -20,7 +20,7 @@ use crate::store::connection::Connection;
 use crate::store::lists::LIST_CHUNK;
 use crate::store::{Bounds, Rules, Store};
 
-/// Calls a script, after a question if it writes, and prints what it returned.
+/// Calls a script and prints what it returned; asks first if the script writes.
 pub(super) async fn run(desk: &Desk, args: RunArgs) -> Result<(), CommandError> {
     let connection = desk.connect().await?;
     let set = desk.in_effect(&mut connection.clone()).await?;
@@ -204,7 +204,7 @@ impl RunArgs {
         self.needed(self.device, "device")
     }
 
-    /// Where a server says that it is in the room.
+    /// The server's position in the room.
     fn position(&self) -> Result<Position, CommandError> {
         let epoch = self.needed(self.epoch.as_deref(), "epoch")?;
         Ok(Position {

@@ -12,7 +12,7 @@ use crate::scripts::registry::Script;
 use crate::scripts::set::{ScriptSet, Source};
 use crate::scripts::verify::{Refusal, Verdict, Wanted, verify_for_operator};
 
-/// Checks a folder, `LUA_DIR`, or the embedded scripts; a line for each script, or JSON.
+/// Checks a folder, `LUA_DIR`, or the embedded scripts, and prints a line for each script, or JSON.
 pub(super) async fn check(
     desk: &Desk,
     dir: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub(super) async fn check(
             let verdict = verify_for_operator(&set, &wanted).await;
             (set, verdict)
         }
-        // Files that cannot be read as scripts at all: told like any other problem.
+        // Files that are not readable as scripts are reported like any other problem.
         Err(CommandError::Refused(refusal)) => (desk.embedded.clone(), Err(refusal)),
         Err(other) => return Err(other),
     };
@@ -94,7 +94,7 @@ fn script_line(set: &ScriptSet, script: Script, worst: Option<Duration>) -> Stri
     )
 }
 
-/// What was tried of the scripts.
+/// Prints what was tried of the scripts.
 pub(super) fn tell_verdict(verdict: &Verdict) {
     match verdict {
         Verdict::Behaves(report) => {
@@ -134,7 +134,7 @@ fn of(script: Script, problems: &[Problem]) -> Vec<&Problem> {
     problems.iter().filter(of_script).collect()
 }
 
-/// Whether the problem's file is the script's.
+/// Whether the problem is in the script's file.
 fn concerns(problem: &Problem, script: Script) -> bool {
     let name = format!("{}.lua", script.name());
     let file = problem.file.split(" (").next().unwrap_or_default();

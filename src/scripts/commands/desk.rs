@@ -1,4 +1,4 @@
-//! Where the operator sits: Redis, the keys, and which scripts are meant.
+//! What the commands share: Redis, the keys, and the choice of scripts.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Desk {
         self.listen(|_| ()).await
     }
 
-    /// A connection that hands on what Redis sends unasked.
+    /// A connection that passes on what Redis sends unasked.
     pub(super) async fn listen(
         &self,
         on_push: impl Fn(PushInfo) + Send + Sync + 'static,
@@ -65,7 +65,7 @@ impl Desk {
         Connector::new(&url).map_err(CommandError::Redis)
     }
 
-    /// The scripts that are meant; where nothing is said, those that a server with these settings runs.
+    /// The scripts that are selected; by default those that a server with these settings runs.
     pub(super) async fn chosen(
         &self,
         dir: Option<PathBuf>,
@@ -84,7 +84,7 @@ impl Desk {
         }
     }
 
-    /// What a server with these settings runs. Of an applied set that does not fit, standard error tells.
+    /// What a server with these settings runs. If an applied set does not fit, a warning goes to standard error.
     pub(super) async fn in_effect(
         &self,
         connection: &mut MultiplexedConnection,
@@ -109,7 +109,7 @@ impl Desk {
         Ok(read.set)
     }
 
-    /// The operator's own cases, which stand beside the scripts.
+    /// The operator's own cases, from the file beside the scripts.
     pub(super) fn own_cases(&self, dir: &Path) -> Result<Vec<OwnCase>, CommandError> {
         let read = own::read(dir).map_err(|source| {
             let path = dir.join(own::FILE);

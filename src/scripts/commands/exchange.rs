@@ -18,7 +18,7 @@ use crate::scripts::set::{Origin, ScriptSet};
 use crate::scripts::verify::verify_for_operator;
 use crate::scripts::wire::{Answer, Want};
 
-/// Checks a folder's scripts, stores them, and has every server run them.
+/// Checks a folder's scripts, stores them, and makes every server run them.
 pub(super) async fn apply(desk: &Desk, args: ApplyArgs) -> Result<(), CommandError> {
     let dir = args.dir;
     let set = desk.folder(dir.clone())?;
@@ -54,7 +54,7 @@ pub(super) async fn apply(desk: &Desk, args: ApplyArgs) -> Result<(), CommandErr
     settle(desk, Some(applied.number())).await
 }
 
-/// The folder was made from what is in effect, or was applied last: applying it undoes nobody's change.
+/// Whether the folder was made from what is in effect, or was applied last: applying it then undoes nobody's change.
 fn undoes_nothing(
     desk: &Desk,
     dir: &Path,
@@ -89,7 +89,7 @@ fn undoes_nothing(
     })
 }
 
-/// Which set that is: its number, who applied it, when and what for.
+/// Describes a set: its number, who applied it, when and why.
 fn in_words(set: &AppliedSet) -> String {
     let note = match set.note.is_empty() {
         true => String::new(),
@@ -99,7 +99,7 @@ fn in_words(set: &AppliedSet) -> String {
     format!("set {number} (by {by}, {at}{note})")
 }
 
-/// Goes back to an earlier set, and has every server do so.
+/// Goes back to an earlier set, on every server.
 pub(super) async fn roll_back(desk: &Desk, target: Option<Target>) -> Result<(), CommandError> {
     let mut connection = desk.connect().await?;
     let before = applied::history(&mut connection, &desk.keys).await?;
@@ -122,7 +122,7 @@ pub(super) async fn roll_back(desk: &Desk, target: Option<Target>) -> Result<(),
     settle(desk, number).await
 }
 
-/// Asks every server to run what is current, and tells what each answers.
+/// Asks every server to run the current set, and prints each answer.
 async fn settle(desk: &Desk, number: Option<u64>) -> Result<(), CommandError> {
     let runs_it = |answer: &Answer| match number {
         Some(_) => answer.applied == number,

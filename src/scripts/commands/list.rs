@@ -75,7 +75,7 @@ fn tell_server(answer: &Answer, set: &ScriptSet) {
     }
 }
 
-/// Whether a server runs another text than the set's.
+/// Whether a server runs a text other than the set's.
 fn diverges(report: &ScriptReport, set: &ScriptSet) -> bool {
     let same = set
         .iter()

@@ -1,6 +1,6 @@
-//! What `chat-server scripts` does.
+//! The `chat-server scripts` commands.
 //!
-//! - `desk`: where the operator sits: Redis, the keys, which scripts are meant
+//! - `desk`: what they share: Redis, the keys, the choice of scripts
 //! - `survey`: asks all running servers and collects their answers
 //! - `check`, `exchange`, `list`, `texts`, `call`: the commands
 
@@ -27,10 +27,10 @@ use crate::error::ChatError;
 use crate::store::connection::ConnectError;
 use desk::Desk;
 
-/// Why a command did not do what it was asked to.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// What is wrong has been printed already.
+    /// The problems have been printed already.
     #[error("{0}")]
     Told(&'static str),
     #[error(transparent)]
@@ -69,10 +69,10 @@ pub enum CommandError {
     NobodyToAsk(&'static str),
 }
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
-/// It could not be done, or what was checked is not in order.
+/// The command failed, or what was checked is not in order.
 pub async fn run(command: ScriptsCommand, config: OperatorConfig) -> Result<(), CommandError> {
     let desk = Desk::new(config)?;
     match command {
@@ -92,12 +92,12 @@ pub async fn run(command: ScriptsCommand, config: OperatorConfig) -> Result<(), 
     }
 }
 
-/// Prints a line. A reader that has gone away (`| head`) is no failure.
+/// Prints a line. A reader that has closed the pipe (`| head`) is not an error.
 fn say(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Prints JSON for machines.
+/// Prints JSON for programs.
 fn say_json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(json) => say(json),
@@ -105,7 +105,7 @@ fn say_json(value: &impl serde::Serialize) {
     }
 }
 
-/// What people compare SHA1s by.
+/// The part of a SHA1 that people compare.
 fn short(sha1: &str) -> &str {
     sha1.get(..12).unwrap_or(sha1)
 }

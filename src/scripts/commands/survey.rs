@@ -12,23 +12,23 @@ use crate::room::Topic;
 use crate::scripts::applied;
 use crate::scripts::wire::{Announcement, Answer, Question, ServerFacts, Want};
 
-/// How long a server may take to tell what it runs.
+/// How long a server may take to report what it runs.
 const REPORT_WITHIN: Duration = Duration::from_secs(5);
 /// How long a server may take to check a set, load it and swap.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
-/// Answers that may wait to be read.
+/// How many answers may wait to be read.
 const ANSWERS: usize = 4096;
 
 /// What the servers answered.
 pub(super) struct Survey {
-    /// Servers that heard the question.
+    /// The number of servers that received the question.
     pub(super) asked: usize,
-    /// In the order of their names.
+    /// Sorted by the servers' names.
     pub(super) answers: Vec<Answer>,
 }
 
 impl Survey {
-    /// Says which servers did not answer, if any did not.
+    /// Prints which servers did not answer, if any did not.
     pub(super) async fn tell_missing(&self, desk: &Desk) -> Result<(), CommandError> {
         let missing = self.asked.saturating_sub(self.answers.len());
         if missing == 0 {
@@ -63,7 +63,7 @@ impl Survey {
     }
 }
 
-/// Asks, and waits until every server that heard the question has answered, or has had time enough.
+/// Asks, and waits until every server that received the question has answered or its time is up.
 pub(super) async fn ask(
     desk: &Desk,
     want: Want,

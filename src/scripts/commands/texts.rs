@@ -11,7 +11,7 @@ use crate::scripts::folder;
 use crate::scripts::registry::Script;
 use crate::scripts::set::ScriptSet;
 
-/// Writes the scripts that are meant into a folder; by default those in effect, and where there is no Redis the embedded.
+/// Writes the selected scripts into a folder; by default those in effect, or the embedded ones if there is no Redis.
 pub(super) async fn export(
     desk: &Desk,
     dir: &Path,
@@ -41,7 +41,7 @@ pub(super) async fn show(
     Ok(())
 }
 
-/// Prints what differs from the embedded scripts; `patch -p1` takes it.
+/// Prints the differences from the embedded scripts, in the form that `patch -p1` takes.
 pub(super) async fn diff(
     desk: &Desk,
     dir: Option<PathBuf>,
@@ -52,7 +52,7 @@ pub(super) async fn diff(
     Ok(())
 }
 
-/// Prints what differs, script by script.
+/// Prints the differences, script by script.
 pub(super) fn say_diff(old: &ScriptSet, new: &ScriptSet) {
     for script in new.differing(old) {
         let (old, new) = (old.get(script), new.get(script));

@@ -1,16 +1,16 @@
-//! How deep a script is nested. The parser recurses, and would end the server where its stack ends.
+//! How deeply a script is nested. The parser recurses, and would crash the server if it overflowed the stack.
 
 use full_moon::LuaVersion;
 use full_moon::tokenizer::{Lexer, LexerResult, Symbol, TokenType};
 
-/// Blocks and brackets in each other. Lua takes no more.
+/// Nested blocks and brackets, at most: Lua's own limit.
 const MAX_OPEN: usize = 200;
-/// Operators of one expression, those around it included.
+/// Operators of one expression, including those around it.
 const MAX_OPERATORS: usize = 1_000;
-/// Enough for both together, measured without optimisation.
+/// Enough for both limits together, measured without optimisation.
 pub(super) const STACK_BYTES: usize = 64 << 20;
 
-/// The first line at which a script is nested deeper than the parser's stack is made for.
+/// The first line at which a script is nested deeper than the parser's stack allows.
 pub(super) fn too_deep(text: &str) -> Option<usize> {
     let tokens = match Lexer::new(text, LuaVersion::lua51()).collect() {
         LexerResult::Ok(tokens) | LexerResult::Recovered(tokens, _) => tokens,
@@ -30,7 +30,7 @@ pub(super) fn too_deep(text: &str) -> Option<usize> {
 
 #[derive(Default)]
 struct Depth {
-    /// For each that is open, the operators before it.
+    /// The number of operators before each open block or bracket.
     open: Vec<usize>,
     operators: usize,
 }
@@ -45,7 +45,7 @@ impl Depth {
             RightParen | RightBrace | RightBracket | End | ElseIf | Until => {
                 self.operators = self.open.pop().unwrap_or_default();
             }
-            // Here another expression begins.
+            // Another expression begins here.
             Comma | Semicolon | Equal | Local | Return | If | Else | While | For => {
                 self.operators = self.open.last().copied().unwrap_or_default();
             }

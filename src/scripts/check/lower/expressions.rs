@@ -46,7 +46,7 @@ impl Lowering<'_> {
                 self.literal(token)
             }
             Expression::Var(var) => self.var(var),
-            // No other kind is Lua 5.1.
+            // No other kind is in Lua 5.1.
             _ => self.add(expr, Kind::Other),
         }
     }
@@ -74,7 +74,7 @@ impl Lowering<'_> {
         id
     }
 
-    /// A function's body. Its steps are its own: they happen where it is called.
+    /// A function's body. Its steps are separate: they happen where it is called.
     pub(super) fn function_body(&mut self, body: &FunctionBody) -> FunctionId {
         let function = self.source.functions.len();
         self.source.functions.push(Function::default());
@@ -92,7 +92,7 @@ impl Lowering<'_> {
         function
     }
 
-    /// `prefix.a[b](c):d(e)`, from the left. `whole` is all of it.
+    /// `prefix.a[b](c):d(e)`, from the left. `whole` is the whole expression.
     fn suffixed(&mut self, prefix: &Prefix, suffixes: &[&Suffix], whole: &impl Node) -> ExprId {
         let mut id = match prefix {
             Prefix::Name(name) => self.name(name),
@@ -101,7 +101,7 @@ impl Lowering<'_> {
         };
         for suffix in suffixes {
             let kind = self.suffix(id, suffix);
-            // A node of brackets ends before the closing one.
+            // A node of brackets ends before the closing bracket.
             let added = match suffix {
                 Suffix::Index(Index::Brackets { brackets, .. }) => {
                     self.add_between(whole, brackets.tokens().1, kind)
@@ -141,7 +141,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// A call happens when its arguments are there; they learn whose they are.
+    /// A call happens once its arguments are evaluated; the arguments are marked as belonging to it.
     fn settle(&mut self, id: ExprId) {
         let Kind::Call { args, .. } = &self.source.exprs[id].kind else {
             return;

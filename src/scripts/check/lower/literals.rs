@@ -1,8 +1,8 @@
-//! Texts in quotes, as Lua reads them.
+//! String literals, as Lua reads them.
 
 use full_moon::tokenizer::{StringLiteralQuoteType, TokenReference, TokenType};
 
-/// The bytes that a literal stands for; `None` if the token is no text.
+/// The bytes that a literal stands for; `None` if the token is not a string.
 pub(super) fn bytes(token: &TokenReference) -> Option<Vec<u8>> {
     let TokenType::StringLiteral {
         literal,
@@ -14,7 +14,7 @@ pub(super) fn bytes(token: &TokenReference) -> Option<Vec<u8>> {
     };
     Some(match quote_type {
         StringLiteralQuoteType::Brackets => {
-            // Lua drops a line break right after the brackets.
+            // Lua drops a line break right after the opening brackets.
             let text = literal.strip_prefix('\n').unwrap_or(literal);
             text.as_bytes().to_vec()
         }

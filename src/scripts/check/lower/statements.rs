@@ -59,7 +59,7 @@ impl Lowering<'_> {
                 part.block(statement.block());
                 part.expr(statement.until());
             }),
-            // No other kind is Lua 5.1.
+            // No other kind is in Lua 5.1.
             _ => {}
         }
     }
@@ -71,7 +71,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// What each of `count` names gets.
+    /// The value that each of `count` names gets.
     fn values<'e>(
         &mut self,
         expressions: impl IntoIterator<Item = &'e Expression>,
@@ -81,7 +81,7 @@ impl Lowering<'_> {
             .into_iter()
             .map(|expr| self.expr(expr))
             .collect();
-        // Only a call, or `...`, can give more than one value.
+        // Only a call or `...` can give more than one value.
         let rest = match ids.last().map(|last| self.source.kind(*last)) {
             Some(Kind::Call { .. } | Kind::Other) => Given::Unknown,
             _ => Given::Nil,
@@ -117,7 +117,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// `function name() … end`, where `name` is declared before, or a global.
+    /// `function name() … end`, where `name` was declared before or is a global.
     fn declaration(&mut self, statement: &FunctionDeclaration) {
         let id = self.function_body(statement.body());
         let value = self.add(statement, Kind::Function(id));
@@ -135,7 +135,8 @@ impl Lowering<'_> {
         self.expr(statement.condition());
         let then = self.apart(|part| part.block(statement.block()));
         let mut arms = vec![then];
-        // The condition of a later arm is evaluated where no earlier one held: before all arms is near enough.
+        // The condition of a later arm is evaluated only if no earlier one held: placing it before all arms is near
+        // enough.
         for arm in statement.else_if().into_iter().flatten() {
             self.expr(arm.condition());
             arms.push(self.apart(|part| part.block(arm.block())));

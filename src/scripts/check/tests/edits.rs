@@ -1,4 +1,4 @@
-//! What operators write, in their own way.
+//! Edits that operators make, in their own style.
 
 use super::{Changed, embedded, found_in, lines};
 use crate::scripts::Script;
@@ -48,7 +48,7 @@ end"#,
 
 #[test]
 fn a_slow_mode() {
-    // Given a rule that keeps when each user sent last
+    // Given a rule that keeps when each user last sent
     let text = embedded(SendMessage)
         .replace(ERRORS.0, ERRORS.1)
         .replace(

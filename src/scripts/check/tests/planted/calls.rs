@@ -1,4 +1,4 @@
-//! What is wrong with commands and refusals.
+//! Mistakes in commands and refusals.
 
 use crate::scripts::Script::*;
 use crate::scripts::check::tests::Where::{self, *};
@@ -185,7 +185,8 @@ fn commands() {
     ]);
 }
 
-/// Each: what is replaced, by what, the refusal's line, that of the write before it. It is all that is found.
+/// Each entry: what is replaced, its replacement, the refusal's line, and the line of the write before it. It is the
+/// only finding.
 fn come_too_late(planted: &[(&str, &str, Where, Where)]) {
     for (from, to, refusal, write) in planted {
         let changed = Changed::new(SendMessage, from, to);
@@ -244,21 +245,21 @@ fn a_write_before_a_check() {
             At(NOT_MEMBER),
             Here(1),
         ),
-        // Handed on, it may be called.
+        // A function that is passed on may be called.
         (
             "if not head[1] or",
             "local function note()\n  redis.call('HSET', ext, 'tried', 1)\nend\npcall(note)\nif not head[1] or",
             At(NOT_MEMBER),
             Here(1),
         ),
-        // What is published is out.
+        // What is published cannot be taken back.
         (
             "if not head[1] or",
             "redis.call('SPUBLISH', events, '')\nif not head[1] or",
             At(NOT_MEMBER),
             Here(0),
         ),
-        // The second time round.
+        // In the second iteration.
         (
             CHECKED,
             "for i = 1, 2 do\n  if user then return redis.error_reply('NOT_MEMBER No.') end\n  redis.call('HSET', ext, 'tried', i)\nend\n-- Reading every key",

@@ -1,4 +1,4 @@
-//! What is wrong with a header, or with the body as Lua.
+//! Mistakes in a header, and bodies that are not Lua.
 
 use crate::scripts::Script::*;
 use crate::scripts::check::tests::Where::*;

@@ -1,4 +1,4 @@
-//! What is wrong with names: those of KEYS and ARGV, globals, keys.
+//! Mistakes in names: those of KEYS and ARGV, globals, keys.
 
 use crate::scripts::Script::*;
 use crate::scripts::check::tests::Where::*;

@@ -1,4 +1,4 @@
-//! What is wrong with rules of the operator's own: refusals that have no effect, or the wrong one.
+//! Mistakes in operators' own rules: refusals that have no effect, or the wrong one.
 
 use crate::scripts::Script::*;
 use crate::scripts::check::tests::Where::*;
