@@ -1,4 +1,4 @@
-//! `chat-server healthcheck`: asks the server that runs with the same settings whether it is well. For containers, whose
+//! `chat-server healthcheck`: asks the server with the same settings whether it is healthy. It is for containers whose
 //! image has no program that could ask.
 
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use crate::config::Config;
 /// How long connecting, asking and each read of the answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// Bytes of the answer that are read, at most: far more than it has.
+/// How many bytes of the answer are read, at most: far more than it has.
 const ANSWER_MAX_BYTES: u64 = 8 * 1024;
 
 /// The arguments of `healthcheck`.
@@ -23,7 +23,7 @@ pub struct HealthcheckArgs {
     pub ready: bool,
 }
 
-/// Why the server is not well.
+/// Why the server is not healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
     #[error("PORT is 0, so nobody knows the port of the server: give it one")]
@@ -43,10 +43,10 @@ pub enum Unhealthy {
     },
 }
 
-/// Asks the server with these settings; its answer.
+/// Asks the server with these settings, and returns its answer.
 ///
 /// # Errors
-/// It cannot be reached, or says that it is not well.
+/// The server cannot be reached, or says that it is not healthy.
 pub fn run_healthcheck(config: &Config, args: &HealthcheckArgs) -> Result<String, Unhealthy> {
     if config.port == 0 {
         return Err(Unhealthy::NoPort);

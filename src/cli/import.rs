@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// What is imported, and how.
+/// What to import, and how.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// The Redis of the replaced server, such as redis://old:6379/0; it is only read from

@@ -1,5 +1,4 @@
-//! The command line: what can be asked for, and the two commands that only print.
-//! What `scripts` does is in [`crate::scripts::commands`].
+//! The command line: its commands, and the two that only print. What `scripts` does is in [`crate::scripts::commands`].
 
 pub mod healthcheck;
 pub mod import;
@@ -98,7 +97,7 @@ pub struct TokenArgs {
     pub force: bool,
 }
 
-/// How long a token counts.
+/// How long a token is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ttl {
     /// This long from now.
@@ -107,13 +106,13 @@ pub enum Ttl {
     Never,
 }
 
-/// A day: long enough for a day's work, and a forgotten token is soon worth nothing.
+/// A day: long enough for a day's work, and a forgotten token soon expires.
 const DEFAULT_TTL: Ttl = Ttl::For(Duration::from_secs(86_400));
 
-/// Why `token` prints none.
+/// Why `token` prints no token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// A token makes its holder that user, so production takes a deliberate step.
+    /// A token lets its holder act as that user, so production takes a deliberate step.
     #[error(
         "refused: this is production, where tokens come from your own login; \
          set APP_ENV=dev, or add --force if you mean it"
@@ -122,7 +121,7 @@ pub enum TokenError {
     /// The lifetime was given twice.
     #[error("the claims have an exp and --ttl is given too; leave one of them out")]
     TwoLifetimes,
-    /// See there.
+    /// As [`auth::sign`].
     #[error(transparent)]
     Sign(#[from] SignError),
 }

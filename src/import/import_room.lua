@@ -1,8 +1,9 @@
 #!lua
--- import_room: bring messages and read markers of the replaced server into a room, and make the room if it is not there.
+-- import_room: bring messages and read markers of the replaced server into a room, and create the room if it does not
+-- exist.
 --
--- Only `chat-server import` calls it. It is not among the scripts that operators edit: what was said once is not judged by
--- rules of today. A long history comes in several calls, the oldest messages first.
+-- Only `chat-server import` calls it. It is not one of the scripts that operators edit: today's rules do not apply to
+-- what was said back then. A long history takes several calls, the oldest messages first.
 --
 -- KEYS[1] meta      hash     chat:{room:R}:meta
 -- KEYS[2] members   hash     chat:{room:R}:members
@@ -70,13 +71,13 @@ if last_id ~= after then
 end
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
--- Reading every key that is written below finds one of a wrong type before anything is stored.
+-- Reading every key that is written below finds a key of the wrong type before anything is stored.
 if redis.call('XLEN', messages) > 0 and created then
   return {'used', 0, 0, last_id}
 end
 redis.call('HLEN', members)
 redis.call('ZCARD', reads)
--- A group that is there keeps its members; two people's room is written again, so that a half-made one heals.
+-- An existing group keeps its members; a direct room is written again, so that a half-made one is repaired.
 local adds = created or kind == 'direct'
 local gaining = {}
 for key = FIRST_KEY, #KEYS, 2 do
@@ -106,7 +107,7 @@ local last_ms = tonumber(last_id:match('^%d+'))
 local first_ms = FIRST_MESSAGE <= #ARGV and math.min(tonumber(ARGV[FIRST_MESSAGE]), now_ms) or 0
 for i = FIRST_MESSAGE, #ARGV, MESSAGE_FIELDS do
   seq = seq + 1
-  -- The clock of the replaced server may have been ahead, or have been set back.
+  -- The clock of the replaced server may have been ahead, or may have been set back.
   last_ms = math.max(math.min(tonumber(ARGV[i]), now_ms), last_ms)
   last_id = string.format('%d-%d', last_ms, seq)
   local entry = {'sender', ARGV[i + 1], 'content', ARGV[i + 2], 'client_id', ARGV[i + 3]}
@@ -120,11 +121,11 @@ for i = FIRST_MESSAGE, #ARGV, MESSAGE_FIELDS do
 end
 local epoch = head[1]
 if created then
-  -- Lists are in the order of when something was said last: a room in which nothing was said comes last.
+  -- Lists are ordered by the last message: a room without messages comes last.
   epoch, rev = string.format('%d-', now_ms) .. nonce, 1
   redis.call('HSET', meta, 'type', kind, 'name', name, 'created_at', string.format('%d', first_ms), 'epoch', epoch)
 else
-  -- A rev is skipped, so that servers see a gap and read what is new as they read whatever they have missed.
+  -- A rev is skipped, so that servers see a gap and read the new messages as they read anything they have missed.
   rev = rev + 2
 end
 redis.call('HSET', meta, 'seq', string.format('%d', seq), 'rev', string.format('%d', rev), 'last_id', last_id,

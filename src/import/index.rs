@@ -1,4 +1,4 @@
-//! Which rooms the replaced server has, and as what each is taken.
+//! Which rooms the replaced server has, and what each becomes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use super::report::{Report, What, Why};
 use crate::protocol::ids::RoomId;
 use crate::store::keys::replaced::{self, Part};
 
-/// The rooms to be, each with the old rooms that become it. Two people may have had several.
+/// The rooms to create, each with the old rooms that become it. Two people may have had several.
 pub(super) type Rooms = BTreeMap<RoomId, Room>;
 
-/// What is known of a room before it is read.
+/// What is known about a room before it is read.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     pub(super) is_group: bool,
@@ -25,11 +25,11 @@ struct Index<'a> {
     report: &'a mut Report,
     participants_max: usize,
     rooms: Rooms,
-    /// Old rooms that are refused: each is listed once.
+    /// Old rooms that are refused: each is listed only once.
     refused: BTreeSet<Box<str>>,
 }
 
-/// Finds the rooms that can be taken, and lists the others.
+/// Finds the rooms that can be imported, and lists the others.
 pub(super) async fn find_rooms(
     old: &mut OldServer,
     report: &mut Report,
@@ -93,7 +93,7 @@ impl Index<'_> {
             Ok((room, is_group)) => {
                 let room = self.rooms.entry(room).or_default();
                 room.is_group = is_group;
-                // SCAN may give a key more than once.
+                // SCAN may return a key more than once.
                 if !room.from.iter().any(|known| **known == *id) {
                     room.from.push(id.into());
                     room.from.sort();
@@ -104,7 +104,7 @@ impl Index<'_> {
         Ok(())
     }
 
-    /// Which room an old one becomes, and whether that is a group.
+    /// The room that an old one becomes, and whether it is a group.
     async fn target(
         &mut self,
         id: &str,
@@ -127,7 +127,7 @@ impl Index<'_> {
         })
     }
 
-    /// Looks whether users list rooms that are not theirs.
+    /// Checks whether users list rooms that are not theirs.
     async fn scan_users(&mut self) -> Result<(), ImportError> {
         let mut cursor = 0;
         loop {

@@ -7,11 +7,11 @@ use super::old::OldServer;
 use super::report::{Report, What, Why};
 use crate::store::keys::replaced::{self, Part};
 
-/// Messages that are read at a time: an image may have megabytes.
+/// How many messages are read at a time: an image may take megabytes.
 const CHUNK: i64 = 20;
-/// Messages of a list that are taken, at most; the replaced server kept 100.
+/// How many messages of a list are imported, at most; the replaced server kept 100.
 const MESSAGES_MAX: i64 = 10_000;
-/// Bytes of their contents.
+/// Bytes of the contents that are imported from a list, at most.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// An end of a list.
@@ -21,7 +21,7 @@ enum End {
     Tail,
 }
 
-/// What is being read.
+/// The list that is being read.
 pub(super) struct List<'a> {
     room: &'a str,
     length: i64,
@@ -31,8 +31,8 @@ pub(super) struct List<'a> {
 }
 
 impl<'a> List<'a> {
-    /// The messages of a room, as the list has them: all that have a place among the others, or the newest of very many.
-    /// The others are listed.
+    /// The messages of a room in the order of the list: all that can be placed among the others, or the newest if there
+    /// are too many. The others are listed in the report.
     pub(super) async fn read(
         room: &'a str,
         old: &mut OldServer,
@@ -77,7 +77,7 @@ impl<'a> List<'a> {
         Ok(list.taken)
     }
 
-    /// The messages between two distances from the newest end, the nearest first.
+    /// The messages between two distances from the newest end, nearest first.
     async fn chunk(
         &self,
         old: &mut OldServer,
@@ -102,7 +102,7 @@ impl<'a> List<'a> {
         self.taken.push(message);
     }
 
-    /// The index in the list of what is so far from the newest end.
+    /// The index in the list of the message at this distance from the newest end.
     fn index(&self, from_end: i64) -> u64 {
         let index = match self.newest {
             End::Head => from_end,
@@ -112,7 +112,7 @@ impl<'a> List<'a> {
     }
 }
 
-/// Where a list has its newest messages; its tail where its times do not tell.
+/// The end of a list that has its newest messages; the tail if the times do not show it.
 async fn newest_end(old: &mut OldServer, room: &str) -> Result<End, ImportError> {
     let mut time = async |index: i64| {
         let found = old.messages(room, index, index).await?;

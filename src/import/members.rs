@@ -23,7 +23,7 @@ impl Members {
         &self.list
     }
 
-    /// Where in the list this user is.
+    /// The user's index in the list.
     pub(super) fn place(&self, user: &UserId) -> Option<usize> {
         self.places.get(user).copied()
     }

@@ -1,4 +1,4 @@
-//! One message of the replaced server, read from its JSON.
+//! One message of the replaced server, parsed from its JSON.
 
 use std::borrow::Cow;
 use std::time::UNIX_EPOCH;
@@ -12,20 +12,20 @@ use crate::protocol::ids::UserId;
 use crate::protocol::request::ID_MAX_CHARS;
 use crate::protocol::surrogates::replace_halves;
 
-/// A message that has a time, and so a place among the others.
+/// A message that has a time and can therefore be placed among the others.
 #[derive(Debug)]
 pub(super) struct OldMessage {
-    /// A printable text, unless the message is refused for it.
+    /// A printable text, unless the message is refused because of it.
     pub(super) id: String,
     /// Unix time in milliseconds.
     pub(super) at_ms: u64,
-    /// The members that have read it, its sender among them, by their places.
+    /// The members that have read it, including its sender, as indices.
     pub(super) readers: Vec<usize>,
-    /// What is taken of it, or why nothing is.
+    /// What is imported of it, or why nothing is.
     pub(super) said: Result<Said, Why>,
 }
 
-/// What was said, and by whom.
+/// What was sent, and by whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) sender: UserId,
@@ -33,10 +33,10 @@ pub(super) struct Said {
     pub(super) content: Content,
 }
 
-/// Reads a message as the list holds it.
+/// Parses a message as stored in the list.
 ///
 /// # Errors
-/// It has no place among the others: why, and its id where there is one.
+/// The message cannot be placed among the others: why, and its id if it has one.
 pub(super) fn parse(
     json: &[u8],
     members: &Members,
@@ -75,7 +75,7 @@ pub(super) fn time_of(json: &[u8]) -> Option<u64> {
     time(fields(json)?.get("timestamp")?)
 }
 
-/// Half of a character, which a text of JavaScript can end with, is shown as what cannot be read.
+/// A lone surrogate, with which a JavaScript string can end, becomes the replacement character.
 fn fields(json: &[u8]) -> Option<Map<String, Value>> {
     let json = std::str::from_utf8(json).ok()?;
     serde_json::from_str(&replace_halves(json, "\\ufffd")).ok()
@@ -90,7 +90,7 @@ fn is_id(id: &str) -> bool {
     id.chars().count() <= ID_MAX_CHARS && !id.chars().any(char::is_control)
 }
 
-/// Those of the list that are members. What others have read moves nobody's marker.
+/// The readers that are members. Reads by other users move no marker.
 fn readers(read_by: &Value, members: &Members) -> Vec<usize> {
     let listed = read_by.as_array().into_iter().flatten();
     let place = |user: &Value| members.place(&UserId::parse(user.as_str()?)?);
@@ -113,7 +113,7 @@ fn said(
     for text in &strings {
         check(&kind, text)?;
     }
-    // The line ends between several strings do not count.
+    // The line breaks between several strings do not count.
     let bytes = strings.iter().map(|text| text.len()).sum();
     if bytes > content_max_bytes {
         let at_most = content_max_bytes;
@@ -126,7 +126,7 @@ fn said(
     })
 }
 
-/// Of an array that is too long the last string holds all that is left.
+/// If an array is too long, its last string gets the rest.
 fn read_content(mut content: Value) -> Option<Content> {
     if let Some(strings) = content.as_array_mut()
         && strings.len() > STRINGS_MAX
@@ -138,7 +138,7 @@ fn read_content(mut content: Value) -> Option<Content> {
     serde_json::from_value(content).ok()
 }
 
-/// An image is an address; a picture within the text is none that a chat's history can hold.
+/// An image must be an address; a chat's history cannot hold an image inside the text.
 fn check(kind: &str, text: &str) -> Result<(), Why> {
     let begins = |with: &str| {
         text.get(..with.len())

@@ -1,14 +1,14 @@
 //! `chat-server import`: the chats of the NestJS server that this one replaces.
 //!
-//! - `index`: which rooms there are, and as what each is taken
-//! - `old`, `list`, `message`, `members`, `order`: what the replaced server stored, which is foreign input
-//! - `plan`: what of it a room does not have yet
-//! - `target`: what a room has, and the script that writes
-//! - `transfer`: one room, from the one to the other
+//! - `index`: which rooms there are, and what each becomes
+//! - `old`, `list`, `message`, `members`, `order`: the data of the replaced server, which is untrusted input
+//! - `plan`: what a room does not have yet
+//! - `target`: what a room has, and the script that writes to it
+//! - `transfer`: the import of one room
 //! - `report`, `progress`: what the operator sees
 //!
-//! One room is in memory at a time. A room is written by a script, the messages in chunks and the oldest first, so that
-//! an import that ends anywhere is an import that can be run again.
+//! Only one room is in memory at a time. A script writes each room, its messages in chunks and the oldest first, so
+//! that an import that stops at any point can be run again.
 
 mod index;
 mod list;
@@ -42,7 +42,7 @@ use transfer::Transfer;
 /// How long either Redis may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Why an import cannot be done, or cannot go on.
+/// Why an import cannot start, or cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     #[error("REDIS_URL is not set, and no server runs a Redis of its own on {}", .0.display())]
@@ -64,10 +64,10 @@ pub enum ImportError {
     Broken { address: String, source: RedisError },
 }
 
-/// Imports all chats, prints what was not taken, and sums up. False if something was not taken.
+/// Imports all chats, prints what was not imported, and prints a summary. Returns false if something was not imported.
 ///
 /// # Errors
-/// A Redis cannot be used, or may not be.
+/// A Redis cannot be used, or must not be.
 pub async fn run(args: &ImportArgs, config: OperatorConfig) -> Result<bool, ImportError> {
     let (mut old, mut target) = open(args, config).await?;
     let mut report = Report::new(args.dry_run);
@@ -76,7 +76,7 @@ pub async fn run(args: &ImportArgs, config: OperatorConfig) -> Result<bool, Impo
     outcome.map(|()| report.is_clean())
 }
 
-/// Connects to both, and sees that they may be used together.
+/// Connects to both, and checks that they may be used together.
 async fn open(
     args: &ImportArgs,
     config: OperatorConfig,

@@ -1,4 +1,4 @@
-//! The Redis of the replaced server. All commands here only read.
+//! The Redis of the replaced server. All commands here are read-only.
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, RedisError, cmd};
@@ -9,7 +9,7 @@ use super::report::{Report, What, Why};
 use crate::protocol::ids::UserId;
 use crate::store::keys::replaced::{self, Part};
 
-/// Keys of one step of a SCAN, about.
+/// Roughly how many keys one step of a SCAN visits.
 const SCAN_COUNT: usize = 1000;
 /// A connection that is only read from.
 pub(super) struct OldServer {
@@ -18,7 +18,7 @@ pub(super) struct OldServer {
 }
 
 impl OldServer {
-    /// `None` where the key is of another type.
+    /// `None` if the key is of another type.
     async fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<Option<T>, ImportError> {
         match command.query_async(&mut self.connection).await {
             Ok(value) => Ok(Some(value)),
@@ -30,7 +30,7 @@ impl OldServer {
         }
     }
 
-    /// One step through the keys of this pattern: the next cursor, 0 after the last step, and some keys.
+    /// One step of a scan for keys that match this pattern: the next cursor, 0 after the last step, and some keys.
     pub(super) async fn scan(
         &mut self,
         cursor: u64,
@@ -42,13 +42,13 @@ impl OldServer {
         Ok(self.ask(&scan).await?.unwrap_or_default())
     }
 
-    /// How many users a room has; `None` where its key is of another type.
+    /// How many users a room has; `None` if its key is of another type.
     pub(super) async fn count_users(&mut self, room: &str) -> Result<Option<u64>, ImportError> {
         self.ask(cmd("SCARD").arg(replaced::room(room, Part::Users)))
             .await
     }
 
-    /// The members of a room; users who can be none are listed.
+    /// The members of a room; users that cannot be members are listed in the report.
     pub(super) async fn members(
         &mut self,
         room: &str,
@@ -78,7 +78,7 @@ impl OldServer {
         Ok(self.ask(&ask).await?.unwrap_or(false))
     }
 
-    /// The name of a room; a wrong type or text is the error.
+    /// The name of a room; the error says that its type or text is wrong.
     pub(super) async fn name(
         &mut self,
         room: &str,
@@ -93,7 +93,7 @@ impl OldServer {
         })
     }
 
-    /// One step through the rooms that a user's list has; `None` where its key is of another type.
+    /// One step of a scan of the rooms in a user's list; `None` if its key is of another type.
     pub(super) async fn scan_chats(
         &mut self,
         key: &str,
@@ -104,13 +104,13 @@ impl OldServer {
         self.ask(&scan).await
     }
 
-    /// How many messages a room has; `None` where its key is of another type.
+    /// How many messages a room has; `None` if its key is of another type.
     pub(super) async fn count_messages(&mut self, room: &str) -> Result<Option<i64>, ImportError> {
         self.ask(cmd("LLEN").arg(replaced::room(room, Part::Messages)))
             .await
     }
 
-    /// The messages from one index to another, both included; negative ones count from the tail.
+    /// The messages from one index to another, inclusive; negative indices count from the tail.
     pub(super) async fn messages(
         &mut self,
         room: &str,

@@ -1,13 +1,13 @@
-//! Finds the order in which the messages of old rooms were sent.
+//! Determines the order in which the messages of old rooms were sent.
 //!
 //! The first versions put a new message at the head of a room's list, later ones at its tail. A list that both have
-//! written begins with a part that is the newest first, and goes on with one that is the oldest first.
+//! written begins with a part that is newest first, followed by a part that is oldest first.
 
 use super::message::OldMessage;
 
-/// Puts a list into the order of sending, and sees that no message is earlier than the one before it.
+/// Puts a list into the order of sending, and makes sure that no message is earlier than the one before it.
 ///
-/// What the list says counts more than the times: a clock that was set back does not move a message.
+/// The order of the list outranks the times: a clock that was set back does not move a message.
 pub(super) fn in_order(mut list: Vec<OldMessage>) -> Vec<OldMessage> {
     let times: Vec<u64> = list.iter().map(|message| message.at_ms).collect();
     let newest_first = newest_first(&times);
@@ -20,8 +20,9 @@ pub(super) fn in_order(mut list: Vec<OldMessage>) -> Vec<OldMessage> {
     list
 }
 
-/// How many messages of a list, from its head on, are the newest first: so many that the fewest times go back once they
-/// are reversed. Of equal cases it is the one in which all are the oldest first, then the one with the fewest.
+/// How many messages of a list, from its head, are newest first: the number for which the fewest times go back once
+/// that part is reversed. Among equals, it prefers the case in which all are oldest first, then the one with the
+/// fewest.
 fn newest_first(times: &[u64]) -> usize {
     let goes_back = |pair: &[u64]| usize::from(pair[0] > pair[1]);
     let goes_on = |pair: &[u64]| usize::from(pair[0] < pair[1]);
@@ -41,7 +42,7 @@ fn newest_first(times: &[u64]) -> usize {
     best.1
 }
 
-/// Several lists as one, in the order of time.
+/// Merges several lists in order of time.
 pub(super) fn merged(lists: Vec<Vec<OldMessage>>) -> Vec<OldMessage> {
     let mut all: Vec<OldMessage> = lists.into_iter().flat_map(in_order).collect();
     all.sort_by_key(|message| message.at_ms);
@@ -74,7 +75,7 @@ mod tests {
             (&[7], &["7"]),
             (&[1, 2, 3], &["1", "2", "3"]),
             (&[3, 2, 1], &["1", "2", "3"]),
-            // Written by both versions.
+            // A list that both versions have written.
             (&[3, 2, 1, 4, 5], &["1", "2", "3", "4", "5"]),
             // A clock that was set back.
             (&[1, 2, 9, 3, 4, 5], &["1", "2", "9", "3", "4", "5"]),

@@ -1,4 +1,4 @@
-//! Decides which old messages a room gets, and where its read markers go.
+//! Decides which old messages a room gets, and where its read markers move.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,12 @@ use super::report::Why;
 use super::target::Stored;
 use crate::protocol::ids::UserId;
 
-/// What is to be written, and what is refused.
+/// What will be written, and what is refused.
 #[derive(Debug, Default)]
 pub(super) struct Plan<'a> {
-    /// In their order.
+    /// In the order of sending.
     pub(super) messages: Vec<&'a OldMessage>,
-    /// How far members have read, by the numbers that the messages will have.
+    /// How far members have read, by the numbers that the messages will get.
     pub(super) markers: Vec<(&'a UserId, u64)>,
     pub(super) refused: Vec<(&'a str, Why)>,
 }
@@ -25,7 +25,7 @@ enum Met {
     Refused,
 }
 
-/// Compares what a room has with all old messages, in their order.
+/// Compares what a room has with all old messages, in order.
 pub(super) fn plan<'a>(
     messages: &'a [OldMessage],
     members: &'a Members,
@@ -34,7 +34,7 @@ pub(super) fn plan<'a>(
     let mut plan = Plan::default();
     let mut met: HashMap<&str, (Met, u64)> = HashMap::with_capacity(messages.len());
     let mut marks = vec![0; members.list().len()];
-    // The number of the last message that is, or will be, in the room.
+    // The number of the last message that is in the room or will be.
     let mut last = 0;
     for message in messages {
         let reached = match met.get(&*message.id) {
@@ -61,7 +61,7 @@ pub(super) fn plan<'a>(
 }
 
 impl<'a> Plan<'a> {
-    /// What becomes of a message with an id that is new, and up to which number in the room it reaches.
+    /// Handles a message whose id is new: returns what became of it, and the number in the room that it reaches.
     fn add(&mut self, message: &'a OldMessage, stored: &Stored, last: u64) -> (Met, u64) {
         if let Some(seq) = stored.known.get(&message.id) {
             return (Met::Known, *seq);
@@ -79,7 +79,7 @@ impl<'a> Plan<'a> {
         (Met::Refused, last)
     }
 
-    /// Whether a message is the one with its id once more.
+    /// Whether this message is a repeat of the one with its id.
     fn repeats(&self, met: &Met, message: &OldMessage) -> bool {
         match met {
             Met::Known => true,
@@ -152,7 +152,7 @@ mod tests {
             message("3", 3, &[0, 1]),
             message("4", 4, &[0]),
         ];
-        // A picture that is refused was read by Bob.
+        // Bob has read an image that is refused.
         messages[2].said = Err(Why::DataImage { bytes: 9 });
         let members = members();
         let plan = plan(&messages, &members, &stored(&[], 0));

@@ -1,20 +1,20 @@
-//! Shows on standard error how far an import is: as a bar on a terminal, else as a line now and then.
+//! Shows the progress of an import on standard error: as a bar on a terminal, otherwise as a line every few seconds.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Between two states of the bar.
+/// The interval between two updates of the bar.
 const BAR_EVERY: Duration = Duration::from_millis(100);
-/// Between two lines.
+/// The interval between two lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// Characters of the bar.
+/// The width of the bar in characters.
 const BAR_WIDTH: u64 = 30;
 
 /// Shows how much of the work is done.
 pub(super) struct Progress {
     is_terminal: bool,
     told: Instant,
-    /// The bar is on the screen.
+    /// Whether the bar is on the screen.
     drawn: bool,
 }
 
@@ -27,12 +27,12 @@ impl Progress {
         }
     }
 
-    /// So many rooms are found so far.
+    /// Shows how many rooms have been found so far.
     pub(super) fn found(&mut self, rooms: usize) {
         self.tell(|_| format!("reading the old keys: {rooms} chats found"));
     }
 
-    /// So many of all rooms are done.
+    /// Shows how many of all rooms are done.
     pub(super) fn done(&mut self, rooms: u64, of: u64, messages: u64) {
         self.tell(|is_terminal| {
             let percent = (100 * rooms).checked_div(of).unwrap_or(100);
@@ -56,7 +56,7 @@ impl Progress {
         self.told = Instant::now();
         let text = text(self.is_terminal);
         let mut stderr = io::stderr();
-        // If standard error is closed, nobody wants to know.
+        // If standard error is closed, nobody is watching.
         let _ = match self.is_terminal {
             true => write!(stderr, "\r{text}\x1b[K"),
             false => writeln!(stderr, "{text}"),
@@ -64,7 +64,7 @@ impl Progress {
         self.drawn = self.is_terminal;
     }
 
-    /// Takes the bar away, so that a line can be printed.
+    /// Removes the bar, so that a line can be printed.
     pub(super) fn clear(&mut self) {
         if self.drawn {
             let _ = write!(io::stderr(), "\r\x1b[K");

@@ -1,4 +1,4 @@
-//! What became of each thing: the summary has the counts, and each thing that is not taken is listed at once.
+//! The report of an import: each thing that is not imported is listed at once, and the summary has the counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::io::{self, Write};
 
 use super::progress::Progress;
 
-/// Characters of a foreign id that are shown, at most.
+/// How many characters of an id from the replaced server are shown, at most.
 const SHOWN_CHARS: usize = 80;
 
-/// Why something is not taken.
+/// Why something is not imported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Why {
     #[error("it is not a JSON object")]
@@ -67,7 +67,7 @@ pub(super) enum Why {
 }
 
 impl Why {
-    /// What the summary counts it under.
+    /// The summary's heading for it.
     fn heading(&self) -> &'static str {
         match self {
             Self::NotJson | Self::NoId | Self::NoTime | Self::NoSender | Self::Type => {
@@ -93,7 +93,7 @@ impl Why {
     }
 }
 
-/// What is not taken.
+/// The thing that is not imported.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum What<'a> {
     Room(&'a str),
@@ -101,7 +101,7 @@ pub(super) enum What<'a> {
         room: &'a str,
         id: &'a str,
     },
-    /// A message without an id, by its index in the list.
+    /// A message without an id, identified by its index in the list.
     Entry {
         room: &'a str,
         index: u64,
@@ -131,7 +131,7 @@ impl fmt::Display for What<'_> {
     }
 }
 
-/// A foreign text in one line.
+/// A text from the replaced server, on one line.
 fn shown(text: &str) -> String {
     let mut shown: String = text
         .chars()
@@ -144,10 +144,10 @@ fn shown(text: &str) -> String {
     shown
 }
 
-/// What an import has done so far, and how the operator sees it.
+/// What an import has done so far, and its output to the operator.
 pub(super) struct Report {
     pub(super) progress: Progress,
-    /// Whether nothing is written.
+    /// Whether this is a dry run, which writes nothing.
     dry_run: bool,
     pub(super) created: u64,
     pub(super) followed_up: u64,
@@ -173,7 +173,7 @@ impl Report {
         }
     }
 
-    /// Lists it on standard output. A reader that has gone away (`| head`) is no failure.
+    /// Prints a line on standard output. A reader that has closed the pipe (`| head`) is not an error.
     pub(super) fn refuse(&mut self, what: What<'_>, why: &Why) {
         *self.refused.entry(why.heading()).or_default() += 1;
         self.progress.clear();
@@ -185,12 +185,12 @@ impl Report {
         let _ = writeln!(io::stdout(), "{word}: {what}: {why}");
     }
 
-    /// Whether everything was taken.
+    /// Whether everything was imported.
     pub(super) fn is_clean(&self) -> bool {
         self.refused.is_empty()
     }
 
-    /// Ends the progress and prints what became of everything.
+    /// Ends the progress display and prints the summary.
     pub(super) fn sum_up(&mut self) {
         self.progress.clear();
         let _ = write!(io::stdout(), "{self}");

@@ -1,4 +1,4 @@
-//! The Redis that gets the chats.
+//! The Redis that the chats are imported into.
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ use crate::protocol::ids::{MessageId, RoomId, UserId};
 use crate::room::Topic;
 use crate::store::keys::{Keys, ROOM_KEYS};
 
-/// Stream entries that are read at a time.
+/// How many stream entries are read at a time.
 const ENTRIES_CHUNK: usize = 100;
 
-/// Codes of errors that are about one room only.
+/// Error codes that concern a single room.
 const OF_ONE_ROOM: [&str; 4] = [
     "WRONGTYPE",
     "TOO_MANY_PARTICIPANTS",
@@ -26,7 +26,7 @@ const OF_ONE_ROOM: [&str; 4] = [
     "ERR",
 ];
 
-/// Where chats are written.
+/// The Redis that chats are written to.
 pub(super) struct Target {
     pub(super) connection: MultiplexedConnection,
     pub(super) address: String,
@@ -36,15 +36,15 @@ pub(super) struct Target {
     script: Script,
 }
 
-/// What a room has already; nothing where it is not there.
+/// What a room already has; empty if it does not exist.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     pub(super) last: MessageId,
-    /// The ids that its messages had in the replaced server, with their numbers.
+    /// The ids of its messages in the replaced server, with their numbers.
     pub(super) known: HashMap<String, u64>,
 }
 
-/// Who and what a room is.
+/// A room's identity, name and members.
 pub(super) struct RoomHead<'a> {
     pub(super) room: RoomId,
     pub(super) is_group: bool,
@@ -52,16 +52,16 @@ pub(super) struct RoomHead<'a> {
     pub(super) members: &'a [UserId],
 }
 
-/// What `import_room` did.
+/// The outcome of `import_room`.
 pub(super) enum Written {
     Done {
         created: bool,
         moved: u64,
         last: MessageId,
     },
-    /// The room has messages, and nobody knows whose.
+    /// The room has messages but no meta, so nobody knows whose they are.
     Used,
-    /// It is not any more as it was read.
+    /// The room has changed since it was read.
     Changed,
 }
 
@@ -105,7 +105,7 @@ impl Target {
         Ok(known.map(|known| Stored { last, known }))
     }
 
-    /// The messages of a room that has only imported ones.
+    /// The known ids of a room whose messages were all imported.
     async fn known(
         &mut self,
         room: RoomId,
@@ -134,7 +134,7 @@ impl Target {
         }
     }
 
-    /// Adds messages to a room and moves markers; makes the room if it is not there.
+    /// Adds messages to a room and moves markers; creates the room if it does not exist.
     pub(super) async fn write(
         &mut self,
         head: &RoomHead<'_>,
@@ -194,7 +194,7 @@ impl Target {
         }))
     }
 
-    /// An error that is about the room alone is why it is refused; any other ends the import.
+    /// An error that concerns only this room is returned as the reason to refuse it; any other ends the import.
     fn of_one_room<T>(&self, reply: Result<T, RedisError>) -> Result<Result<T, Why>, ImportError> {
         match reply {
             Ok(value) => Ok(Ok(value)),

@@ -1,4 +1,4 @@
-//! One room: reads the old ones that become it, and writes what of them it does not have.
+//! The import of one room: reads the old rooms that become it, and writes what it does not have yet.
 
 use super::ImportError;
 use super::index::Room;
@@ -14,11 +14,11 @@ use crate::protocol::ids::RoomId;
 use crate::protocol::request::NAME_MAX_CHARS;
 use crate::store::keys::replaced::{self, Part};
 
-/// Messages that one call writes, at most.
+/// How many messages one call writes, at most.
 const CHUNK_MESSAGES: usize = 200;
-/// Bytes of their contents; a single one may have more.
+/// Bytes of their contents, at most; a single message may have more.
 const CHUNK_BYTES: usize = 1024 * 1024;
-/// How often it is tried to write a room that somebody else writes to.
+/// How many times the import tries to write a room that others write to.
 const ATTEMPTS: usize = 3;
 
 /// One room on its way from the old server to the new one.
@@ -30,7 +30,7 @@ pub(super) struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Writes what the new server does not have of the room, and lists what is not taken.
+    /// Writes what the new server does not have of the room, and lists what is not imported.
     pub(super) async fn run(mut self, id: RoomId) -> Result<(), ImportError> {
         let Some(first) = self.room.from.first() else {
             return Ok(());
@@ -66,7 +66,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// The messages of all old rooms, in the order of time.
+    /// The messages of all old rooms, in order of time.
     async fn messages(&mut self, members: &Members) -> Result<Vec<OldMessage>, ImportError> {
         let content_max_bytes = self.target.limits.max_content_bytes;
         let mut lists = Vec::with_capacity(self.room.from.len());
@@ -77,7 +77,7 @@ impl Transfer<'_> {
         Ok(order::merged(lists))
     }
 
-    /// The name that the room gets: none for two people's.
+    /// The room's name; empty for a direct room.
     async fn name(&mut self) -> Result<String, ImportError> {
         let mut taken = String::new();
         for room in &self.room.from {
@@ -100,8 +100,8 @@ impl Transfer<'_> {
         Ok(taken)
     }
 
-    /// Writes what the room does not have; again from the start if somebody else writes to it meanwhile. Gives the messages
-    /// that are refused.
+    /// Writes what the room does not have, starting over if others write to it meanwhile. Returns the messages that are
+    /// refused.
     async fn write<'m>(
         &mut self,
         head: &RoomHead<'_>,
@@ -131,13 +131,13 @@ impl Transfer<'_> {
         stored: &Stored,
     ) -> Result<Result<(), Why>, ImportError> {
         let chunks = match self.target.dry_run {
-            // Each chunk would be checked for the same things.
+            // In a dry run every chunk would repeat the same checks.
             true => vec![&[][..]],
             false => chunks(&plan.messages),
         };
         let (mut after, mut is_new, mut marks) = (stored.last, false, 0);
         for (chunk, left) in chunks.iter().zip((0..chunks.len()).rev()) {
-            // A marker may be at a message of the last chunk.
+            // A marker may refer to a message of the last chunk.
             let markers = if left == 0 { &plan.markers[..] } else { &[] };
             match self.target.write(head, after, chunk, markers).await? {
                 Ok(Written::Done {
@@ -168,7 +168,7 @@ impl Transfer<'_> {
     }
 }
 
-/// Messages in parts that one call takes; one that is empty where there are none.
+/// Splits messages into parts for one call each; one empty part if there are no messages.
 fn chunks<'m, 'a>(messages: &'m [&'a OldMessage]) -> Vec<&'m [&'a OldMessage]> {
     let bytes = |message: &OldMessage| {
         message
