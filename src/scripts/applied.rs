@@ -2,9 +2,9 @@
 //!
 //! | field | holds |
 //! | --- | --- |
-//! | `current` | the number of the set that servers run; no such field: their own |
-//! | `last` | the highest number that was ever given |
-//! | `set:<number>` | a set as JSON: who, when, note, contract, and each script's text and SHA1 |
+//! | `current` | the number of the set that servers run; if absent, they run their own |
+//! | `last` | the highest number ever given |
+//! | `set:<number>` | a set as JSON: who applied it, when, a note, its contract, and each script's text and SHA1 |
 //! | `effect` | as JSON: what was in effect before, and how long each set was; versions before 0.2.0 do not write it |
 //! | `server:<host> <address>` | as JSON: a server that has run an applied set, or was asked to |
 
@@ -22,13 +22,13 @@ use super::set::{Origin, ScriptSet, ScriptText, Source};
 use super::wire::ServerFacts;
 use crate::store::keys::Keys;
 
-/// Sets that are kept, besides those that were in effect for a day.
+/// How many sets are kept, besides those that were in effect for a day.
 const KEPT: usize = 10;
-/// What the fields of servers begin with.
+/// The prefix of servers' fields.
 const SERVER: &str = "server:";
-/// Where it is noted what was in effect.
+/// The field that records what was in effect.
 const EFFECT: &str = "effect";
-/// What the fields of sets begin with.
+/// The prefix of sets' fields.
 const SET: &str = "set:";
 
 /// A set as it is stored.
@@ -42,9 +42,9 @@ pub struct AppliedSet {
     /// When, by Redis's clock: Unix time in milliseconds.
     pub at_ms: u64,
     pub note: String,
-    /// What it was checked against: [`CONTRACT`].
+    /// The contract it was checked against: [`CONTRACT`].
     pub contract: u32,
-    /// By name.
+    /// By the script's name.
     pub scripts: HashMap<String, StoredScript>,
 }
 
@@ -97,10 +97,10 @@ pub enum AppliedError {
 }
 
 impl AppliedSet {
-    /// The set to run.
+    /// The set, ready to run.
     ///
     /// # Errors
-    /// Another contract, a missing script, or a text that is not the one that was applied.
+    /// The set has another contract, lacks a script, or has a text that differs from the one applied.
     pub fn to_set(&self, embedded: &ScriptSet) -> Result<ScriptSet, Unfit> {
         let number = self.number;
         if self.contract != CONTRACT {
@@ -125,26 +125,26 @@ impl AppliedSet {
     }
 }
 
-/// All that is kept.
+/// Everything that is kept.
 #[derive(Debug)]
 pub struct History {
     pub current: Option<u64>,
-    /// By number.
+    /// Sorted by number.
     pub sets: Vec<AppliedSet>,
     /// What was in effect before.
     pub effect: Effect,
-    /// Servers that ran an applied set at some time, or were asked to.
+    /// Servers that have run an applied set, or were asked to.
     pub servers: Vec<ServerFacts>,
 }
 
 impl History {
-    /// The set of this number, if it is kept.
+    /// The set with this number, if it is kept.
     pub fn set(&self, number: u64) -> Option<&AppliedSet> {
         self.sets.iter().find(|set| set.number == number)
     }
 }
 
-/// The number of the set that servers are to run; `None` for their own.
+/// The number of the set that servers should run; `None` for their own.
 pub async fn current(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
@@ -154,17 +154,17 @@ pub async fn current(
     get.query_async(connection).await
 }
 
-/// Whether any set was ever applied, as far as Redis knows.
+/// Whether a set was ever applied, as far as Redis knows.
 pub async fn any(connection: &mut MultiplexedConnection, keys: &Keys) -> Result<bool, RedisError> {
     let mut exists = redis::cmd("HEXISTS");
     exists.arg(keys.scripts()).arg("last");
     exists.query_async(connection).await
 }
 
-/// One set.
+/// Reads one set.
 ///
 /// # Errors
-/// It is not kept any more, or is not readable.
+/// The set is no longer kept, or cannot be read.
 pub async fn read(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
@@ -177,7 +177,7 @@ pub async fn read(
     parse(keys, &field, &json.ok_or(Unfit::Gone(number))?)
 }
 
-/// The current set and all that are kept.
+/// Reads the current set and all sets that are kept.
 pub async fn history(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
@@ -210,13 +210,13 @@ pub async fn history(
     })
 }
 
-/// Redis's clock, Unix time in milliseconds.
+/// The time by Redis's clock: Unix time in milliseconds.
 async fn now_ms(connection: &mut MultiplexedConnection) -> Result<u64, RedisError> {
     let (secs, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
     Ok(secs * 1000 + micros / 1000)
 }
 
-/// Notes which server this is, so that it can be named when it does not answer.
+/// Records that this server exists, so that it can be named when it does not answer.
 pub async fn note_server(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
@@ -230,14 +230,14 @@ pub async fn note_server(
     note.exec_async(connection).await
 }
 
-/// What became of a set that was to be applied.
+/// The result of applying a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// It is stored under this number, and current.
+    /// It is stored under this number, and is now current.
     New(u64),
-    /// This set has the same texts. It is current again.
+    /// The set with this number has the same texts. It is current again.
     Again(u64),
-    /// The current set, of this number, has the same texts.
+    /// The current set, with this number, has the same texts.
     Already(u64),
 }
 
@@ -248,10 +248,11 @@ impl Applied {
     }
 }
 
-/// Makes a checked set the current one, in place of `expected`; it is stored unless the same texts are.
+/// Makes a checked set the current one in place of `expected`, and stores it unless a set with the same texts is
+/// stored.
 ///
 /// # Errors
-/// Another set than `expected` is current.
+/// A set other than `expected` is current.
 pub async fn apply(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
@@ -306,7 +307,7 @@ async fn next_number(
     Ok(last.unwrap_or_default() + 1)
 }
 
-/// What stores a new set, makes it current, and drops what is not kept any more.
+/// The commands that store a new set, make it current, and drop sets that are no longer kept.
 fn store(
     keys: &Keys,
     stored: AppliedSet,
@@ -337,7 +338,7 @@ fn store(
     ))
 }
 
-/// What makes a stored set, or none, the current one.
+/// The commands that make a stored set, or none, the current one.
 async fn enter(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
@@ -364,12 +365,12 @@ fn json_of(effect: &Effect) -> String {
     serde_json::to_string(effect).unwrap_or_default()
 }
 
-/// Where to go back to.
+/// The target of a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// What was in effect before.
     Previous,
-    /// The set of this number.
+    /// The set with this number.
     Set(u64),
     /// The binary's own scripts.
     Embedded,
@@ -378,7 +379,7 @@ pub enum Target {
 /// Makes an earlier set the current one and returns its number, `None` for the embedded scripts.
 ///
 /// # Errors
-/// There is no such set, or it belongs to another contract than this binary's.
+/// There is no such set, or it was made for a contract other than this binary's.
 pub async fn roll_back(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
@@ -404,7 +405,7 @@ pub async fn roll_back(
             let set = history.set(number).ok_or(Unfit::Gone(number))?;
             set.to_set(embedded)?;
         }
-        // It is what it is already.
+        // It is in effect already.
         if effect.current == history.current {
             return Ok((effect.current, Vec::new()));
         }
@@ -413,9 +414,9 @@ pub async fn roll_back(
     .await
 }
 
-/// Reads, then writes what `plan` says, as if nobody else did meanwhile: else it plans again.
+/// Reads, then writes what `plan` returns, as one transaction: if another client writes meanwhile, it plans again.
 ///
-/// The connection must be this caller's alone, for WATCH belongs to a connection.
+/// The connection must be exclusive to this caller, because WATCH belongs to a connection.
 async fn exchange<T>(
     connection: &mut MultiplexedConnection,
     keys: &Keys,

@@ -10,18 +10,18 @@ use super::problem::Problem;
 use super::registry::Script;
 use super::set::{LUA, Origin, ScriptSet, ScriptText, Source};
 
-/// The largest script that is read, in bytes. The delivered ones have a tenth of it.
+/// The largest script that is read, in bytes. The delivered ones are a tenth of it.
 const MAX_SCRIPT_BYTES: u64 = 64 * 1024;
 
 /// A set that was read from a folder.
 #[derive(Debug)]
 pub struct FolderSet {
     pub set: ScriptSet,
-    /// The scripts that are not there: the embedded ones stand in.
+    /// The scripts that are missing: the embedded ones are used instead.
     pub missing: Vec<Script>,
 }
 
-/// Why a folder is no set of scripts.
+/// Why a folder is not a set of scripts.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     #[error("{}: {source}", path.display())]
@@ -35,10 +35,10 @@ pub enum FolderError {
     Problems(Vec<Problem>),
 }
 
-/// Reads a folder's scripts; `embedded` stands in for those that are not there.
+/// Reads a folder's scripts; those that are missing are taken from `embedded`.
 ///
 /// # Errors
-/// A folder or file that cannot be read, and all files that are no text or named after no script.
+/// A folder or file that cannot be read, or all files that are not text or not named after a script.
 pub fn read(dir: &Path, embedded: &ScriptSet) -> Result<FolderSet, FolderError> {
     let mut set = embedded.clone().from_origin(Origin::Folder(dir.to_owned()));
     let mut found = Vec::new();
@@ -95,7 +95,7 @@ fn is_hidden(path: &Path) -> bool {
     name.is_some_and(|name| name.starts_with('.'))
 }
 
-/// The text, or the line at which it is none and why.
+/// The file's text, or the line at which it is not text, and why.
 fn read_text(path: &Path) -> Result<Result<String, (usize, &'static str)>, FolderError> {
     let unreadable = |source| FolderError::Unreadable {
         path: path.to_owned(),
@@ -132,10 +132,10 @@ pub enum ExportError {
     Exists(PathBuf),
 }
 
-/// Writes a set's scripts, the README and what the folder is made from, and returns the files' paths.
+/// Writes a set's scripts, the README and a note of what the folder was made from, and returns the files' paths.
 ///
 /// # Errors
-/// What cannot be written, and without `force` a file that has another text; nothing is written then.
+/// A file that cannot be written, or, without `force`, a file that has another text; then nothing is written.
 pub fn export(dir: &Path, set: &ScriptSet, force: bool) -> Result<Vec<PathBuf>, ExportError> {
     let files: Vec<(PathBuf, &[u8])> = LUA
         .files()
@@ -159,7 +159,7 @@ pub fn export(dir: &Path, set: &ScriptSet, force: bool) -> Result<Vec<PathBuf>, 
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }
 
-/// The set's text where the file is a script.
+/// The set's text if the file is a script.
 fn contents<'a>(file: &'a include_dir::File, set: &'a ScriptSet) -> &'a [u8] {
     let name = file.path().file_stem().and_then(|stem| stem.to_str());
     let is_lua = file.path().extension().is_some_and(|it| it == "lua");

@@ -1,7 +1,8 @@
-//! The running server's scripts: which set is in effect, and how another one takes its place.
+//! The running server's scripts: which set is in effect, and how another one replaces it.
 //!
-//! One task does all of it, so that exchanges follow one another. An exchange is all or nothing: read, verify,
-//! load on Redis, then swap the whole set. A set that fails on the way leaves the old one in effect.
+//! One task does all of it, so that swaps happen one after another. A swap is all or nothing: the new set is read,
+//! verified and loaded into Redis, and then replaces the old one as a whole. If a step fails, the old set stays in
+//! effect.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,15 +24,15 @@ use crate::store::load_scripts;
 use crate::store::rights::{Needed, Right};
 use crate::store::tally::Tallies;
 
-/// Orders that may wait.
+/// How many orders may wait.
 const INBOX: usize = 64;
 /// How long Redis may take to load a set.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the keeper is told.
+/// An order to the keeper.
 #[derive(Debug)]
 pub enum Order {
-    /// This connection is new: choose the set, and load it there.
+    /// This connection is new: choose the set and load it there.
     Prepare(
         MultiplexedConnection,
         oneshot::Sender<Result<(), ConnectError>>,
@@ -43,12 +44,12 @@ pub enum Order {
     Answer(Question),
 }
 
-/// Gives orders to the keeper.
+/// Sends orders to the keeper.
 #[derive(Clone)]
 pub struct Orders(mpsc::Sender<Order>);
 
 impl Orders {
-    /// Gives an order without waiting. One that finds the inbox full is dropped: whoever asked, asks again.
+    /// Sends an order without waiting. If the inbox is full, the order is dropped: its sender asks again.
     pub fn give(&self, order: Order) {
         if self.0.try_send(order).is_err() {
             log::warn!("too many orders about scripts at once: one was dropped");
@@ -67,24 +68,24 @@ impl Orders {
     }
 }
 
-/// A place for orders, and for the keeper to take them from.
+/// The sender of orders, and the receiver for the keeper.
 pub fn inbox() -> (Orders, mpsc::Receiver<Order>) {
     let (orders, inbox) = mpsc::channel(INBOX);
     (Orders(orders), inbox)
 }
 
-/// A set that may run.
+/// A set that was verified.
 #[derive(Clone)]
 pub struct Vetted {
     pub set: ScriptSet,
-    /// What its operator should know.
+    /// A note for its operator.
     pub note: Option<String>,
 }
 
-/// The set that a server starts with: `LUA_DIR`'s if it is set, else the embedded one, until Redis says otherwise.
+/// The set that a server starts with: `LUA_DIR`'s if it is set, otherwise the embedded one, until Redis names another.
 ///
 /// # Errors
-/// `LUA_DIR` is not a set that may run.
+/// `LUA_DIR` is not a set that passes the checks.
 pub async fn first_set(lua_dir: Option<PathBuf>, embedded: &ScriptSet) -> Result<Vetted, Refusal> {
     match lua_dir {
         Some(dir) => read_folder(dir, embedded).await,
@@ -95,7 +96,7 @@ pub async fn first_set(lua_dir: Option<PathBuf>, embedded: &ScriptSet) -> Result
     }
 }
 
-/// Reads and verifies a folder's set, and logs what its operator should know.
+/// Reads and verifies a folder's set, and logs the note for its operator.
 async fn read_folder(dir: PathBuf, embedded: &ScriptSet) -> Result<Vetted, Refusal> {
     let stand_in = embedded.clone();
     let read = tokio::task::spawn_blocking(move || folder::read(&dir, &stand_in)).await;
@@ -114,7 +115,7 @@ async fn read_folder(dir: PathBuf, embedded: &ScriptSet) -> Result<Vetted, Refus
     })
 }
 
-/// What to say of a set that may run but was not fully tried.
+/// The note on a set that may run but was not fully tried.
 fn note(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Behaves(_) => None,
@@ -125,7 +126,7 @@ fn note(verdict: &Verdict) -> Option<String> {
 /// What a keeper needs.
 pub struct Parts {
     pub embedded: ScriptSet,
-    /// Runs a folder's scripts, whatever is applied.
+    /// Runs this folder's scripts, whatever set is applied.
     pub lua_dir: Option<PathBuf>,
     pub keys: Keys,
     pub commands: Current,
@@ -139,12 +140,12 @@ pub struct Keeper {
     parts: Parts,
     /// The applied set that is not run, and why; it is not tried again.
     refused: Option<(u64, String)>,
-    /// Of the set in effect: what its operator should know.
+    /// The note on the set in effect.
     note: Option<String>,
 }
 
 impl Keeper {
-    /// `note` is the first set's.
+    /// `note` belongs to the first set.
     pub fn new(parts: Parts, note: Option<String>) -> Self {
         if let Some(note) = &note {
             log::warn!("{}: {note}", parts.in_effect.borrow().origin);
@@ -182,7 +183,7 @@ impl Keeper {
     async fn carry_out(&mut self, order: Order) {
         match order {
             Order::Prepare(mut connection, done) => {
-                // The receiver is gone only if the connection broke meanwhile.
+                // The receiver is gone only if the connection has broken meanwhile.
                 let _ = done.send(self.prepare(&mut connection).await);
             }
             Order::LookAgain => self.look_again().await,
@@ -201,7 +202,7 @@ impl Keeper {
         load(connection, &set).await
     }
 
-    /// Notes beside the applied sets that this server runs. A full Redis takes no notes, and is used all the same.
+    /// Records beside the applied sets that this server runs. A full Redis accepts no record, and is used all the same.
     async fn note_server(&self, connection: &mut MultiplexedConnection) {
         let noted = applied::note_server(connection, &self.parts.keys, &self.parts.server);
         if let Ok(Err(error)) = tokio::time::timeout(LOAD_TIMEOUT, noted).await {
@@ -211,7 +212,7 @@ impl Keeper {
 
     async fn look_again(&mut self) {
         let Some(mut connection) = self.connection() else {
-            // The next connection is prepared, which looks.
+            // The next connection is prepared, which checks again.
             return;
         };
         if let Err(error) = self.take_applied(&mut connection).await {
@@ -224,9 +225,9 @@ impl Keeper {
         up.as_ref().map(|up| up.redis.clone())
     }
 
-    /// Makes the applied set the one in effect, if it is another one and may run here.
+    /// Puts the applied set into effect, if it is a different one and may run here.
     ///
-    /// Errors only if Redis does not answer: an unfit set is logged, and kept as refused.
+    /// Fails only if Redis does not answer: an unfit set is logged, and remembered as refused.
     async fn take_applied(
         &mut self,
         connection: &mut MultiplexedConnection,
@@ -298,7 +299,8 @@ impl Keeper {
         Ok(Vetted { set, note })
     }
 
-    /// What Redis does not allow its user of what this set needs, in words. Such a set would end half-way in a call.
+    /// The commands that the set needs and Redis does not allow its user, as text. Such a set would stop half-way in a
+    /// call.
     async fn missing_rights(
         &self,
         connection: &mut MultiplexedConnection,
@@ -308,7 +310,7 @@ impl Keeper {
         let asked = tokio::time::timeout(LOAD_TIMEOUT, needed.missing(connection)).await;
         let missing = match asked.map_err(|_| NO_ANSWER)? {
             Ok(missing) => missing,
-            // This Redis does not tell.
+            // This Redis cannot report it.
             Err(error) if error.code() == Some("ERR") => Vec::new(),
             Err(error) => return Err(error.into()),
         };
@@ -324,7 +326,7 @@ impl Keeper {
         }))
     }
 
-    /// A folder's set that Redis would not let run to its end is not run.
+    /// Stops running a folder's set that lacks rights in Redis.
     async fn leave_folder_without_rights(
         &mut self,
         connection: &mut MultiplexedConnection,
@@ -341,7 +343,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// The one step in which a set comes into effect. Calls in flight end with the set they began with.
+    /// The single step that puts a set into effect. Calls in progress finish with the set that they began with.
     fn swap(&mut self, vetted: Vetted) {
         let Vetted { set, note } = vetted;
         let before = self.parts.in_effect.borrow().clone();
@@ -363,7 +365,7 @@ impl Keeper {
         self.parts.in_effect.send_replace(Arc::new(set));
     }
 
-    /// Reads `LUA_DIR` again; without one, looks whether another set was applied.
+    /// Reads `LUA_DIR` again; without it, checks whether another set was applied.
     async fn reload(&mut self) {
         let Some(dir) = self.parts.lua_dir.clone() else {
             log::info!("LUA_DIR is not set: looking which set is applied");
@@ -391,11 +393,11 @@ impl Keeper {
                     self.note = Some(format!("the folder as it is now was refused: {missing}"));
                     return;
                 }
-                // The next connection is asked.
+                // The next connection is checked.
                 Err(error) => log::warn!("what rights the new scripts need is not known: {error}"),
             }
             if let Err(error) = load(&mut connection, &vetted.set).await {
-                // They are loaded with the call that misses them.
+                // They are loaded by the first call that finds them missing.
                 log::warn!("the new scripts could not be loaded ahead: {error}");
             }
         }
@@ -476,7 +478,7 @@ async fn load(connection: &mut MultiplexedConnection, set: &ScriptSet) -> Result
     loaded.await.map_err(|_| NO_ANSWER)?
 }
 
-/// Resolves when the watched folder has changed; never where none is watched.
+/// Resolves when the watched folder has changed; never if none is watched.
 async fn changed(folder_watch: &mut Option<FolderWatch>) {
     match folder_watch {
         Some(watch) => watch.changed().await,
@@ -484,7 +486,7 @@ async fn changed(folder_watch: &mut Option<FolderWatch>) {
     }
 }
 
-/// A receiver of the set in effect, and the sender that the keeper swaps it with.
+/// The sender with which the keeper swaps the set in effect, and a receiver of it.
 pub fn in_effect(first: ScriptSet) -> (watch::Sender<Arc<ScriptSet>>, InEffect) {
     watch::channel(Arc::new(first))
 }

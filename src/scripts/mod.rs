@@ -1,4 +1,4 @@
-//! The chat rules as a set of Lua scripts: which there are, which run, how they are checked and exchanged.
+//! The chat rules as a set of Lua scripts: which scripts exist, which run, and how they are checked and replaced.
 
 pub mod applied;
 pub mod behaviour;

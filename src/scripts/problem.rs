@@ -5,10 +5,10 @@ use std::fmt;
 use super::registry::Script;
 use super::set::{ScriptText, Source};
 
-/// One thing that is wrong with a script. Displays as `file:line: reason`.
+/// One thing that is wrong with a script. It is displayed as `file:line: reason`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
-    /// The file's path; for a text that is no file its name, and where it is from.
+    /// The file's path; for a text that is not a file, its name and origin.
     pub file: String,
     /// From 1.
     pub line: usize,
@@ -36,7 +36,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Problems as text, a line for each.
+/// The problems as text, one per line.
 pub fn lines(problems: &[Problem]) -> String {
     let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
     lines.join("\n")

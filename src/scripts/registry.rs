@@ -1,14 +1,14 @@
-//! Which scripts there are, and what the server passes to each of them.
+//! Which scripts exist, and what the server passes to each of them.
 
 use crate::store::keys::ROOM_KEYS;
 
-/// The number of what the server and the scripts have agreed on: keys, arguments, results and what is published.
+/// The number of the contract between the server and the scripts: keys, arguments, results and what is published.
 ///
-/// Raised whenever the Rust side of a script's contract changes. A set of scripts that was checked against another
-/// number is not taken, so that a rolling upgrade never runs old rules under a new server.
+/// Raised whenever the Rust side of a script's contract changes. A set that was checked against another number is not
+/// accepted, so that a rolling upgrade never runs old rules under a new server.
 pub const CONTRACT: u32 = 3;
 
-/// A script of `lua/`, by the name of its file.
+/// A script in `lua/`, named after its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Script {
     InitializeChat,
@@ -24,17 +24,18 @@ pub enum Script {
     ResetRedisForDevelopment,
 }
 
-/// What a script takes, as its header must say. A name that ends in `…` stands for any number of what follows it.
+/// What a script takes, as its header must state. A name that ends in `…` stands for any number of what follows it.
 #[derive(Debug)]
 pub struct Contract {
     pub keys: &'static [&'static str],
     pub argv: &'static [&'static str],
-    /// Error codes of its own.
+    /// Error codes specific to this script.
     pub errors: &'static [&'static str],
 }
 
 impl Script {
-    /// Every script, in the order in which they are loaded; also their index in a [`ScriptSet`](super::ScriptSet).
+    /// Every script, in the order in which they are loaded, which is also their index in a
+    /// [`ScriptSet`](super::ScriptSet).
     pub const ALL: [Self; 11] = [
         Self::InitializeChat,
         Self::GetChatList,
@@ -65,8 +66,8 @@ impl Script {
         }
     }
 
-    /// Whether a rule of the operator's may refuse it: a client asks for it, and is told why not. The others are called by
-    /// servers, which have nobody to tell.
+    /// Whether an operator's rule may refuse it: a client asks for it, and gets the reason. The others are called by
+    /// servers, which have no client to report it to.
     pub fn may_reject(self) -> bool {
         matches!(
             self,
@@ -78,12 +79,12 @@ impl Script {
         )
     }
 
-    /// The script of that name.
+    /// The script with this name.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|script| script.name() == name)
     }
 
-    /// What the server passes to the script. The checks hold each header against it.
+    /// What the server passes to the script. The checks compare each header with it.
     pub fn contract(self) -> Contract {
         let (keys, argv, errors): (&[&str], &[&str], &[&str]) = match self {
             Self::InitializeChat => (
@@ -162,7 +163,7 @@ impl Script {
     }
 }
 
-/// The keys of every room script, and one more behind them.
+/// The keys of every room script, followed by one more.
 const fn room_keys_and(last: &'static str) -> [&'static str; ROOM_KEYS.len() + 1] {
     let mut keys = [last; ROOM_KEYS.len() + 1];
     let mut place = 0;

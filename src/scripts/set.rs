@@ -9,17 +9,17 @@ use tokio::sync::watch;
 
 use super::registry::Script;
 
-/// `lua/` as it was when the binary was built.
+/// `lua/` as of the build of the binary.
 pub(super) static LUA: Dir = include_dir!("$CARGO_MANIFEST_DIR/lua");
 
-/// Where a set came from.
+/// Where a set comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The binary.
     Embedded,
-    /// A folder; what is missing there is the binary's.
+    /// A folder; scripts that are missing there come from the binary.
     Folder(PathBuf),
-    /// The set of this number that was applied to the installation.
+    /// The set with this number that was applied to the installation.
     Applied(u64),
 }
 
@@ -33,14 +33,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Where a script's text came from.
+/// Where a script's text comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The binary.
     Embedded,
     /// A file.
     File(PathBuf),
-    /// The set of this number that was applied to the installation.
+    /// The set with this number that was applied to the installation.
     Applied(u64),
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// A script's text and the SHA1 that Redis knows it by.
+/// A script's text and the SHA1 by which Redis knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptText {
     pub text: String,
@@ -76,7 +76,7 @@ pub struct ScriptSet {
     texts: Vec<ScriptText>,
 }
 
-/// A file of `lua/` is missing from the binary. Never so in a binary whose tests passed.
+/// A file of `lua/` is missing from the binary. This never happens in a binary whose tests passed.
 #[derive(Debug, thiserror::Error)]
 #[error("the script {0}.lua is not embedded in this binary")]
 pub struct MissingScript(&'static str);
@@ -101,7 +101,7 @@ impl ScriptSet {
         })
     }
 
-    /// The same texts as a set from elsewhere, to be given texts of its own.
+    /// The same texts as a set of another origin, to which its own texts are added.
     pub fn from_origin(self, origin: Origin) -> Self {
         Self { origin, ..self }
     }
@@ -113,7 +113,7 @@ impl ScriptSet {
     }
 
     pub fn get(&self, script: Script) -> &ScriptText {
-        // ALL lists the variants in their order; a test holds it to that.
+        // ALL lists the variants in order; a test checks that.
         &self.texts[script as usize]
     }
 
@@ -129,10 +129,10 @@ impl ScriptSet {
     }
 }
 
-/// The set in effect. It is swapped as a whole; a call that has taken it keeps it.
+/// The set in effect. It is swapped as a whole; a call that has read it keeps it.
 pub type InEffect = watch::Receiver<Arc<ScriptSet>>;
 
-/// A set that stays in effect.
+/// A set that never changes.
 pub fn fixed(set: ScriptSet) -> InEffect {
     watch::channel(Arc::new(set)).1
 }

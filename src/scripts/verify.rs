@@ -11,15 +11,15 @@ use super::set::ScriptSet;
 /// Whether a set is also run against a scratch Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behaviour {
-    /// It must be: no `redis-server` at hand is an error.
+    /// It must be: if there is no `redis-server`, that is an error.
     Required,
-    /// Where there is a `redis-server`.
+    /// It is, if there is a `redis-server`.
     WherePossible,
     /// It is not.
     Skipped,
 }
 
-/// What an operator wants to be checked, before the set is anywhere near a server.
+/// What an operator wants checked, before any server gets the set.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     pub no_behaviour: bool,
@@ -29,12 +29,12 @@ pub struct Wanted {
     pub own: Vec<OwnCase>,
 }
 
-/// What was found of a set that may go live.
+/// The verdict on a set that may go live.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It reads well and does what the server relies on.
+    /// It passes the static checks and does what the server relies on.
     Behaves(Report),
-    /// It reads well. What it does was not tried, for this reason.
+    /// It passes the static checks. Its behaviour was not tried, for this reason.
     Reads(String),
 }
 
@@ -62,8 +62,8 @@ impl From<FolderError> for Refusal {
     }
 }
 
-/// Reads the scripts, then runs them, as an operator wants it. Which rights the servers' user has is not known here: a
-/// server asks its Redis before it runs a set.
+/// Checks the scripts statically, then runs them, as an operator wants it. The rights of the servers' Redis user are
+/// not known here: a server asks its Redis before it runs a set.
 ///
 /// # Errors
 /// As [`verify`].
@@ -80,10 +80,10 @@ pub async fn verify_for_operator(set: &ScriptSet, wanted: &Wanted) -> Result<Ver
     tried(set, &wanted.own, behaviour).await
 }
 
-/// Reads the scripts, then runs them.
+/// Checks the scripts statically, then runs them.
 ///
 /// # Errors
-/// All that is wrong with how they read; or the first thing that is wrong with what they do.
+/// Everything that the static checks find, or the first thing that is wrong with the behaviour.
 pub async fn verify(set: &ScriptSet, behaviour: Behaviour) -> Result<Verdict, Refusal> {
     let problems = read(set).await?;
     if !problems.is_empty() {
@@ -103,7 +103,7 @@ async fn tried(set: &ScriptSet, own: &[OwnCase], behaviour: Behaviour) -> Result
     }
 }
 
-/// Reading takes tens of milliseconds of a thread.
+/// The static checks occupy a thread for tens of milliseconds.
 async fn read(set: &ScriptSet) -> Result<Vec<Problem>, Refusal> {
     let set = set.clone();
     let problems = tokio::task::spawn_blocking(move || check_set(&set)).await;

@@ -9,23 +9,23 @@ use tokio::sync::mpsc;
 /// How long a folder must be quiet: editors write a file in several steps.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// Watches until it is dropped.
+/// Watches the folder until it is dropped.
 pub struct FolderWatch {
     _watcher: RecommendedWatcher,
     changes: mpsc::Receiver<()>,
-    /// A change was seen, and not told yet.
+    /// A change was seen, and has not been reported yet.
     due: bool,
 }
 
 impl FolderWatch {
     /// # Errors
-    /// The folder is not there, or the system lets us watch no more.
+    /// The folder does not exist, or the system allows no more watches.
     pub fn new(dir: &Path) -> Result<Self, notify::Error> {
         let (sender, changes) = mpsc::channel(1);
         let on_event = move |event: Result<Event, notify::Error>| {
             let changed = event.is_ok_and(|event| concerns_a_script(&event));
             if changed {
-                // Full: a change that is not yet seen to is noted already.
+                // The channel is full: a change that is still unprocessed has been noted already.
                 let _ = sender.try_send(());
             }
         };
@@ -38,7 +38,7 @@ impl FolderWatch {
         })
     }
 
-    /// Resolves when files have changed and the folder is quiet again. Can be dropped and called again.
+    /// Resolves when files have changed and the folder is quiet again. It may be dropped and called again.
     pub async fn changed(&mut self) {
         if !self.due {
             if self.changes.recv().await.is_none() {
@@ -51,7 +51,7 @@ impl FolderWatch {
     }
 }
 
-/// Reading a file is an event too, which a reload would cause itself.
+/// Reading a file is also an event, which a reload would cause itself.
 fn concerns_a_script(event: &Event) -> bool {
     let written = matches!(
         event.kind,

@@ -1,6 +1,6 @@
-//! What is asked of running servers about their scripts, and what they answer: JSON on Redis channels.
+//! Questions to running servers about their scripts, and their answers: JSON on Redis channels.
 //!
-//! A question goes to `chat:control`, which every server hears, and names the channel for the answers.
+//! A question goes to `chat:control`, to which every server subscribes, and names the channel for the answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,18 +11,18 @@ pub struct Question {
     pub want: Want,
     /// The channel to answer on.
     pub reply_to: String,
-    /// The server that asks, if one does: it wants to know who runs, not what the scripts do.
+    /// The server that asks, if it is one: it wants to know which servers run, not about their scripts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<ServerFacts>,
 }
 
-/// What is asked for.
+/// What a question asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Want {
-    /// Run the set that is current now, then tell what runs.
+    /// Run the set that is current now, then report what runs.
     Settle,
-    /// Tell what runs, and how long it takes.
+    /// Report what runs, and how long its calls take.
     Report,
 }
 
@@ -33,33 +33,33 @@ pub enum Announcement {
     /// All chats were deleted.
     Reset,
     Scripts(Question),
-    /// What servers of another version tell one another.
+    /// An announcement of a server of another version.
     #[serde(other, skip_serializing)]
     Unknown,
 }
 
-/// What one server answers.
+/// The answer of one server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
     pub server: ServerFacts,
-    /// What it runs, in words.
+    /// A description of what it runs.
     pub set: String,
-    /// The applied set that it runs, if it is one.
+    /// The applied set that it runs, if any.
     pub applied: Option<u64>,
-    /// Why it does not run the current applied set, if so.
+    /// Why it does not run the current applied set, if it does not.
     pub refused: Option<String>,
-    /// What else its operator should know.
+    /// A further note for its operator.
     pub note: Option<String>,
     pub scripts: Vec<ScriptReport>,
 }
 
-/// Which server it is.
+/// The identity of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerFacts {
     pub host: String,
-    /// Where it listens.
+    /// The address where it listens.
     pub address: String,
     pub pid: u32,
     pub version: String,
@@ -80,7 +80,7 @@ pub struct ScriptReport {
     pub sha1: String,
     /// Calls since the server started.
     pub calls: u64,
-    /// Of a call, from when it was made to its reply, in microseconds.
+    /// The average time from a call to its reply, in microseconds.
     pub average_us: u64,
     /// The longest such time.
     pub worst_us: u64,

@@ -1,4 +1,4 @@
-//! What was in effect, and for how long: where a rollback goes, and which sets are never dropped.
+//! What was in effect, and for how long: it determines where a rollback goes, and which sets are never dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use super::AppliedSet;
 
-/// Steps that can be taken back.
+/// How many steps can be undone.
 const STEPS_MAX: usize = 50;
-/// A set that was in effect for so long is kept for ever.
+/// A set that was in effect for this long is kept forever.
 const LONG_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// The field `effect`. Versions before 0.2.0 do not know it: what they did is added where it is read.
+/// The field `effect`. Versions before 0.2.0 do not know it: what they did is added when the field is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Effect {
     /// What was in effect before, the latest last; `None` stands for the servers' own scripts.
     pub before: Vec<Option<u64>>,
     pub current: Option<u64>,
-    /// Since when `current` is, Unix time in milliseconds.
+    /// When `current` came into effect: Unix time in milliseconds.
     since_ms: u64,
-    /// How long each set was in effect, without the time of `current` since then.
+    /// How long each set was in effect, not counting the time of `current` since `since_ms`.
     total_ms: BTreeMap<u64, u64>,
 }
 
 impl Effect {
-    /// What is known: `stored`, and what was done by versions that do not write it down.
+    /// What is known: `stored`, and what was done by versions that do not record it.
     pub(super) fn known(
         stored: Option<Self>,
         current: Option<u64>,
@@ -41,7 +41,7 @@ impl Effect {
         effect
     }
 
-    /// As if sets had only ever been applied, one after the other.
+    /// Assumes that sets were only ever applied, one after the other.
     fn guessed(current: Option<u64>, sets: &[AppliedSet]) -> Self {
         let mut effect = Self::default();
         for set in sets {
@@ -53,7 +53,7 @@ impl Effect {
         effect
     }
 
-    /// Another one is in effect from now on.
+    /// Records that another set is in effect from now on.
     pub(super) fn enter(&mut self, next: Option<u64>, now_ms: u64) {
         self.leave(now_ms);
         self.before.push(self.current);
@@ -62,7 +62,7 @@ impl Effect {
         self.current = next;
     }
 
-    /// What was in effect before is again; `None` where nothing was.
+    /// Goes back to what was in effect before; `None` if nothing was.
     pub(super) fn step_back(&mut self, now_ms: u64) -> Option<Option<u64>> {
         let before = loop {
             let before = self.before.pop()?;
@@ -83,8 +83,8 @@ impl Effect {
         self.since_ms = now_ms;
     }
 
-    /// The oldest of these sets that may be dropped, so that `kept` others are left. What is or was in effect for long is
-    /// not, nor what the next step back needs.
+    /// The oldest of these sets that may be dropped so that `kept` others remain. A set is kept if it is in effect, was
+    /// in effect for long, or is needed by the next step back.
     pub(super) fn surplus(&self, sets: &[AppliedSet], kept: usize, now_ms: u64) -> Vec<u64> {
         let mut now = self.clone();
         now.leave(now_ms);
@@ -105,7 +105,7 @@ impl Effect {
         may_go[..surplus].to_vec()
     }
 
-    /// Forgets how long sets were in effect that are not kept.
+    /// Removes the times of sets that are no longer kept.
     pub(super) fn forget(&mut self, dropped: &[u64]) {
         self.total_ms.retain(|number, _| !dropped.contains(number));
         self.before
@@ -158,14 +158,14 @@ mod tests {
 
     #[test]
     fn what_former_versions_did_is_taken_from_what_they_wrote() {
-        // Given three sets, and the second is current: it was gone back to
+        // Given three sets of which the second is current, after a rollback
         let applied = sets(&[10, 20, 30]);
         let effect = Effect::known(None, Some(2), &applied, 100);
         assert_eq!(
             (effect.before.clone(), effect.current),
             (vec![None, Some(1)], Some(2))
         );
-        // And given one that a former version applied meanwhile
+        // And given one that an earlier version applied meanwhile
         let applied = sets(&[10, 20, 30, 40]);
         let known = Effect::known(Some(effect), Some(4), &applied, 100);
         assert_eq!(known.before, [None, Some(1), Some(2)]);
@@ -173,7 +173,7 @@ mod tests {
         // And where nothing was ever applied there is nothing
         let none = Effect::known(None, None, &[], 100);
         assert_eq!((none.before.len(), none.current), (0, None));
-        // But where all was gone back from, the sets were in effect
+        // But where everything was rolled back, the sets were in effect
         let left = Effect::known(None, None, &applied, 100);
         assert_eq!(left.before.last(), Some(&Some(4)));
     }
@@ -183,7 +183,7 @@ mod tests {
         let applied = sets(&[0, DAY, DAY + 1, DAY + 2, DAY + 3]);
         let effect = Effect::known(None, Some(5), &applied, DAY + 4);
         assert_eq!(effect.surplus(&applied, 2, DAY + 5), [2, 3]);
-        // The current one's time counts until now, and the one before it is needed for a step back.
+        // The current set's time counts until now, and the set before it is needed for a step back.
         assert_eq!(effect.surplus(&applied, 0, 3 * DAY), [2, 3]);
         assert_eq!(effect.surplus(&applied, 5, DAY + 5), [0; 0]);
     }

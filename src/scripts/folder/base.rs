@@ -1,4 +1,5 @@
-//! What a folder of scripts was made from, noted in the folder: so that it does not undo what others changed since.
+//! What a folder of scripts was made from, recorded in the folder, so that it does not undo what others have changed
+//! since.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::scripts::ScriptSet;
 
-/// Editors and `LUA_DIR` pass over hidden files.
+/// Editors and `LUA_DIR` ignore hidden files.
 const FILE: &str = ".base.json";
 
 /// Names of scripts and their SHA1s.
@@ -17,7 +18,7 @@ pub type Sha1s = BTreeMap<String, String>;
 /// The set that a folder was made from, or that was last applied from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
-    /// In words.
+    /// A description of the set.
     pub set: String,
     pub sha1: Sha1s,
 }
@@ -34,7 +35,7 @@ impl Base {
         dir.join(FILE)
     }
 
-    /// What the folder remembers; nothing where it was not made by this program, or the file cannot be read.
+    /// What the folder records; `None` if it was not made by this program, or the file cannot be read.
     pub fn read(dir: &Path) -> Option<Self> {
         let json = fs::read(Self::file(dir)).ok()?;
         serde_json::from_slice(&json).ok()
