@@ -26,7 +26,7 @@ pub struct HealthcheckArgs {
 /// Why the server is not healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
-    #[error("PORT is 0, so nobody knows the port of the server: give it one")]
+    #[error("PORT is 0, so the port of the server is not known: set a fixed one")]
     NoPort,
     #[error("no answer from {address}: {source}")]
     NoAnswer {

@@ -30,15 +30,15 @@ Examples:
   chat-server import --from redis://old   take over the chats of the replaced server
 
 Exit codes: 0 after a clean shutdown, 1 after a failure, 2 if the command line is wrong,
-64 if a setting is. `chat-server import --help` tells those of an import."
+64 if a setting is. `chat-server import --help` lists those of an import."
 )]
 pub struct Cli {
-    /// What to do; `serve` where nothing is said.
+    /// What to do; `serve` by default.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What the binary can do.
+/// The commands of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server (the default)
@@ -53,24 +53,24 @@ Examples:
   chat-server token alice --ttl 15m
   chat-server token 42 --claims '{\"role\": \"admin\"}'")]
     Token(TokenArgs),
-    /// Look at, check, exchange and try the Lua scripts that hold the chat rules
+    /// Inspect, check, replace and try the Lua scripts that contain the chat rules
     #[command(subcommand)]
     Scripts(scripts::ScriptsCommand),
     /// Take over the chats of the NestJS server that this one replaces; may be repeated
     #[command(after_help = "\
 The chats go to the Redis of REDIS_URL, under KEY_PREFIX; without REDIS_URL to that of the server that
-runs on REDIS_DATA_DIR. MAX_CONTENT_BYTES, MAX_PARTICIPANTS and MAX_ROOMS_PER_USER hold.
-Each thing that is not taken is a line on standard output, with its reason; a summary ends it.
-docs/moving.md tells the whole way.
+runs on REDIS_DATA_DIR. MAX_CONTENT_BYTES, MAX_PARTICIPANTS and MAX_ROOMS_PER_USER apply.
+Each thing that is not imported is a line on standard output, with its reason; a summary follows.
+docs/moving.md describes the whole move.
 
-Exit codes: 0 everything is there, 1 something was not taken, 2 it could not be done or go on,
+Exit codes: 0 everything is there, 1 something was not imported, 2 it could not start or continue,
 64 a setting is wrong.
 
 Examples:
   chat-server import --from redis://old:6379 --dry-run
   chat-server import --from redis://:password@old:6379/2")]
     Import(import::ImportArgs),
-    /// Ask the server that runs with the same settings whether it is well; exit code 0 if it is, else 1
+    /// Ask the server that runs with the same settings whether it is healthy; exit code 0 if it is, otherwise 1
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the settings in effect; secrets are not shown
     Config {
@@ -83,13 +83,13 @@ Examples:
 /// The arguments of `token`.
 #[derive(Debug, Args)]
 pub struct TokenArgs {
-    /// The user that the token speaks for
+    /// The user that the token is for
     #[arg(value_name = "USER-ID")]
     pub user_id: String,
     /// More claims, as a JSON object
     #[arg(long, value_name = "JSON", value_parser = parse_claims)]
     pub claims: Option<Map<String, Value>>,
-    /// How long the token counts, such as 30s, 15m, 1h, 7d, or never [default: 1d]
+    /// How long the token is valid, such as 30s, 15m, 1h, 7d, or never [default: 1d]
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     pub ttl: Option<Ttl>,
     /// Sign in production too
@@ -102,7 +102,7 @@ pub struct TokenArgs {
 pub enum Ttl {
     /// This long from now.
     For(Duration),
-    /// For ever.
+    /// Forever.
     Never,
 }
 

@@ -9,20 +9,20 @@ use crate::scripts::Script;
 use crate::scripts::applied::Target;
 use crate::scripts::verify::Wanted;
 
-/// What can be done with scripts.
+/// The `scripts` commands.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 REDIS_URL, KEY_PREFIX and LUA_DIR are read from where the server reads them; without REDIS_URL the
 Redis of the server that runs on REDIS_DATA_DIR is used. No token settings are needed.
 
-A rule is changed like this:
+To change a rule:
   chat-server scripts export my-rules
   $EDITOR my-rules/send_message.lua
   chat-server scripts check my-rules
   chat-server scripts apply my-rules --note 'no links in send_message'
   chat-server scripts rollback")]
 pub enum ScriptsCommand {
-    /// Show each script, where it is from, and what every running server does with it
+    /// Show each script, where it comes from, and what every running server does with it
     List {
         /// Print JSON
         #[arg(long)]
@@ -32,7 +32,7 @@ pub enum ScriptsCommand {
     Show {
         #[arg(value_parser = parse_script)]
         script: Script,
-        /// The one of a folder
+        /// The script in this folder
         #[arg(long, conflicts_with_all = ["set", "embedded"])]
         dir: Option<PathBuf>,
         #[command(flatten)]
@@ -46,7 +46,7 @@ pub enum ScriptsCommand {
         #[command(flatten)]
         which: Which,
     },
-    /// Write the scripts in effect and their README into a folder; the embedded ones where there is no Redis
+    /// Write the scripts in effect and their README into a folder; the embedded ones if there is no Redis
     Export {
         dir: PathBuf,
         #[command(flatten)]
@@ -55,7 +55,7 @@ pub enum ScriptsCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Check scripts: how they read, and what they do on a scratch Redis
+    /// Check scripts statically, and by running them on a scratch Redis
     Check {
         /// A folder of scripts [default: LUA_DIR, or the embedded scripts]
         dir: Option<PathBuf>,
@@ -67,7 +67,7 @@ pub enum ScriptsCommand {
     },
     /// Check a folder's scripts, store them in Redis as a set, and have every server run it
     Apply(ApplyArgs),
-    /// Show the sets that were applied; ten are kept, and what was in effect for a day
+    /// Show the sets that were applied; ten are kept, and those that were in effect for a day
     History {
         /// Print JSON
         #[arg(long)]
@@ -93,7 +93,7 @@ pub struct ApplyArgs {
     /// Who applies it [default: this system's user and host]
     #[arg(long)]
     pub by: Option<String>,
-    /// Apply it though others have changed what is in effect since this folder was made
+    /// Apply it even if others have changed what is in effect since this folder was made
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -125,14 +125,14 @@ impl How {
     }
 }
 
-/// Which of the scripts there are, where it is no folder; by default those that a server with these settings runs.
+/// Which scripts to use if no folder is given; by default those that a server with these settings runs.
 #[derive(Debug, Clone, Default, Args)]
 #[group(multiple = false)]
 pub struct Which {
-    /// Those of an applied set
+    /// The scripts of an applied set
     #[arg(long, value_name = "N")]
     pub set: Option<u64>,
-    /// Those of the binary
+    /// The scripts of the binary
     #[arg(long)]
     pub embedded: bool,
 }
@@ -148,25 +148,25 @@ Examples:
 pub struct RunArgs {
     #[arg(value_parser = parse_script)]
     pub script: Script,
-    /// Do not ask before a script that writes
+    /// Do not ask before running a script that writes
     #[arg(long)]
     pub yes: bool,
     /// The room's id
     #[arg(long, value_parser = parse_room)]
     pub room: Option<RoomId>,
-    /// Who does it
+    /// The user who makes the call
     #[arg(long, value_parser = parse_user)]
     pub user: Option<UserId>,
-    /// Another member of the room to make; may be given many times
+    /// Another member of the room to create; may be given many times
     #[arg(long, value_parser = parse_user, value_name = "USER")]
     pub with: Vec<UserId>,
-    /// The name of the group to make
+    /// The name of the group to create
     #[arg(long)]
     pub name: Option<String>,
     /// The message's text
     #[arg(long)]
     pub content: Option<String>,
-    /// The sender's own id of the message
+    /// The sender's own id for the message
     #[arg(long)]
     pub client_id: Option<String>,
     /// The message to mark
@@ -187,7 +187,7 @@ pub struct RunArgs {
     /// sync_room, compare_rooms: the epoch of the last event delivered
     #[arg(long)]
     pub epoch: Option<String>,
-    /// sync_room, compare_rooms: its rev
+    /// sync_room, compare_rooms: the rev of that event
     #[arg(long, default_value_t = 0)]
     pub rev: u64,
     /// sync_room, compare_rooms: the last message delivered
@@ -199,7 +199,10 @@ fn parse_script(text: &str) -> Result<Script, String> {
     let name = text.strip_suffix(".lua").unwrap_or(text);
     Script::of_name(name).ok_or_else(|| {
         let names: Vec<&str> = Script::ALL.iter().map(|script| script.name()).collect();
-        format!("there is none of this name; there are {}", names.join(", "))
+        format!(
+            "there is no script of this name; the scripts are {}",
+            names.join(", ")
+        )
     })
 }
 
@@ -216,7 +219,7 @@ fn parse_room(text: &str) -> Result<RoomId, String> {
 }
 
 fn parse_user(text: &str) -> Result<UserId, String> {
-    UserId::parse(text).ok_or_else(|| "that is no user id".to_owned())
+    UserId::parse(text).ok_or_else(|| "that is not a user id".to_owned())
 }
 
 fn parse_message(text: &str) -> Result<MessageId, String> {

@@ -47,7 +47,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 pub enum ImportError {
     #[error("REDIS_URL is not set, and no server runs a Redis of its own on {}", .0.display())]
     NoRedis(PathBuf),
-    #[error("--from is no address of a Redis: {0}")]
+    #[error("--from is not the address of a Redis: {0}")]
     From(RedisError),
     #[error("cannot use Redis at {address}: {source}")]
     Connect {
@@ -55,12 +55,12 @@ pub enum ImportError {
         source: ConnectError,
     },
     #[error(
-        "both servers would share one database of one Redis, and KEY_PREFIX is {prefix}: the keys of this server would lie \
-         among those of the old one. Give this server a Redis of its own, or set another KEY_PREFIX, such as talk, for it \
+        "both servers would share one database of one Redis, and KEY_PREFIX is {prefix}: the keys of this server would be \
+         mixed with those of the old one. Give this server a Redis of its own, or set another KEY_PREFIX, such as talk, for it \
          and for all of its servers, and run this again"
     )]
     Shared { prefix: String },
-    #[error("Redis at {address}: {source}. Run this again: it goes on where it has stopped")]
+    #[error("Redis at {address}: {source}. Run this again: it continues where it stopped")]
     Broken { address: String, source: RedisError },
 }
 

@@ -58,9 +58,9 @@ pub(super) enum Why {
     NameOfTwo,
     #[error("it is in this user's list of chats, but the user is not one of its members")]
     NotMember,
-    #[error("the new Redis does not take it: {0}")]
+    #[error("the new Redis does not accept it: {0}")]
     Store(String),
-    #[error("somebody else imports it too")]
+    #[error("somebody else is importing it too")]
     Contended,
     #[error("it has messages of the new server, and is not followed up")]
     Used,

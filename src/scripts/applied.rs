@@ -65,9 +65,9 @@ pub enum Unfit {
     Contract { number: u64, theirs: u32 },
     #[error("set {number} has no {script}.lua")]
     Incomplete { number: u64, script: &'static str },
-    #[error("set {number} was changed after it was applied: {script}.lua has not its SHA1")]
+    #[error("set {number} was changed after it was applied: {script}.lua does not match its SHA1")]
     Changed { number: u64, script: &'static str },
-    #[error("set {0} is not kept, or not any more: `scripts history` shows those that are")]
+    #[error("set {0} is not kept, or no longer kept: `scripts history` shows those that are")]
     Gone(u64),
 }
 
@@ -85,13 +85,13 @@ pub enum AppliedError {
     #[error(transparent)]
     Unfit(#[from] Unfit),
     #[error(
-        "there is nothing to go back to: `scripts history` shows the sets that there are, `scripts rollback N` goes to one"
+        "there is nothing to go back to: `scripts history` shows the sets, `scripts rollback N` goes to one"
     )]
     NothingBefore,
     #[error("the servers run their own scripts: there is no applied set to go back from")]
     NoneApplied,
     #[error(
-        "somebody else exchanged the scripts just now: look at `scripts history`, then try again"
+        "somebody else changed the scripts just now: look at `scripts history`, then try again"
     )]
     Overtaken,
 }

@@ -128,7 +128,7 @@ pub enum ExportError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{} is there and has another text; --force overwrites it", .0.display())]
+    #[error("{} exists with another text; --force overwrites it", .0.display())]
     Exists(PathBuf),
 }
 
@@ -196,7 +196,7 @@ mod tests {
         let refused = export(dir.path(), &embedded, false)
             .unwrap_err()
             .to_string();
-        assert!(refused.contains("send_message.lua is there"), "{refused}");
+        assert!(refused.contains("send_message.lua exists"), "{refused}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "-- mine");
         export(dir.path(), &embedded, true).unwrap();
         assert_ne!(fs::read_to_string(&file).unwrap(), "-- mine");

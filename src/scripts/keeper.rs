@@ -107,7 +107,11 @@ async fn read_folder(dir: PathBuf, embedded: &ScriptSet) -> Result<Vetted, Refus
     let note = note(&verify(&read.set, Behaviour::WherePossible).await?);
     if !read.missing.is_empty() {
         let names: Vec<&str> = read.missing.iter().map(|script| script.name()).collect();
-        log::info!("{}: embedded are {}", read.set.origin, names.join(", "));
+        log::info!(
+            "{}: using the embedded {}",
+            read.set.origin,
+            names.join(", ")
+        );
     }
     Ok(Vetted {
         set: read.set,
@@ -119,7 +123,9 @@ async fn read_folder(dir: PathBuf, embedded: &ScriptSet) -> Result<Vetted, Refus
 fn note(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Behaves(_) => None,
-        Verdict::Reads(reason) => Some(format!("what the scripts do was not tried: {reason}")),
+        Verdict::Reads(reason) => Some(format!(
+            "the behaviour of the scripts was not tried: {reason}"
+        )),
     }
 }
 
@@ -206,7 +212,7 @@ impl Keeper {
     async fn note_server(&self, connection: &mut MultiplexedConnection) {
         let noted = applied::note_server(connection, &self.parts.keys, &self.parts.server);
         if let Ok(Err(error)) = tokio::time::timeout(LOAD_TIMEOUT, noted).await {
-            log::debug!("which server this is cannot be noted: {error}");
+            log::debug!("cannot record that this server runs: {error}");
         }
     }
 
@@ -244,7 +250,7 @@ impl Keeper {
             None => {
                 if !applied::any(connection, &self.parts.keys).await? {
                     log::warn!(
-                        "Redis has lost {running}, and all others: the embedded set is run. Apply the scripts again"
+                        "Redis has lost {running} and all others: the embedded set runs now. Apply the scripts again"
                     );
                 }
                 let (set, note) = (self.parts.embedded.clone(), None);
@@ -319,7 +325,7 @@ impl Keeper {
         let wanted: Vec<String> = missing.iter().map(right).collect();
         Ok((!missing.is_empty()).then(|| {
             format!(
-                "Redis does not allow its user what these scripts need: {}. Give the user {}, or do without",
+                "Redis does not allow its user what these scripts need: {}. Give the user {}, or do without them",
                 rights.join("; "),
                 wanted.join(" ")
             )
@@ -336,7 +342,9 @@ impl Keeper {
             return Ok(());
         }
         if let Some(missing) = self.missing_rights(connection, &set).await? {
-            log::error!("the scripts of LUA_DIR are not run, but the embedded set: {missing}");
+            log::error!(
+                "the scripts of LUA_DIR are not run; the embedded set runs instead: {missing}"
+            );
             let (set, note) = (self.parts.embedded.clone(), Some(missing));
             self.swap(Vetted { set, note });
         }
@@ -368,7 +376,7 @@ impl Keeper {
     /// Reads `LUA_DIR` again; without it, checks whether another set was applied.
     async fn reload(&mut self) {
         let Some(dir) = self.parts.lua_dir.clone() else {
-            log::info!("LUA_DIR is not set: looking which set is applied");
+            log::info!("LUA_DIR is not set: checking which set is applied");
             return self.look_again().await;
         };
         match read_folder(dir, &self.parts.embedded).await {
@@ -394,11 +402,13 @@ impl Keeper {
                     return;
                 }
                 // The next connection is checked.
-                Err(error) => log::warn!("what rights the new scripts need is not known: {error}"),
+                Err(error) => {
+                    log::warn!("cannot check the rights that the new scripts need: {error}")
+                }
             }
             if let Err(error) = load(&mut connection, &vetted.set).await {
                 // They are loaded by the first call that finds them missing.
-                log::warn!("the new scripts could not be loaded ahead: {error}");
+                log::warn!("the new scripts could not be loaded in advance: {error}");
             }
         }
         self.swap(vetted);
@@ -406,7 +416,7 @@ impl Keeper {
 
     async fn answer(&mut self, question: Question) {
         if !self.parts.keys.is_answers(&question.reply_to) {
-            log::warn!("a question about scripts names a channel that is none for answers");
+            log::warn!("a question about scripts names a channel that is not for answers");
             return;
         }
         if question.want == Want::Settle {

@@ -46,7 +46,7 @@ pub enum Refusal {
     #[error(transparent)]
     Folder(FolderError),
     #[error(
-        "there is no redis-server in PATH to try the scripts on: install one, or say --no-behaviour"
+        "there is no redis-server in PATH to try the scripts on: install one, or use --no-behaviour"
     )]
     NoProgram,
     #[error("the scripts could not be tried: {0}")]
@@ -94,7 +94,7 @@ pub async fn verify(set: &ScriptSet, behaviour: Behaviour) -> Result<Verdict, Re
 
 async fn tried(set: &ScriptSet, own: &[OwnCase], behaviour: Behaviour) -> Result<Verdict, Refusal> {
     if behaviour == Behaviour::Skipped {
-        return Ok(Verdict::Reads("it was asked not to be".to_owned()));
+        return Ok(Verdict::Reads("it was turned off".to_owned()));
     }
     match behaviour::scratch_program() {
         Some(program) => run(set, own, &program, behaviour).await,

@@ -399,7 +399,7 @@ async fn an_edit_that_needs_further_rights_is_refused_before_anything_is_stored(
     let other = redis.server().env("LUA_DIR", &path).start().await;
     let log = other.log.text();
     assert!(
-        log.contains("the scripts of LUA_DIR are not run, but the embedded set"),
+        log.contains("the scripts of LUA_DIR are not run; the embedded set runs instead"),
         "{log}"
     );
     let mut carol = Client::connect_delta(&other, "alice").await;

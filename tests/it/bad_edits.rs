@@ -45,7 +45,7 @@ const EDITS: [Edit; 10] = [
             "redis.call('ZCARD', reads)",
             "redis.call('HGET', 'chat:{room:1}:ext', 'closed')",
         );
-        refused("send_message", line, "no key of KEYS")
+        refused("send_message", line, "not a key of KEYS")
     }),
     ("unknown error code", |rules| {
         let line = rules.edit(

@@ -245,7 +245,7 @@ async fn an_import_that_cannot_be_done_says_why() {
         (
             "http://old".to_owned(),
             &redis,
-            "--from is no address of a Redis",
+            "--from is not the address of a Redis",
         ),
     ] {
         let exit = importing(&from, into, &[]).run().await;

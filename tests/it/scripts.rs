@@ -91,7 +91,7 @@ async fn rollback_goes_back_step_by_step() {
 
     // When one goes back, then it is to what was in effect before, and it is said what that is
     let back = scripts_do(&redis, &["rollback"]).await;
-    assert!(back.starts_with("current is set 2 (by "), "{back}");
+    assert!(back.starts_with("current: set 2 (by "), "{back}");
     assert!(back.contains("in place of set 3 (by "), "{back}");
     assert_eq!(stored(&mut alice, &room).await, "2:hello");
     scripts_do(&redis, &["rollback"]).await;
@@ -183,14 +183,14 @@ async fn what_a_former_version_has_stored_can_be_gone_back_to() {
     let _: u64 = redis.run("HSET chat:scripts current 2").await;
     // Then the one before is gone back to, and from there to the binary's own
     let back = scripts_do(&redis, &["rollback"]).await;
-    assert!(back.starts_with("current is set 1 "), "{back}");
+    assert!(back.starts_with("current: set 1 "), "{back}");
     // And what such a version applies meanwhile is a step too
     let _: u64 = redis.run("HSET chat:scripts current 3").await;
     let back = scripts_do(&redis, &["rollback"]).await;
-    assert!(back.starts_with("current is set 1 "), "{back}");
+    assert!(back.starts_with("current: set 1 "), "{back}");
     let back = scripts_do(&redis, &["rollback"]).await;
     assert!(
-        back.starts_with("current is the servers' own scripts"),
+        back.starts_with("current: the servers' own scripts"),
         "{back}"
     );
 }
@@ -213,7 +213,7 @@ async fn the_same_texts_make_no_new_set() {
     assert_eq!(kept(&redis).await, (vec![1, 2], json!(1)));
     // And back is where it came from
     let back = scripts_do(&redis, &["rollback"]).await;
-    assert!(back.starts_with("current is set 2 "), "{back}");
+    assert!(back.starts_with("current: set 2 "), "{back}");
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn a_folder_does_not_undo_what_somebody_else_changed_since() {
         "{}",
         refused.stdout
     );
-    let said = "in effect is set 1 (by dora, ";
+    let said = "set 1 (by dora, ";
     assert!(refused.stderr.contains(said), "{}", refused.stderr);
     assert_eq!(kept(&redis).await, (vec![1], json!(1)));
 
@@ -379,7 +379,7 @@ async fn a_set_of_another_contract_is_not_run_and_said_so() {
     set["scripts"]["send_message"]["text"] = json!("#!lua\nreturn 1");
     store(&set).await;
     let other = Server::start(&redis).await;
-    logged(&other.log, "send_message.lua has not its SHA1").await;
+    logged(&other.log, "send_message.lua does not match its SHA1").await;
     let mut bob = Client::connect_delta(&other, "bob").await;
     assert_eq!(stored(&mut bob, &room).await, "hello");
 }
@@ -401,7 +401,10 @@ async fn lua_dir_is_run_and_the_embedded_stand_in_for_what_is_missing() {
         .start()
         .await;
     let log = server.log.text();
-    assert!(log.contains("embedded are leave_chat, sync_room"), "{log}");
+    assert!(
+        log.contains("using the embedded leave_chat, sync_room"),
+        "{log}"
+    );
     let place = format!("11 scripts loaded: the folder {}", rules.path().display());
     assert!(log.contains(&place), "{log}");
     let mut alice = Client::connect_delta(&server, "alice").await;
@@ -643,7 +646,7 @@ async fn run_calls_a_script_with_real_keys() {
 
     // Writes do, and what is missing is named
     let refused = scripts(&redis, &["run", "send_message", "--room", &room]).await;
-    assert!(refused.stderr.contains("say --yes"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("use --yes"), "{}", refused.stderr);
     let refused = scripts(&redis, &["run", "send_message", "--room", &room, "--yes"]).await;
     assert!(
         refused.stderr.contains("send_message needs --content"),
@@ -741,7 +744,7 @@ async fn the_operator_s_own_cases_are_played() {
     fs::write(&file, "{\"case\": \"x\"}\n").expect("write");
     let bad = scripts(&redis, &["check", &path]).await;
     assert!(
-        bad.stdout.contains("cases.jsonl:1: this is no case"),
+        bad.stdout.contains("cases.jsonl:1: this is not a case"),
         "{}",
         bad.stdout
     );

@@ -100,7 +100,7 @@ async fn a_loop_without_an_end_is_refused() {
         from: CHECKED,
         to: "local n = 0\nwhile n >= 0 do\n  n = n + 1\nend\n-- Reading",
         at: "while n >= 0",
-        says: "without an end",
+        says: "without end",
     })
     .await;
 }
@@ -112,7 +112,7 @@ async fn a_loop_after_a_write_is_refused() {
         from: "local small =",
         to: "repeat\n  local x = redis.call('HLEN', meta)\nuntil x < 0\nlocal small =",
         at: "repeat",
-        says: "without an end",
+        says: "without end",
     })
     .await;
 }
@@ -214,7 +214,7 @@ async fn a_send_that_does_something_else_is_refused() {
             "redis.call('HEXISTS', members, user) == 0",
             "false",
             end,
-            "who is no member gets a result, not NOT_MEMBER",
+            "who is not a member gets a result, not NOT_MEMBER",
         ),
         send(
             end,
@@ -268,7 +268,7 @@ async fn a_reader_that_tells_something_else_is_refused() {
         from: "redis.call('HEXISTS', KEYS[first_key + 1], reader) == 1",
         to: "true",
         at: "return {index, entries, read_seqs}",
-        says: "a further user who is no member has an entry",
+        says: "a further user who is not a member has an entry",
     })
     .await;
     is_refused(Planted {

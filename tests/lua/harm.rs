@@ -26,7 +26,7 @@ async fn is_found(what: &str, set: ScriptSet, says: &str) {
 
 #[tokio::test]
 async fn a_text_that_is_cut_inside_a_character() {
-    let said = "a text is cut before a character, not inside one";
+    let said = "cut a text between characters, not inside one";
     for cut in [
         "content = content:sub(1, 200)",
         "content = content:sub(-100)",
@@ -38,7 +38,7 @@ async fn a_text_that_is_cut_inside_a_character() {
     }
     let cut = "cjson.encode((content:sub(1, 300)))";
     let set = edited(Script::SendMessage, TOLD, cut);
-    is_found(cut, set, "from byte 300 on a text is read as").await;
+    is_found(cut, set, "from byte 300 on, a text is read as").await;
     let name = "name = name:sub(1, 50)";
     let set = rule(Script::InitializeChat, name);
     is_found(name, set, "invalid utf-8").await;
@@ -86,7 +86,7 @@ async fn a_pattern_is_named_with_its_line() {
 
 #[tokio::test]
 async fn a_text_that_is_stored_otherwise_than_published() {
-    let said = "a rule that changes a text does so before it is stored and published";
+    let said = "a rule that changes a text must do so before it is stored and published";
     for (from, to) in [
         (
             ENTRY,

@@ -91,14 +91,14 @@ pub(super) fn same_message(
     if !right_then {
         return Ok(());
     }
-    let what = "the number of those who have read it";
+    let what = "the number of users who have read it";
     same(script, what, &got.read_count, &told.read_count)?;
     let sorted = |message: &Message| {
         let mut read_by = message.read_by.clone();
         read_by.sort();
         read_by.join(", ")
     };
-    same_text(script, "who has read it", &sorted(got), &sorted(told))
+    same_text(script, "the list of readers", &sorted(got), &sorted(told))
 }
 
 /// Checks that a message in a list is the one published, or its beginning.
@@ -146,7 +146,7 @@ fn same_content(script: Script, got: &str, told: &str) -> Result<(), Ended> {
             .collect()
     };
     let reason = format!(
-        "from byte {at} on a text is read as {:?}, where {:?} was published: a rule that changes a text does so \
+        "from byte {at} on, a text is read as {:?} but was published as {:?}: a rule that changes a text must do so \
          before it is stored and published",
         from(got),
         from(told)

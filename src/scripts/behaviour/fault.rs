@@ -65,7 +65,7 @@ impl Fault {
             script,
             cause: Cause::Endless { line },
             reason:
-                "it goes on without an end: it was stopped, for Redis does nothing else meanwhile"
+                "it runs without end: it was stopped, because Redis does nothing else meanwhile"
                     .to_owned(),
         }
     }
@@ -79,8 +79,8 @@ impl Fault {
     ) -> Self {
         let reason = format!(
             "it takes {took} with {text}, and Redis does nothing else meanwhile. A pattern is tried from every place, \
-             and each `*`, `+` and `-` in it anew: begin it with ^, look for words with find(word, 1, true) or go \
-             through them with gmatch('%w+'), or look at the beginning only"
+             and there each `*`, `+` and `-` again: begin it with ^, search for words with find(word, 1, true), \
+             iterate over them with gmatch('%w+'), or search only the beginning"
         );
         let cause = Cause::Slow { line };
         Self {
@@ -118,7 +118,7 @@ impl Fault {
         match error {
             CallError::TimedOut => Some(Self::endless(script, None)),
             CallError::Unreadable(_) => {
-                let reason = format!("{error}; its header says what it has to return");
+                let reason = format!("{error}; its header says what it must return");
                 Some(Self::failed(script, None, reason))
             }
             CallError::Redis(error) if error.code().is_some() => Some(Self::raised(script, error)),
@@ -136,7 +136,7 @@ impl Fault {
             line @ Some(_) => Self::failed(script, line, format!("it fails: {}", plain(&text))),
             None => {
                 let reason =
-                    format!("it answered an error that the server does not expect of it: {text}");
+                    format!("it returned an error that the server does not expect of it: {text}");
                 Self::failed(script, None, reason)
             }
         }

@@ -180,12 +180,12 @@ async fn run_cases(
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(what))) => return Err(Stop::Own(case.problem(&what))),
             Ok(Err(Ended::Rejected(words))) => {
-                let what = format!("its room cannot be made as it is given: {words}");
+                let what = format!("its room cannot be created as described: {words}");
                 return Err(Stop::Own(case.problem(&what)));
             }
             Ok(Err(Ended::Broken(fault))) => return Err(Stop::Own(case.problem(&fault.reason))),
             Ok(Err(Ended::Scratch(error))) => return Err(Stop::Scratch(error)),
-            Err(_) => return Err(Stop::Own(case.problem("there was no time for it"))),
+            Err(_) => return Err(Stop::Own(case.problem("there was no time left to run it"))),
         }
     }
     Ok(Report {

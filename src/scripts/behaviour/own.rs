@@ -96,7 +96,7 @@ pub fn read(dir: &Path) -> io::Result<Result<Vec<OwnCase>, Vec<Problem>>> {
         match told {
             Ok(told) => cases.push(OwnCase { file, line, told }),
             Err(error) => {
-                let reason = format!("this is no case, as lua/README.md describes them: {error}");
+                let reason = format!("this is not a case as lua/README.md describes it: {error}");
                 problems.push(Problem { file, line, reason });
             }
         }
@@ -141,7 +141,7 @@ impl OwnCase {
             (Then::Refused(words), Err(refused)) if refused.contains(words) => Ok(()),
             (_, Err(refused)) => Err(format!("it is refused: {refused}")),
             (_, Ok(Some(stored))) => Err(format!("the message is stored as {stored:?}")),
-            (_, Ok(None)) => Err("it is done".to_owned()),
+            (_, Ok(None)) => Err("it succeeds".to_owned()),
         })
     }
 
@@ -150,14 +150,14 @@ impl OwnCase {
         let (is_group, members) = match (&given.group, &given.direct) {
             (Some(group), None) => (true, group.as_slice()),
             (None, Some(direct)) => (false, direct.as_slice()),
-            _ => return Ok(Err("a room is given by `group` or by `direct`".to_owned())),
+            _ => return Ok(Err("a room needs either `group` or `direct`".to_owned())),
         };
         let members: Option<Vec<UserId>> = members.iter().map(|id| UserId::parse(id)).collect();
         let members = match members {
             Some(members) if members.len() > 1 => members,
             _ => {
                 return Ok(Err(
-                    "a room has two members or more, by their ids".to_owned()
+                    "a room needs two or more members, each a user id".to_owned()
                 ));
             }
         };
@@ -192,7 +192,7 @@ impl OwnCase {
             When::MarkAsRead(user) => (Script::MarkAsRead, user),
         };
         let Some(user) = UserId::parse(user) else {
-            return Ok(Err(format!("{user:?} is no user id")));
+            return Ok(Err(format!("{user:?} is not a user id")));
         };
         let (store, id, last) = (stage.store.clone(), room.id, room.at.last_id);
         let call = async {
@@ -220,7 +220,7 @@ impl OwnCase {
         content: &str,
     ) -> Result<Result<Option<String>, String>, Ended> {
         let Some(user) = UserId::parse(user) else {
-            return Ok(Err(format!("{user:?} is no user id")));
+            return Ok(Err(format!("{user:?} is not a user id")));
         };
         let (script, store) = (Script::SendMessage, stage.store.clone());
         let call = store.send_message(room.id, &user, content, None);

@@ -65,7 +65,7 @@ pub enum ScratchError {
     #[error("the scratch Redis did not deliver what was published there")]
     Deaf,
 
-    #[error("the trial was given up after 20 s, in the case `{0}`: is this machine very busy?")]
+    #[error("the trial was aborted after 20 s, in the case `{0}`: is this machine very busy?")]
     TooSlow(&'static str),
 }
 

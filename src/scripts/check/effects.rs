@@ -10,7 +10,8 @@ pub(super) fn check(source: &Source, found: &mut Findings) {
     let refusals: Vec<ExprId> = refusals(source).map(|refusal| refusal.id).collect();
     let returned = reach(source, &source.returns);
     for refusal in refusals.iter().filter(|id| !returned.contains(id)) {
-        let reason = "this refusal does nothing, for the script goes on: write `return` before it";
+        let reason =
+            "this refusal does nothing, because the script continues: write `return` before it";
         found.add(source.line(*refusal), reason);
     }
     for (call, callee, _) in source.calls() {
@@ -19,7 +20,7 @@ pub(super) fn check(source: &Source, found: &mut Findings) {
         if refuses && is_dropped(source, call) {
             let text = source.text(call);
             let reason =
-                format!("what `{text}` refuses is dropped, and the script goes on: return it");
+                format!("the refusal of `{text}` is dropped, and the script continues: return it");
             found.add(source.line(call), reason);
         }
     }
@@ -37,7 +38,7 @@ fn faults(source: &Source, found: &mut Findings) {
     }
     let called = |id: &ExprId| source.exprs[*id].role == Role::Callee;
     for id in names("error").filter(called) {
-        let reason = "`error` is a fault of the script, and the client is told INTERNAL: refuse with \
+        let reason = "`error` is a fault of the script, and the client gets INTERNAL: refuse with \
                       `return redis.error_reply('REJECTED A sentence.')`";
         found.add(source.line(id), reason);
     }

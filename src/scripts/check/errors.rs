@@ -114,8 +114,8 @@ fn unasked(script: Script) -> String {
         .map(Script::name)
         .collect();
     format!(
-        "{} may not refuse: servers call it of their own accord, again and again, and tell nobody. Refuse in {}, \
-         for which a client is waiting",
+        "{} may not refuse: servers call it of their own accord, again and again, and no client gets the answer. \
+         Refuse in {}, for which a client is waiting",
         script.name(),
         quoted(&asked)
     )

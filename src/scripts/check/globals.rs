@@ -43,8 +43,8 @@ fn global(source: &Source, id: ExprId, name: &str, found: &mut Findings) {
     match expr.role {
         Role::Target if known => say(format!("`{name}` may not be given another value")),
         Role::Target => say(format!(
-            "`{name}` is a global here, which Redis refuses: write `local {name}`; what is to be remembered goes into a \
-             field of `ext`"
+            "`{name}` is a global here, which Redis refuses: write `local {name}`, and keep what must be remembered \
+             in a field of `ext`"
         )),
         _ if !known => say(format!("`{name}` may not be used: {}", why_not(name))),
         Role::Base => {}
@@ -66,8 +66,8 @@ fn why_not(name: &str) -> &'static str {
         "os" => {
             "the time is that of redis.call('TIME'), seconds since 1970 in UTC; add your time zone's offset yourself"
         }
-        "server" => "it is `redis` on every Redis",
-        _ => "it is neither a local seen here nor a global that scripts have",
+        "server" => "it is called `redis` on every Redis",
+        _ => "it is neither a local in scope here nor a global that scripts have",
     }
 }
 
@@ -100,7 +100,7 @@ fn field(source: &Source, id: ExprId, library: &str, found: &mut Findings) {
     match (library, name) {
         ("math", Some("random" | "randomseed")) => {
             say(format!(
-                "`{text}` may not be used: what is random comes in ARGV"
+                "`{text}` may not be used: random values come in ARGV"
             ));
         }
         ("redis", Some(name)) if name.starts_with("LOG_") => {}

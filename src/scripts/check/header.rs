@@ -132,7 +132,7 @@ fn errors(label: Labelled) -> Result<Errors, Wrong> {
     }
     let codes: Vec<String> = text.split(" | ").map(str::to_owned).collect();
     match codes.iter().find(|code| !is_code(code)) {
-        Some(wrong) => Err((line, format!("Errors: `{wrong}` is no code"))),
+        Some(wrong) => Err((line, format!("Errors: `{wrong}` is not a code"))),
         None => Ok(Errors { line, codes }),
     }
 }

@@ -49,7 +49,8 @@ fn check_call(keys: &Keys, call: &Called, places: KeyPlaces, found: &mut Finding
                 found.add(
                     line,
                     format!(
-                        "{name} is called on `{text}`, no key of KEYS: keep what is yours in fields of `ext`"
+                        "{name} is called on `{text}`, which is not a key of KEYS: keep your own data \
+                         in fields of `ext`"
                     ),
                 );
             }

@@ -71,7 +71,7 @@ fn no_lua(error: &full_moon::Error) -> Wrong {
         full_moon::Error::TokenizerError(error) => error.error().to_string(),
     };
     let line = error.range().0.line();
-    (line, format!("this is no Lua 5.1: {message}"))
+    (line, format!("this is not Lua 5.1: {message}"))
 }
 
 struct Lowering<'a> {

@@ -17,11 +17,11 @@ pub(super) fn check(header: &Header, source: &Source, found: &mut Findings) {
     match publishes {
         Some(publish) if says_nothing => found.add(
             source.line(publish.id),
-            "the body publishes here, the header's Publishes says `nothing`",
+            "the body publishes here, but the header's Publishes says `nothing`",
         ),
         None if !says_nothing => found.add(
             *line,
-            format!("Publishes says `{text}`, the body publishes nothing"),
+            format!("Publishes says `{text}`, but the body publishes nothing"),
         ),
         _ => {}
     }
@@ -38,7 +38,7 @@ fn channel(header: &Header, found: &mut Findings) {
     if !keys.any(|key| key.name == name && key.kind == "channel") {
         found.add(
             *line,
-            format!("Publishes names `{name}`, no channel of KEYS"),
+            format!("Publishes names `{name}`, which is not a channel of KEYS"),
         );
     }
 }

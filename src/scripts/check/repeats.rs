@@ -65,7 +65,7 @@ impl Walk<'_> {
         }
         if self.writes.contains(&id) {
             let reason = "this write comes before the answer to a message that is sent again, which \
-                          must change nothing: write below the answer, with what the script writes";
+                          must change nothing: write below the answer, together with the script's own writes";
             self.found.add(self.source.line(id), reason);
         }
         let Kind::Call { callee, .. } = self.source.kind(id) else {
@@ -86,7 +86,7 @@ impl Walk<'_> {
     fn returns(&mut self, values: &[ExprId]) {
         if let (true, Some(value)) = (self.running.is_empty(), values.first()) {
             let reason = "this rule comes before the answer to a message that is sent again, whose \
-                          sender would be told that what is stored was refused: move it to the place \
+                          sender would get a refusal for a stored message: move it to the place \
                           that is marked `Rules of your own: here`";
             self.found.add(self.source.line(*value), reason);
         }

@@ -40,8 +40,8 @@ fn reason(name: &str) -> String {
         false => "",
     };
     format!(
-        "{name} is not among the rights of deploy/redis.acl: a server with that user would end here half-way, with a \
-         message stored and nobody told. {instead}or give the server's user +{right}, and say `--allow {right}`"
+        "{name} is not among the rights of deploy/redis.acl: with that user the script would stop here half-way, with \
+         a message stored and nobody notified. {instead}or give the server's user +{right}, and pass `--allow {right}`"
     )
 }
 

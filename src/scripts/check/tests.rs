@@ -111,7 +111,7 @@ fn a_problem_names_file_line_and_reason() {
     assert_eq!(found.len(), 1, "{}", lines(&found));
     let said = found[0].to_string();
     assert!(said.starts_with("rules/sync_room.lua:"), "{said}");
-    assert!(said.contains("no Lua 5.1"), "{said}");
+    assert!(said.contains("not Lua 5.1"), "{said}");
 }
 
 #[test]

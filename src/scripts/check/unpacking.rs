@@ -101,7 +101,7 @@ impl Unpacking<'_> {
     fn uncounted(&self, found: &mut Findings) {
         let array = self.array;
         for id in (0..self.source.exprs.len()).filter(|id| self.is_count(*id)) {
-            let reason = format!("#{array} is used, the header has no `{array}[n…]`");
+            let reason = format!("#{array} is used, but the header has no `{array}[n…]`");
             found.add(self.source.line(id), reason);
         }
     }

@@ -54,11 +54,11 @@ fn confirm(script: Script, address: &str) -> Result<(), CommandError> {
     }
     let warning = match script {
         Script::ResetRedisForDevelopment => "deletes ALL CHATS of this installation",
-        _ => "writes, and servers hand on what it publishes",
+        _ => "writes, and servers pass on what it publishes",
     };
     let _ = write!(
         stdout(),
-        "{} {warning} (Redis at {address}). Go on? [y/N] ",
+        "{} {warning} (Redis at {address}). Continue? [y/N] ",
         script.name()
     );
     let _ = stdout().flush();

@@ -107,7 +107,7 @@ pub(super) fn tell_verdict(verdict: &Verdict) {
             }
             if report.left_out > 0 {
                 say(format_args!(
-                    "  for {} long texts there was no time: some of these scripts take long",
+                    "  {} long texts were not tried for lack of time: some of these scripts are slow",
                     report.left_out
                 ));
             }

@@ -97,7 +97,7 @@ impl Desk {
         };
         match self.applied(connection, number).await {
             Err(CommandError::Applied(AppliedError::Unfit(unfit))) => {
-                eprintln!("{unfit}; meant is the embedded set");
+                eprintln!("{unfit}; using the embedded set");
                 Ok(self.embedded.clone())
             }
             outcome => outcome,

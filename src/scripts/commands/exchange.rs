@@ -47,7 +47,7 @@ pub(super) async fn apply(desk: &Desk, args: ApplyArgs) -> Result<(), CommandErr
     if let Err(error) = base.write(&dir) {
         let file = Base::file(&dir);
         eprintln!(
-            "what was applied cannot be noted in {}: {error}",
+            "cannot record in {} what was applied: {error}",
             file.display()
         );
     }
@@ -85,7 +85,7 @@ fn undoes_nothing(
     }
     Err(CommandError::Newer {
         current: current.map_or_else(|| "the embedded set".to_owned(), in_words),
-        base: base.map_or_else(|| "nothing that it remembers".to_owned(), |base| base.set),
+        base: base.map_or_else(|| "an unknown set".to_owned(), |base| base.set),
     })
 }
 
@@ -112,9 +112,9 @@ pub(super) async fn roll_back(desk: &Desk, target: Option<Target>) -> Result<(),
             .map_or_else(|| format!("set {number}"), in_words),
     };
     say(match number == before.current {
-        true => format!("current is, as before, {}", words(number)),
+        true => format!("current, as before: {}", words(number)),
         false => format!(
-            "current is {}, in place of {}",
+            "current: {}, in place of {}",
             words(number),
             words(before.current)
         ),

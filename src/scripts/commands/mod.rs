@@ -43,8 +43,8 @@ pub enum CommandError {
     Applied(#[from] AppliedError),
     /// What applying would change has been printed.
     #[error(
-        "in effect is {current}, and this folder was made from {base}: applying it changes what is shown above. Export \
-         what is in effect into a new folder and make your change there, or say --force"
+        "{current} is in effect, but this folder was made from {base}: applying it makes the changes shown above. \
+         Export what is in effect into a new folder and make your change there, or use --force"
     )]
     Newer { current: String, base: String },
     #[error("REDIS_URL is not set, and no server runs a Redis of its own on {}", .0.display())]
@@ -65,7 +65,7 @@ pub enum CommandError {
     },
     #[error("nothing was done")]
     Declined,
-    #[error("{0} writes: say --yes where nobody can be asked")]
+    #[error("{0} writes: use --yes if nobody can be asked")]
     NobodyToAsk(&'static str),
 }
 
@@ -101,7 +101,7 @@ fn say(line: impl Display) {
 fn say_json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(json) => say(json),
-        Err(error) => log::error!("cannot be written as JSON: {error}"),
+        Err(error) => log::error!("cannot write JSON: {error}"),
     }
 }
 

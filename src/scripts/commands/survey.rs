@@ -55,7 +55,7 @@ impl Survey {
                 )
             }
             (missing, _) => format!(
-                "{missing} of these did not answer in time, or run no more: {}",
+                "{missing} of these did not answer in time, or no longer run: {}",
                 silent.join(", ")
             ),
         });

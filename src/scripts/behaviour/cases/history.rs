@@ -18,7 +18,11 @@ pub(super) async fn history(stage: &mut Stage) -> Outcome {
     }
     let before = stage.snapshot().await?;
     let all = latest(stage, &room, 0).await?;
-    must(!all.has_more, script, "more is announced than there is")?;
+    must(
+        !all.has_more,
+        script,
+        "it reports more messages than there are",
+    )?;
     same(
         script,
         "the newest message",
@@ -31,7 +35,7 @@ pub(super) async fn history(stage: &mut Stage) -> Outcome {
     same_messages(script, "going back page by page", &back, &all)?;
     let first = all.first().copied().unwrap_or_default();
     let forth = walk(stage, &room, Cursor::After(first)).await?;
-    same_messages(script, "going forth page by page", &forth, &all[1..])?;
+    same_messages(script, "going forward page by page", &forth, &all[1..])?;
     stage.unchanged(&before, script, "reading history").await
 }
 
@@ -53,7 +57,11 @@ async fn walk(stage: &mut Stage, room: &Room, from: Cursor) -> Result<Vec<Messag
             "a page has more messages than were asked for",
         )?;
         let (Some(first), Some(last)) = (ids.first().copied(), ids.last().copied()) else {
-            must(!page.has_more, script, "an empty page announces more")?;
+            must(
+                !page.has_more,
+                script,
+                "an empty page reports more messages",
+            )?;
             return Ok(found);
         };
         cursor = if forth {
@@ -67,7 +75,7 @@ async fn walk(stage: &mut Stage, room: &Room, from: Cursor) -> Result<Vec<Messag
             return Ok(found);
         }
     }
-    Err(Fault::wrong(script, "page after page announces more").into())
+    Err(Fault::wrong(script, "page after page reports more messages").into())
 }
 
 pub(super) async fn syncing(stage: &mut Stage) -> Outcome {
@@ -104,7 +112,7 @@ pub(super) async fn syncing(stage: &mut Stage) -> Outcome {
         must(
             matches!(missed, Missed::Reset(_)),
             script,
-            format!("a server that is at {what} is not told to begin anew"),
+            format!("a server that is at {what} gets no reset"),
         )?;
     }
     Ok(())
@@ -115,9 +123,9 @@ async fn sync_page(stage: &mut Stage, room: &Room, from: &Position) -> Result<Pa
     let store = stage.store.clone();
     match stage.call(script, store.sync_room(room.id, from)).await? {
         Missed::Page(page) => Ok(page),
-        Missed::Gone => Err(Fault::wrong(script, "it says that a room is gone").into()),
+        Missed::Gone => Err(Fault::wrong(script, "it reports an existing room as gone").into()),
         Missed::Reset(_) => {
-            let reason = "a server that only missed the latest is told to begin anew";
+            let reason = "a server that only missed the latest events gets a reset";
             Err(Fault::wrong(script, reason).into())
         }
     }
@@ -157,6 +165,6 @@ async fn changed_rooms(
     let changed = stage.call(script, store.compare_rooms(asked)).await?;
     let place = |room: &RoomId| 1 + asked.iter().take_while(|(id, _)| id != room).count();
     let got: Vec<usize> = changed.iter().map(place).collect();
-    let reason = format!("to a server that {who} it names the rooms {got:?}, not {places:?}");
+    let reason = format!("for a server that {who}, it names the rooms {got:?}, not {places:?}");
     must(got == places, script, reason)
 }

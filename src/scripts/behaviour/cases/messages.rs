@@ -51,8 +51,8 @@ pub(super) async fn message(stage: &mut Stage) -> Outcome {
     )?;
     let page = latest(stage, &room, 1).await?;
     let stored = page.messages.iter().find(|message| message.id == said.id);
-    let stored =
-        stored.ok_or_else(|| Fault::wrong(script, "a message sent is not in the history"))?;
+    let stored = stored
+        .ok_or_else(|| Fault::wrong(script, "a message that was sent is not in the history"))?;
     same_text(
         script,
         "the sender stored",
@@ -90,7 +90,7 @@ pub(super) async fn duplicate(stage: &mut Stage) -> Outcome {
     must(
         second.duplicate,
         script,
-        "a message sent twice is not called a duplicate",
+        "a message sent twice is not reported as a duplicate",
     )?;
     stage
         .unchanged(&before, script, "a message sent twice")
@@ -126,12 +126,12 @@ pub(super) async fn no_member(stage: &mut Stage) -> Outcome {
     must(
         matches!(missed, Missed::Gone),
         Script::SyncRoom,
-        "it tells of a room that does not exist",
+        "it returns a room that does not exist",
     )
 }
 
 async fn strangers_calls(stage: &mut Stage, room: RoomId, message: MessageId) -> Outcome {
-    const WHO: &str = "a user who is no member";
+    const WHO: &str = "a user who is not a member";
     let code = ErrorCode::NotMember;
     let (user, device) = (UserId::random(), DeviceId::random());
     let store = stage.store.clone();
@@ -158,11 +158,11 @@ async fn strangers_calls(stage: &mut Stage, room: RoomId, message: MessageId) ->
     must(
         entry.is_none(),
         Script::GetChatList,
-        "a user who is no member has the room in the list",
+        "a user who is not a member has the room in the list",
     )?;
 
     let before = stage.snapshot().await?;
-    let what = "a user who is no member";
+    let what = "a user who is not a member";
     let leave = store.leave_chat(room, &user, device);
     stage.call(Script::LeaveChat, leave).await?;
     stage.unchanged(&before, Script::LeaveChat, what).await?;

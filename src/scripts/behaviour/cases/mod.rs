@@ -31,11 +31,11 @@ type Outcome = Result<(), Ended>;
 /// Cheap and specific cases come first: the first failure is the one that is reported.
 pub(super) const CASES: [Case; 23] = [
     Case {
-        name: "Redis takes every script",
+        name: "Redis accepts every script",
         play: |stage| Box::pin(stage.load()),
     },
     Case {
-        name: "two people's room is made once",
+        name: "a direct room is created once",
         play: |stage| Box::pin(rooms::direct_room(stage)),
     },
     Case {
@@ -43,7 +43,7 @@ pub(super) const CASES: [Case; 23] = [
         play: |stage| Box::pin(rooms::group(stage)),
     },
     Case {
-        name: "a message is stored and told once",
+        name: "a message is stored and published once",
         play: |stage| Box::pin(messages::message(stage)),
     },
     Case {
@@ -55,23 +55,23 @@ pub(super) const CASES: [Case; 23] = [
         play: |stage| Box::pin(shapes::shape(stage)),
     },
     Case {
-        name: "messages of many are in one order",
+        name: "messages of many users are in one order",
         play: |stage| Box::pin(messages::order(stage)),
     },
     Case {
-        name: "who is no member is refused",
+        name: "a user who is not a member is refused",
         play: |stage| Box::pin(messages::no_member(stage)),
     },
     Case {
-        name: "who enters has read everything",
+        name: "a user who enters has read everything",
         play: |stage| Box::pin(reading::entering(stage)),
     },
     Case {
-        name: "who views a room has read what is sent",
+        name: "a user who views a room has read what is sent",
         play: |stage| Box::pin(reading::viewing(stage)),
     },
     Case {
-        name: "a lease runs out unless it is renewed",
+        name: "a lease expires unless it is renewed",
         play: |stage| Box::pin(reading::leases(stage)),
     },
     Case {
@@ -79,7 +79,7 @@ pub(super) const CASES: [Case; 23] = [
         play: |stage| Box::pin(reading::marking(stage)),
     },
     Case {
-        name: "an id that is no message is refused",
+        name: "an unknown message id is refused",
         play: |stage| Box::pin(reading::no_message(stage)),
     },
     Case {
@@ -95,11 +95,11 @@ pub(super) const CASES: [Case; 23] = [
         play: |stage| Box::pin(history::comparing(stage)),
     },
     Case {
-        name: "a large room works alike",
+        name: "a large room works the same way",
         play: |stage| Box::pin(rooms::large_room(stage)),
     },
     Case {
-        name: "texts of every kind are read as they were told",
+        name: "texts of every kind are read as they were published",
         play: |stage| Box::pin(texts::every_kind(stage)),
     },
     Case {
@@ -107,7 +107,7 @@ pub(super) const CASES: [Case; 23] = [
         play: |stage| Box::pin(texts::cuts(stage)),
     },
     Case {
-        name: "names of every kind are read as they were told",
+        name: "names of every kind are read as they were published",
         play: |stage| Box::pin(texts::group_names(stage)),
     },
     Case {
@@ -115,7 +115,7 @@ pub(super) const CASES: [Case; 23] = [
         play: |stage| Box::pin(texts::hard_ones(stage)),
     },
     Case {
-        name: "all of this holds with what scripts look for in `ext`",
+        name: "all of this holds with the `ext` fields that scripts read",
         play: |stage| Box::pin(texts::switches(stage)),
     },
     Case {

@@ -41,7 +41,7 @@ pub(super) async fn entering(stage: &mut Stage) -> Outcome {
     let entry = stage.entry(&room, &reader, script).await?.entry;
     same(
         script,
-        "the unread count of who entered",
+        "the unread count of the user who entered",
         &entry.unread_cnt,
         &0,
     )?;
@@ -66,7 +66,7 @@ fn marker_told(script: Script, events: &[RoomEvent], user: &UserId, seq: u64) ->
     let times = moved.count();
     same(
         script,
-        "how often the marker's move is published",
+        "the number of times the marker's move is published",
         &times,
         &1,
     )
@@ -84,12 +84,12 @@ pub(super) async fn viewing(stage: &mut Stage) -> Outcome {
     must(
         seen.read_by.contains(&viewer.to_string()),
         script,
-        "who views the room is not among those who have read a new message",
+        "a user who views the room is not listed as having read a new message",
     )?;
     let entry = stage.entry(&room, &viewer, script).await?.entry;
     same(
         script,
-        "the unread count of who views the room",
+        "the unread count of a user who views the room",
         &entry.unread_cnt,
         &0,
     )?;
@@ -101,13 +101,13 @@ pub(super) async fn viewing(stage: &mut Stage) -> Outcome {
     must(
         !unseen.read_by.contains(&viewer.to_string()),
         Script::LeaveChat,
-        "who left is still among those who read new messages",
+        "a user who left is still listed as having read a new message",
     )?;
     let entry = stage.entry(&room, &viewer, script).await?.entry;
     must(
         entry.unread_cnt > 0,
         script,
-        "who left has nothing unread after a new message",
+        "a user who left has nothing unread after a new message",
     )
 }
 
@@ -130,12 +130,12 @@ pub(super) async fn leases(stage: &mut Stage) -> Outcome {
     must(
         said.read_by.contains(&renewed.to_string()),
         Script::RenewViewers,
-        "whose lease was renewed does not view the room",
+        "a user whose lease was renewed does not view the room",
     )?;
     must(
         !said.read_by.contains(&forgotten.to_string()),
         Script::SendMessage,
-        "whose lease has run out still counts as a viewer",
+        "a user whose lease has expired still counts as a viewer",
     )
 }
 
@@ -186,7 +186,7 @@ pub(super) async fn no_message(stage: &mut Stage) -> Outcome {
         ms: said.ms + 60_000,
         seq: said.seq + 60,
     };
-    let who = "an id that is no message";
+    let who = "an unknown message id";
     let store = stage.store.clone();
     let code = ErrorCode::MessageNotFound;
     let mark = store.mark_as_read(room.id, &reader, none);

@@ -30,15 +30,15 @@ pub(super) async fn direct_room(stage: &mut Stage) -> Outcome {
     };
     let made = stage.call(script, store.initialize_chat(new(&members)));
     let made = made.await?;
-    must(
-        made.created,
-        script,
-        "a new room is said to be there already",
-    )?;
+    must(made.created, script, "a new room is reported as existing")?;
     told_once(stage, room, &members).await?;
     for user in &members {
         let entry = stage.listed(room, user, script).await?.entry;
-        must(!entry.is_group_chat, script, "two people's room is a group")?;
+        must(
+            !entry.is_group_chat,
+            script,
+            "a direct room is listed as a group",
+        )?;
         in_index(stage, room, user).await?;
     }
 
@@ -47,14 +47,14 @@ pub(super) async fn direct_room(stage: &mut Stage) -> Outcome {
     let other_way = [members[1].clone(), members[0].clone()];
     let again = stage.call(script, store.initialize_chat(new(&other_way)));
     let again = again.await?;
-    must(!again.created, script, "a room that is there is made again")?;
+    must(!again.created, script, "an existing room is created again")?;
     let entry = again
         .entry
-        .ok_or_else(|| Fault::wrong(script, "a room that is there comes back without its entry"))?;
-    same_position(script, "of a room made again", &entry.position, &at)?;
+        .ok_or_else(|| Fault::wrong(script, "an existing room is returned without its entry"))?;
+    same_position(script, "of an existing room", &entry.position, &at)?;
     for user in &members {
         let told = stage.gained(user).await?.len();
-        same(script, "the number of users told again", &told, &0)?;
+        same(script, "the number of users notified again", &told, &0)?;
         in_index(stage, room, user).await?;
     }
     Ok(())
@@ -75,16 +75,14 @@ pub(super) async fn group(stage: &mut Stage) -> Outcome {
         members: &members,
     };
     let made = stage.call(script, store.initialize_chat(new())).await?;
-    must(
-        made.created,
-        script,
-        "a new group is said to be there already",
-    )?;
+    must(made.created, script, "a new group is reported as existing")?;
     told_once(stage, room, &members).await?;
     for user in &members {
         let entry = stage.listed(room, user, script).await?.entry;
         let Some(group) = entry.group else {
-            return Err(Fault::wrong(script, "a group is none in a member's list").into());
+            return Err(
+                Fault::wrong(script, "a group is not listed as a group for a member").into(),
+            );
         };
         same_text(script, "the group's name", &group.group_name, "Book club")?;
         same(script, "the number of members", &group.member_count, &3)?;
@@ -97,11 +95,7 @@ pub(super) async fn group(stage: &mut Stage) -> Outcome {
         in_index(stage, room, user).await?;
     }
     let again = stage.call(script, store.initialize_chat(new())).await?;
-    must(
-        !again.created,
-        script,
-        "a group that is there is made again",
-    )
+    must(!again.created, script, "an existing group is created again")
 }
 
 /// Checks that the room was announced to every member, and to none twice.
@@ -110,7 +104,7 @@ async fn told_once(stage: &mut Stage, room: RoomId, members: &[UserId]) -> Outco
     for user in members {
         let told = stage.gained(user).await?;
         let [told] = told.as_slice() else {
-            let reason = format!("a member is told of the new room {} times", told.len());
+            let reason = format!("the new room is announced to a member {} times", told.len());
             return Err(Fault::wrong(script, reason).into());
         };
         same(script, "the room published", &told.room, &room)?;
@@ -163,7 +157,7 @@ async fn shared_reading(stage: &mut Stage, room: RoomId, members: [&UserId; 2]) 
         [Some(entry), None] => entry,
         [_, Some(_)] => {
             return Err(
-                Fault::wrong(script, "a further user who is no member has an entry").into(),
+                Fault::wrong(script, "a further user who is not a member has an entry").into(),
             );
         }
         _ => return Err(Fault::wrong(script, "a further member has no entry").into()),
@@ -185,7 +179,7 @@ async fn in_index(stage: &mut Stage, room: RoomId, user: &UserId) -> Outcome {
     let list = stage.call(Script::GetChatList, store.get_chat_list(user, &[], true));
     let index = list.await?.index;
     let times = index.iter().filter(|id| **id == room).count();
-    let what = "how often a member's list has the room";
+    let what = "the number of times a member's list has the room";
     same(Script::InitializeChat, what, &times, &1)
 }
 
@@ -249,5 +243,5 @@ pub(super) async fn reset(stage: &mut Stage) -> Outcome {
     left.sort();
     same_text(script, "what is left", &left.join(" "), &FOREIGN.join(" "))?;
     let told = stage.payloads(&Topic::Control).await?.len();
-    same(script, "how often servers are told", &told, &1)
+    same(script, "the number of announcements to servers", &told, &1)
 }

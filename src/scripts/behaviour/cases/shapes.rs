@@ -73,7 +73,7 @@ async fn missed(stage: &mut Stage, room: &Room, from: &Position) -> Result<Vec<M
     match stage.call(script, store.sync_room(room.id, from)).await? {
         Missed::Page(page) => Ok(page.messages),
         Missed::Gone | Missed::Reset(_) => {
-            Err(Fault::wrong(script, "it does not tell what was missed").into())
+            Err(Fault::wrong(script, "it does not return what was missed").into())
         }
     }
 }
@@ -82,7 +82,11 @@ async fn missed(stage: &mut Stage, room: &Room, from: &Position) -> Result<Vec<M
 fn is_kept(script: Script, messages: &[Message], id: MessageId) -> Outcome {
     let message = messages.iter().find(|message| message.id == id);
     let Some(message) = message else {
-        return Err(Fault::wrong(script, "a message sent is not among those that it tells").into());
+        return Err(Fault::wrong(
+            script,
+            "a message that was sent is not among those returned",
+        )
+        .into());
     };
     let parts = message.parts.as_ref().map(Parts::to_string);
     same_text(script, "a message's type", &message.kind, KIND)?;

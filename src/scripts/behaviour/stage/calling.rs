@@ -45,7 +45,10 @@ impl Stage {
         call: impl Future<Output = Result<T, ChatError>>,
     ) -> Result<T, Ended> {
         self.attempt(script, call).await?.map_err(|refused| {
-            let reason = format!("it refused what it has to do, with {}", words(&refused));
+            let reason = format!(
+                "it refused a call that has to succeed, with {}",
+                words(&refused)
+            );
             Fault::wrong(script, reason).into()
         })
     }

@@ -146,11 +146,11 @@ fn unreadable(script: Script, payload: &[u8]) -> Fault {
             let around = String::from_utf8_lossy(&payload[from..]);
             let around: String = around.chars().take(SHOWN / 5).collect();
             format!(
-                "it published what is not UTF-8, `{around}`: a text is cut before a character, not inside one, that \
-                 is not before a byte 10xxxxxx"
+                "it published text that is not UTF-8, `{around}`: cut a text between characters, not inside one: \
+                 never before a byte 10xxxxxx"
             )
         }
-        Ok(_) => format!("it published what the server cannot read: {shown}"),
+        Ok(_) => format!("it published something that the server cannot read: {shown}"),
     };
     Fault::wrong(script, reason)
 }

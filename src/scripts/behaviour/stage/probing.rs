@@ -75,12 +75,12 @@ impl Stage {
             Ok(again) => must(
                 again.id == first && again.duplicate,
                 script,
-                "a message that is sent again with its clientMessageId is not answered as the first time",
+                "a message sent again with its clientMessageId does not get the first reply",
             ),
             Err(refused) => {
                 let code = refused.code;
                 let reason = format!(
-                    "a message that is stored is sent again with its clientMessageId and gets {code}: rules come \
+                    "a stored message is sent again with its clientMessageId and gets {code}: rules belong \
                      after the answer to a repeat"
                 );
                 Err(Fault::wrong(script, reason).into())

@@ -99,7 +99,7 @@ impl Stage {
         must(
             !sent.duplicate,
             script,
-            "a new message is called a duplicate",
+            "a new message is reported as a duplicate",
         )?;
         same(
             script,

@@ -90,7 +90,7 @@ fn errors() {
             ERRORS,
             "-- Errors    not_member | ",
             Here(0),
-            "`not_member` is no code",
+            "`not_member` is not a code",
         ),
     ]);
 }

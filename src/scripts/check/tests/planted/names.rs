@@ -224,7 +224,7 @@ fn globals() {
             ZCARD,
             "local dice = math.random(6)",
             Here(0),
-            "what is random comes in ARGV",
+            "random values come in ARGV",
         ),
         (
             SendMessage,
@@ -251,14 +251,14 @@ fn keys() {
             ZCARD,
             "redis.call('XLEN', 'chat:x')",
             Here(0),
-            "XLEN is called on `'chat:x'`, no key of KEYS",
+            "XLEN is called on `'chat:x'`, which is not a key of KEYS",
         ),
         (
             SendMessage,
             ZCARD,
             "redis.call('XLEN', messages .. user)",
             Here(0),
-            "XLEN is called on `messages .. user`, no key of KEYS",
+            "XLEN is called on `messages .. user`, which is not a key of KEYS",
         ),
         (
             SendMessage,
@@ -300,7 +300,7 @@ fn keys() {
             ZCARD,
             "redis.call('XLEN', client_id ~= '' and messages or user)",
             Here(0),
-            "no key of KEYS",
+            "not a key of KEYS",
         ),
         (
             GetChatList,

@@ -6,7 +6,7 @@ use crate::scripts::check::tests::{Changed, only_this_is_found};
 
 const CHECKED: &str = "-- Reading every key";
 const NOTHING: &str = "this refusal does nothing";
-const DROPPED: &str = "refuses is dropped";
+const DROPPED: &str = "is dropped, and the script continues";
 
 #[test]
 fn a_refusal_without_an_effect() {
