@@ -1,6 +1,5 @@
 #!lua
--- import_room: bring messages and read markers of the replaced server into a room, and create the room if it does not
--- exist.
+-- import_room: bring messages and read markers of the replaced server into a room, and create it if it is missing.
 --
 -- Only `chat-server import` calls it. It is not one of the scripts that operators edit: today's rules do not apply to
 -- what was said back then. A long history takes several calls, the oldest messages first.

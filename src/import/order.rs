@@ -21,8 +21,7 @@ pub(super) fn in_order(mut list: Vec<OldMessage>) -> Vec<OldMessage> {
 }
 
 /// How many messages of a list, from its head, are newest first: the number for which the fewest times go back once
-/// that part is reversed. Among equals, it prefers the case in which all are oldest first, then the one with the
-/// fewest.
+/// that part is reversed. Among equals, it is the case in which all are oldest first, then the one with the fewest.
 fn newest_first(times: &[u64]) -> usize {
     let goes_back = |pair: &[u64]| usize::from(pair[0] > pair[1]);
     let goes_on = |pair: &[u64]| usize::from(pair[0] < pair[1]);

@@ -36,7 +36,7 @@ pub(super) enum Why {
     SameId,
     #[error("it is older than what was imported before")]
     TooLate,
-    #[error("{messages} of its messages are older than the newest {at_most} that are taken")]
+    #[error("{messages} of its messages are older than the newest {at_most} that are imported")]
     TooMany { messages: u64, at_most: u64 },
     #[error("its key has the wrong type")]
     WrongType,
@@ -54,7 +54,7 @@ pub(super) enum Why {
     MemberId,
     #[error("its name has more than 128 characters: it was cut")]
     NameCut,
-    #[error("it has a name, which two people's chats cannot have")]
+    #[error("it has a name, which a chat of two people cannot have")]
     NameOfTwo,
     #[error("it is in this user's list of chats, but the user is not one of its members")]
     NotMember,
@@ -62,7 +62,7 @@ pub(super) enum Why {
     Store(String),
     #[error("somebody else is importing it too")]
     Contended,
-    #[error("it has messages of the new server, and is not followed up")]
+    #[error("it has messages of the new server, so it is not updated")]
     Used,
 }
 
@@ -73,12 +73,12 @@ impl Why {
             Self::NotJson | Self::NoId | Self::NoTime | Self::NoSender | Self::Type => {
                 "broken messages"
             }
-            Self::NoContent | Self::ImageNoUrl => "messages without a content that can be taken",
+            Self::NoContent | Self::ImageNoUrl => "messages without usable content",
             Self::DataImage { .. } => "images in the text (data:)",
             Self::TooLarge { .. } => "messages that are too large",
-            Self::SameId => "messages with an id that was there before",
+            Self::SameId => "messages whose id was used before",
             Self::TooLate => "messages older than what was imported before",
-            Self::TooMany { .. } => "chats with more messages than are taken",
+            Self::TooMany { .. } => "chats with more messages than are imported",
             Self::WrongType | Self::NotUtf8 => "keys that cannot be read",
             Self::NoMembers => "chats without members",
             Self::OneMember => "chats with one member",
@@ -87,7 +87,7 @@ impl Why {
             Self::MemberId => "members whose id is not a user id here",
             Self::NameCut | Self::NameOfTwo => "names that were cut or left out",
             Self::NotMember => "users who list a chat without being members",
-            Self::Store(_) | Self::Contended => "chats that the new Redis did not take",
+            Self::Store(_) | Self::Contended => "chats that the new Redis did not accept",
             Self::Used => "chats with messages of the new server",
         }
     }
@@ -206,7 +206,7 @@ impl fmt::Display for Report {
         writeln!(f, "{title}")?;
         for (count, of) in [
             (self.created, "new chats"),
-            (self.followed_up, "chats followed up"),
+            (self.followed_up, "chats updated"),
             (self.messages, "messages"),
             (self.markers, "read markers"),
         ] {
@@ -217,7 +217,7 @@ impl fmt::Display for Report {
             let keys = self.foreign_keys;
             writeln!(
                 f,
-                "  {keys:>9} keys under chat: are not of the replaced server"
+                "  {keys:>9} keys under chat: do not belong to the replaced server"
             )?;
         }
         if self.refused.is_empty() {

@@ -248,8 +248,7 @@ impl Applied {
     }
 }
 
-/// Makes a checked set the current one in place of `expected`, and stores it unless a set with the same texts is
-/// stored.
+/// Makes a checked set the current one in place of `expected`, and stores it unless one with the same texts is stored.
 ///
 /// # Errors
 /// A set other than `expected` is current.

@@ -1,8 +1,7 @@
 //! The running server's scripts: which set is in effect, and how another one replaces it.
 //!
 //! One task does all of it, so that swaps happen one after another. A swap is all or nothing: the new set is read,
-//! verified and loaded into Redis, and then replaces the old one as a whole. If a step fails, the old set stays in
-//! effect.
+//! verified and loaded into Redis, then replaces the old one as a whole. If a step fails, the old set stays.
 
 use std::path::PathBuf;
 use std::sync::Arc;

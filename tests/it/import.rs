@@ -295,13 +295,12 @@ async fn a_later_run_follows_up_rooms_without_a_message_of_the_new_server() {
 
     // Then the one is left as it is, and listed
     assert_eq!(exit.code, Some(1), "{}", exit.stderr);
-    let skipped = format!(
-        "skipped: room {DIRECT}: it has messages of the new server, and is not followed up"
-    );
+    let skipped =
+        format!("skipped: room {DIRECT}: it has messages of the new server, so it is not updated");
     assert_eq!(listed(&exit), [skipped]);
     assert_counts(
         &exit.stdout,
-        &[(1, "new chats"), (1, "chats followed up"), (3, "messages")],
+        &[(1, "new chats"), (1, "chats updated"), (3, "messages")],
     );
     assert_eq!(
         said(&alice.history(ALICE_AND_BOB).await),

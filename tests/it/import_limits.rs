@@ -112,7 +112,7 @@ async fn what_cannot_be_taken_is_listed_and_stops_nothing_else() {
         message("at index 13", "it is not a JSON object"),
         of(
             &format!("room {DIRECT}"),
-            "it has a name, which two people's chats cannot have",
+            "it has a name, which a chat of two people cannot have",
         ),
         of(&format!("room {DIRECT_TOO}"), "it has only one member"),
         of(
@@ -151,7 +151,7 @@ async fn what_cannot_be_taken_is_listed_and_stops_nothing_else() {
         &[
             (2, "new chats"),
             (2, "messages"),
-            (1, "keys under chat: are not of the replaced server"),
+            (1, "keys under chat: do not belong to the replaced server"),
         ],
     );
 
@@ -185,7 +185,7 @@ async fn of_a_huge_list_the_newest_messages_are_taken() {
     assert_eq!(exit.code, Some(1), "{}{}", exit.stdout, exit.stderr);
     let line = |room: &str| {
         format!(
-            "refused: room {room}: 30 of its messages are older than the newest 10000 that are taken"
+            "refused: room {room}: 30 of its messages are older than the newest 10000 that are imported"
         )
     };
     assert_eq!(listed(&exit), [line(DIRECT), line(GROUP)]);
@@ -282,8 +282,7 @@ async fn a_room_that_lost_its_meta_is_not_written_to() {
     let exit = import(&redis, &into, &[]).await;
     before.assert_same(&into.dump().await, "an import");
     assert_eq!(exit.code, Some(1), "{}", exit.stderr);
-    let line = format!(
-        "skipped: room {DIRECT}: it has messages of the new server, and is not followed up"
-    );
+    let line =
+        format!("skipped: room {DIRECT}: it has messages of the new server, so it is not updated");
     assert_eq!(listed(&exit), [line]);
 }

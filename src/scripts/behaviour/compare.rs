@@ -74,8 +74,7 @@ pub(super) fn same_messages(
 /// How many characters of a difference between texts are shown, at most.
 const SHOWN: usize = 40;
 
-/// Checks that a message as a script reads it is the one published; `right_then` means that nothing happened in
-/// between.
+/// Checks that a message as a script reads it is the one published; `right_then` if nothing happened in between.
 pub(super) fn same_message(
     script: Script,
     got: &Message,

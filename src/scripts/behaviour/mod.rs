@@ -1,8 +1,7 @@
 //! The behaviour contract: a set of scripts is tried on a scratch Redis before any server runs it.
 //!
-//! The server relies on what its scripts return and publish. The cases call each script as the server does, through its
-//! own typed calls, and compare the results. An operator's rule may refuse anything with `REJECTED`: the case ends
-//! there.
+//! The server relies on what its scripts return and publish. The cases call each script as the server does, with its
+//! own typed calls, and compare. An operator's rule may refuse anything with `REJECTED`: the case ends there.
 //!
 //! - `cases`: what the server relies on, case by case
 //! - `own`: the operator's own cases

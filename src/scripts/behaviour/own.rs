@@ -1,7 +1,6 @@
 //! The operator's own cases: given a room, when a user does something, then this is the result.
 //!
-//! They are in a file beside the scripts, one JSON object on each line. Empty lines and lines that begin with `#` are
-//! skipped.
+//! They are in a file beside the scripts, one JSON object per line. Empty lines and lines with a leading `#` are ignored.
 
 use std::collections::BTreeMap;
 use std::path::Path;

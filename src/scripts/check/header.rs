@@ -76,8 +76,7 @@ pub const NAME_LINE: usize = 2;
 /// A line, and what is wrong with it.
 type Wrong = (usize, String);
 
-/// Parses a script's header. The error is the first line (from 1) that does not have a header's form, and the form
-/// expected.
+/// Parses a script's header. The error is the first line (from 1) that has the wrong form, and the form expected.
 pub fn parse(text: &str) -> Result<Header, (usize, String)> {
     // Not `lines()`: it would hide a carriage return, which Redis does not accept.
     let mut lines = Lines {

@@ -28,8 +28,7 @@ pub use self::rights::check_rights;
 use self::source::Source;
 use super::{Problem, Script, ScriptSet, ScriptText};
 
-/// Everything that is wrong with one script, by line. If it is empty, the script may run as far as static checks can
-/// tell.
+/// Everything that is wrong with one script, by line. If empty, the script may run as far as static checks can tell.
 pub fn check_script(script: Script, text: &ScriptText) -> Vec<Problem> {
     let mut found = Findings::default();
     let header = header::parse(&text.text).map_err(|(line, reason)| found.add(line, reason));

@@ -1,5 +1,4 @@
-//! What a folder of scripts was made from, recorded in the folder, so that it does not undo what others have changed
-//! since.
+//! What a folder of scripts was made from, recorded in it, so that it does not undo what others have changed since.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

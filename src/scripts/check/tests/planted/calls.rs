@@ -185,8 +185,8 @@ fn commands() {
     ]);
 }
 
-/// Each entry: what is replaced, its replacement, the refusal's line, and the line of the write before it. It is the
-/// only finding.
+/// Each entry: what is replaced, its replacement, and the lines of the refusal and of the write before it. Nothing else
+/// is found.
 fn come_too_late(planted: &[(&str, &str, Where, Where)]) {
     for (from, to, refusal, write) in planted {
         let changed = Changed::new(SendMessage, from, to);
