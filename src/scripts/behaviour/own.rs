@@ -1,6 +1,6 @@
 //! The operator's own cases: given a room, when a user does something, then this is the result.
 //!
-//! They are in a file beside the scripts, one JSON object per line. Empty lines and lines with a leading `#` are ignored.
+//! They are in a file beside the scripts, a JSON object per line. Empty lines and lines starting with `#` are skipped.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -193,8 +193,7 @@ impl<'a> Lines<'a> {
         read(line).ok_or_else(|| (number, format!("expected `{expected}`, found `{line}`")))
     }
 
-    /// `-- KEYS[1] name  kind  text`, …, then optionally `-- KEYS[n…] for each …:` with a line for each item of the
-    /// group.
+    /// `-- KEYS[1] name  kind  text`, …, then optionally `-- KEYS[n…] for each …:` with a line for each item.
     fn items(&mut self, array: &str) -> Result<Items, Wrong> {
         let mut items = Items::default();
         let start = format!("-- {array}[");
