@@ -1,4 +1,4 @@
-//! `deploy/redis.acl`: the server does all its work with those rights, and nobody can do more with them.
+//! `deploy/redis.acl`: the server can do all its work with those rights, and nobody can do more with them.
 
 use std::{fs, path::PathBuf, process::Stdio};
 
@@ -11,11 +11,11 @@ use crate::support::rules::Rules;
 use crate::support::server::{Builder, Exit};
 use crate::support::{Client, Redis, Server, eventually, free_port, json};
 
-/// As `printf %s geheim | sha256sum` has it.
+/// The output of `printf %s geheim | sha256sum`.
 const PASSWORD: &str = "geheim";
 const PASSWORD_SHA256: &str = "addb0f5e7826c857d7376d1bd9bc33c0c544790a2eac96144a8af22b1298c940";
 
-/// A `redis-server` whose settings include the shipped file, as the file itself says; `chief` may do everything.
+/// A `redis-server` whose settings include the shipped file, as the file itself recommends; `chief` may do everything.
 struct Guarded {
     port: u16,
     _dir: TempDir,
@@ -93,7 +93,7 @@ impl Guarded {
     }
 }
 
-/// Runs a command, its words parted by spaces.
+/// Runs a command whose words are separated by spaces.
 async fn run(
     connection: &mut MultiplexedConnection,
     command: &str,
@@ -115,7 +115,7 @@ async fn the_server_does_all_its_work_with_the_shipped_rights() {
     let mut alice = Client::connect_delta(&one, "alice").await;
     let mut bob = Client::connect(&other, "bob").await;
 
-    // Then the whole path works: rooms, messages, reading, viewing, lists, pages
+    // Then everything works: rooms, messages, reading, viewing, lists, pages
     let room = alice.open_room(&["bob"]).await;
     let group = alice.open_room(&["bob", "carol"]).await;
     let hello = json!({"roomId": room, "content": "hello", "clientMessageId": "m-1"});
@@ -132,7 +132,7 @@ async fn the_server_does_all_its_work_with_the_shipped_rights() {
     assert_eq!(bob.history(&room).await.len(), 2);
     assert_eq!(alice.list().await.as_array().map(Vec::len), Some(2));
 
-    // And so does what an operator does: the scripts are forgotten, exchanged, taken back
+    // And so do an operator's commands: the scripts are flushed, applied and rolled back
     let mut chief = redis.connect("chief", "chief").await;
     run(&mut chief, "SCRIPT FLUSH").await.unwrap();
     alice.say(&room, "after the flush").await;
@@ -156,12 +156,12 @@ async fn the_server_does_all_its_work_with_the_shipped_rights() {
         assert_eq!(done.code, Some(0), "{command}: {}", done.stderr);
     }
 
-    // And the connections come back when they are cut, with nothing missed
+    // And the connections are restored when they are cut, and nothing is missed
     run(&mut chief, "CLIENT KILL TYPE normal SKIPME yes")
         .await
         .unwrap();
     run(&mut chief, "CLIENT KILL TYPE pubsub").await.unwrap();
-    // Under an id of its own, so that it may be sent again if the cut took it in the middle
+    // With an id of its own, so that it can be sent again if the cut interrupted it
     let safe = json!({"roomId": room, "content": "after the cut", "clientMessageId": "m-2"});
     alice.done("sendMessage", safe).await;
     bob.until("newMessage", |message| {
@@ -169,7 +169,7 @@ async fn the_server_does_all_its_work_with_the_shipped_rights() {
     })
     .await;
 
-    // And nothing was refused on the way
+    // And nothing was refused along the way
     let log: Vec<redis::Value> = cmd("ACL").arg("LOG").query_async(&mut chief).await.unwrap();
     assert!(log.is_empty(), "{log:?}");
 }
@@ -182,11 +182,11 @@ async fn nobody_can_do_more_with_the_shipped_rights() {
         run(&mut chief, command).await.unwrap();
     }
 
-    // Given a connection of the server's user
+    // Given a connection that is authenticated as the server's user
     let mut user = redis.connect("chat-server", PASSWORD).await;
     run(&mut user, "SET chat:own 1").await.unwrap();
 
-    // Then commands, keys and channels that are not the server's are refused
+    // Then commands, keys and channels that do not belong to the server are refused
     for command in [
         "EVAL return 0",
         "EVAL_RO return 0",
@@ -239,7 +239,7 @@ async fn nobody_can_do_more_with_the_shipped_rights() {
             .await
             .expect_err(body);
         let said = refused.to_string();
-        // The words of Redis 7.0, and of newer ones.
+        // The wording of Redis 7.0 and of newer versions.
         let words = [
             "The user executing the script can't",
             "ACL failure in script",
@@ -274,7 +274,7 @@ async fn nobody_can_do_more_with_the_shipped_rights() {
 
 #[tokio::test]
 async fn the_rights_that_are_left_out_are_those_of_the_reset_and_of_fsync() {
-    // Given a Redis that writes each command to disk, and the rights that the file names for it
+    // Given a Redis that writes each command to disk, and the rights that the file gives for it
     let more = "+config|get +scan";
     let options = ["--appendonly", "yes", "--appendfsync", "always"];
     let redis = Guarded::start(more, &options).await;
@@ -322,7 +322,7 @@ async fn redis_does_not_start_before_the_placeholder_is_replaced() {
 
 #[tokio::test]
 async fn an_import_needs_no_more_rights_and_only_reads_the_old_data() {
-    // Given the shipped user for the new Redis, and one for the old Redis that may only read
+    // Given the shipped user on the new Redis, and a user on the old Redis that may only read
     let into = Guarded::start("", &[]).await;
     let from = Redis::start_tcp().await;
     let old = Replaced { redis: &from };
@@ -354,7 +354,7 @@ async fn an_import_needs_no_more_rights_and_only_reads_the_old_data() {
     assert_eq!(refused, []);
 }
 
-/// Counts the messages of a room by a command that the shipped user may not run.
+/// Counts the messages of a room with a command that the shipped user may not run.
 fn count_by_hincrby(rules: &Rules) {
     let count = "redis.call('HINCRBY', ext, 'count', 1)";
     let publish = "redis.call('SPUBLISH', events, event)";
@@ -373,7 +373,7 @@ async fn an_edit_that_needs_further_rights_is_refused_before_anything_is_stored(
     count_by_hincrby(&rules);
     let path = rules.path().display().to_string();
 
-    // When it is checked or applied, then it is refused, and the right is named
+    // When it is checked or applied, then it is refused, and the missing right is named
     for command in ["check", "apply"] {
         let refused = redis.scripts(&[command, &path]).await;
         assert_eq!(refused.code, Some(1));
@@ -382,7 +382,8 @@ async fn an_edit_that_needs_further_rights_is_refused_before_anything_is_stored(
         assert!(said.contains("+hincrby"), "{said}");
     }
 
-    // And where it is said that the user has the right, the server asks Redis, runs its own set on, and says why
+    // And where the operator says that the user has the right, the server asks Redis, keeps running its own set, and
+    // says why
     let applied = redis.scripts(&["apply", &path, "--allow", "hincrby"]).await;
     assert_eq!(applied.code, Some(1));
     assert!(
@@ -395,7 +396,7 @@ async fn an_edit_that_needs_further_rights_is_refused_before_anything_is_stored(
     alice.say(&room, "whole").await;
     assert_eq!(bob.expect_any("newMessage").await["content"], "whole");
 
-    // And one that is given such a folder runs the embedded set
+    // And a server that is given that folder runs the embedded set
     let other = redis.server().env("LUA_DIR", &path).start().await;
     let log = other.log.text();
     assert!(
@@ -450,7 +451,7 @@ fn recipe(readme: &str, heading: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn who_is_removed_by_hand_with_a_dba_s_own_rights_gets_no_more_messages() {
-    // Given the user that lua/README.md makes for an operator, beside the server's
+    // Given the user that lua/README.md sets up for an operator, besides the server's user
     let redis = Guarded::start("", &[]).await;
     let mut chief = redis.connect("chief", "chief").await;
     let readme =
@@ -466,7 +467,7 @@ async fn who_is_removed_by_hand_with_a_dba_s_own_rights_gets_no_more_messages() 
         run(&mut dba, refused).await.expect_err(refused);
     }
 
-    // And a group whose members are connected to two servers, with lists of both kinds
+    // And a group whose members are connected to two servers, with both kinds of lists
     let servers = [redis.server().start().await, redis.server().start().await];
     let mut alice = Client::connect_delta(&servers[0], "alice").await;
     let mut bob = Client::connect_delta(&servers[1], "bob").await;
@@ -480,7 +481,7 @@ async fn who_is_removed_by_hand_with_a_dba_s_own_rights_gets_no_more_messages() 
             .await;
     }
 
-    // When Bob is removed as the recipe says
+    // When Bob is removed as the recipe describes
     let mut removed = 0;
     for line in recipe(&readme, "Remove a member") {
         let Some(command) = line.strip_prefix("redis-cli ") else {
@@ -493,7 +494,7 @@ async fn who_is_removed_by_hand_with_a_dba_s_own_rights_gets_no_more_messages() 
     }
     assert_eq!(removed, 4);
 
-    // Then nothing of the room reaches his devices any more, and the others go on
+    // Then nothing from the room reaches his devices any more, and the others carry on
     let gone = |list: &serde_json::Value| list.as_array().unwrap().is_empty();
     tablet.until("chatList", gone).await;
     alice.say(&room, "after").await;

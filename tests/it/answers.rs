@@ -1,5 +1,5 @@
-//! What a device asked for, its first list included, is given whatever its size: a device is too slow only if it does not
-//! read its events.
+//! A device is given what it asked for, its first list included, whatever the size: a device is too slow only if it
+//! does not read its events.
 
 use std::ops::RangeInclusive;
 
@@ -9,9 +9,9 @@ use crate::support::{
     Client, PATIENCE, RawSocket, Redis, Server, Value, code, entry, eventually, json,
 };
 
-/// The least that may be set.
+/// The smallest value that may be set.
 const SHORT_QUEUE: (&str, &str) = ("QUEUE_MAX_BYTES", "65536");
-/// Whoever reads nothing answers no pings either, and is let go for that when a test takes long.
+/// A client that reads nothing answers no pings either, and would be closed for that when a test takes long.
 const NO_PINGS: &str = "3600000";
 
 async fn server(redis: &Redis) -> Server {
@@ -19,7 +19,7 @@ async fn server(redis: &Redis) -> Server {
     Server::on(redis).env(name, value).start().await
 }
 
-/// Makes groups of the client's with `other`, whose entries together are larger than the queue.
+/// Makes groups of the client and `other` whose entries together are larger than the queue.
 async fn many_rooms(client: &mut Client, other: &str) -> usize {
     let count = 200;
     let somebody = "z".repeat(120);
@@ -33,7 +33,7 @@ async fn many_rooms(client: &mut Client, other: &str) -> usize {
     count
 }
 
-/// Says so much in the room that a page of it is larger than the queue.
+/// Sends so many messages in the room that a page of them is larger than the queue.
 async fn large_page(client: &mut Client, room: &str, character: &str) {
     for _ in 0..24 {
         client.say(room, &character.repeat(10_800)).await;
@@ -50,19 +50,19 @@ async fn closed(server: &Server) -> f64 {
 
 #[tokio::test]
 async fn a_list_larger_than_the_queue_closes_nobody() {
-    // Given Alice, who is in more rooms than her queue has bytes for
+    // Given Alice, whose rooms' entries are larger than her queue
     let redis = Redis::start().await;
     let server = server(&redis).await;
     let mut bob = Client::connect_delta(&server, "bob").await;
     let rooms = many_rooms(&mut bob, "alice").await;
 
-    // When she connects, then she has her list
+    // When she connects, then she gets her list
     let mut alice = Client::connect(&server, "alice").await;
     let bytes = alice.first_list.to_string().len();
     assert!(bytes > 65_536, "only {bytes} bytes");
     assert_eq!(alice.first_list.as_array().unwrap().len(), rooms);
 
-    // And again as often as she asks for it, and with the room that she makes
+    // And again as often as she asks for it, and when she makes a room
     for _ in 0..3 {
         assert_eq!(alice.list().await.as_array().unwrap().len(), rooms);
     }
@@ -79,7 +79,7 @@ async fn a_page_larger_than_the_queue_closes_nobody() {
     let room = alice.open_room(&["bob"]).await;
     large_page(&mut alice, &room, "\u{1}").await;
 
-    // When Bob enters it, then he has its messages, with an id and without
+    // When Bob enters it, then he gets its messages, with a request id and without
     let mut bob = Client::connect_delta(&server, "bob").await;
     bob.enter(&room).await;
     let history = bob.expect_any("chatHistory").await;
@@ -103,18 +103,18 @@ async fn who_does_not_read_answers_is_answered_no_more_until_they_are_read() {
     // When Bob asks for it again and again and does not read
     let mut bob = RawSocket::connect(&server, "bob").await;
     ask_for_pages(&mut bob, &room, 1..=ASKED).await;
-    // And Alice, who reads, does as much meanwhile
+    // And Alice, who reads, does the same meanwhile
     for _ in 0..ASKED {
         alice.done("getHistory", json!({ "roomId": room })).await;
     }
 
-    // Then of his questions not nearly as many have been worked off
+    // Then far from all of his requests have been processed
     let figures = Figures::of(&server).await;
     let answered = figures.get("chat_requests_total", &[("event", "getHistory")]) - ASKED as f64;
     assert!(answered < ASKED as f64 / 2.0, "{answered} of {ASKED}");
     assert_eq!(closed(&server).await, 0.0);
 
-    // And when he reads, then each is answered, in their order
+    // And when he reads, then each request is answered, in order
     for id in 1..=ASKED {
         assert_eq!(next_answer(&mut bob).await, id);
     }
@@ -125,7 +125,7 @@ async fn who_does_not_read_answers_is_answered_no_more_until_they_are_read() {
 async fn answers_that_nobody_reads_are_bounded_for_the_whole_server() {
     const DEVICES: usize = 24;
     const PAGES: u64 = 30;
-    // Given a server that has at most 16 MiB of pages on their way, and a page of a quarter of one
+    // Given a server that allows at most 16 MiB of pages in flight, and a page of about a quarter of a MiB
     let redis = Redis::start().await;
     let server = Server::on(&redis)
         .env("MAX_REQUESTS_PER_SEC", "0")
@@ -146,7 +146,7 @@ async fn answers_that_nobody_reads_are_bounded_for_the_whole_server() {
         }
     }
 
-    // Then there is none left for Alice, who is told so; but what is no page goes on
+    // Then Alice cannot get a page and receives an error, but everything that is not a page still works
     let refused = loop {
         if let Err(error) = alice.request("getHistory", json!({ "roomId": room })).await {
             break error;
@@ -155,7 +155,7 @@ async fn answers_that_nobody_reads_are_bounded_for_the_whole_server() {
     assert_eq!(code(&refused), "UNAVAILABLE", "{refused}");
     alice.say(&room, "Hello").await;
 
-    // And nobody was closed; one that reads is answered, and who has gone leaves what it had to others
+    // And nobody was closed; a device that reads is answered, and devices that leave free their share for others
     assert_eq!(closed(&server).await, 0.0);
     assert_eq!(next_answer(&mut devices[0]).await, 1);
     drop(devices);
@@ -210,7 +210,7 @@ async fn a_list_that_waits_for_a_slow_link_is_replaced_by_the_newer_one() {
         .await;
     }
 
-    // Then he gets all of them, and lists that are as new as what came before them; but not each list
+    // Then he gets all of them, and lists that are as recent as the messages before them, but not every list
     let (mut seq, mut lists) = (0, 0);
     let mut told = 0;
     while told < MESSAGES {
@@ -241,7 +241,7 @@ async fn lists_read(server: &Server) -> f64 {
     figures.get("chat_list_refreshes_total", &[])
 }
 
-/// The id of the next answer, be it an ack or an error.
+/// The id of the next answer, whether an ack or an error.
 async fn next_answer(socket: &mut RawSocket) -> u64 {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,4 @@
-//! Who is let in, as whom, and for how long.
+//! Who may connect, as which user, and for how long.
 
 use jsonwebtoken::{Algorithm, EncodingKey};
 
@@ -10,12 +10,12 @@ use crate::support::{
     },
 };
 
-/// The status of an upgrade with these headers.
+/// The status of an upgrade request with these headers.
 async fn status(server: &Server, path: &str, headers: &[(&str, &str)]) -> u16 {
     http::upgrade(server.address, path, headers).await.status
 }
 
-/// Sees that a token is refused with 401 and an explanation.
+/// Checks that a token is refused with 401 and an explanation.
 async fn assert_refused(server: &Server, what: &str, token: &str) {
     let answer = http::upgrade(server.address, "/ws", &[("token", token)]).await;
     assert_eq!(answer.status, 401, "{what}: {answer:?}");
@@ -48,7 +48,7 @@ async fn a_token_is_found_in_each_place() {
     let lower = format!("bearer {token}");
     let protocols = format!("chat, {token}");
 
-    // When she shows it in a header, as a bearer or among the subprotocols, she is let in
+    // When she presents it in a header, as a bearer token or among the subprotocols, she may connect
     for header in [
         ("token", token.as_str()),
         ("Authorization", &bearer),
@@ -73,7 +73,7 @@ async fn a_token_is_found_in_each_place() {
         Some("chat")
     );
 
-    // And the first place counts: a bad one there is not made good by the next
+    // And the first place counts: a good token in a later place does not make up for a bad one there
     let both = [("token", "garbage"), ("Authorization", bearer.as_str())];
     assert_eq!(status(&server, "/ws", &both).await, 401);
     let both = [
@@ -102,7 +102,7 @@ async fn a_token_in_the_query_needs_a_setting() {
         101
     );
 
-    // And it is in neither log
+    // And it appears in neither log
     assert!(!careful.log.text().contains(&token::of("alice")));
     assert!(!lax.log.text().contains(&token::of("alice")));
 }
@@ -129,7 +129,7 @@ async fn every_layout_of_claims_names_its_user() {
             "9007199254740993",
         ),
         (json!({ "id": u64::MAX }), "18446744073709551615"),
-        // The first one that is a name counts
+        // The first claim that is a valid name counts
         (json!({ "email": "e", "sub": "s", "id": "i" }), "i"),
         (json!({ "id": "", "sub": "s" }), "s"),
         (json!({ "id": null, "uid": "u", "email": "e" }), "u"),
@@ -143,14 +143,14 @@ async fn every_layout_of_claims_names_its_user() {
             "alice",
         ),
     ] {
-        // `connect` sees that the greeting names the user
+        // `connect` checks that the greeting names the user
         Client::device(user)
             .token(&with_claims(&claims))
             .connect(&server)
             .await;
     }
 
-    // And where no claim names one, nobody is let in
+    // And where no claim names a user, the connection is refused
     for claims in [
         json!({}),
         json!({ "id": "" }),
@@ -158,7 +158,7 @@ async fn every_layout_of_claims_names_its_user() {
         json!({ "name": "alice" }),
         json!({ "user": { "id": "alice" } }),
         json!({ "id": 1.5 }),
-        // What may be rounded is no name, and leaves the choice to no other claim
+        // A number that may have been rounded is not a valid name, and no other claim is used instead
         json!({ "id": 1.5, "sub": "s" }),
         json!({ "id": 1e20, "sub": "s" }),
         json!({ "id": "a\u{0}b" }),
@@ -246,7 +246,7 @@ async fn bad_tokens_are_refused() {
         assert_refused(&server, what, token).await;
     }
 
-    // And so without any, with an empty bearer, or with another scheme
+    // And the same without any token, with an empty bearer token, or with another scheme
     let basic = format!("Basic {good}");
     let none: [&[(&str, &str)]; 5] = [
         &[],
@@ -261,11 +261,11 @@ async fn bad_tokens_are_refused() {
         assert_eq!(answer.json()["code"], "UNAUTHORIZED");
     }
 
-    // And who is expired is told so
+    // And a client with an expired token gets an error that says so
     let answer = http::upgrade(server.address, "/ws", &[("token", &expired)]).await;
     assert_eq!(answer.json()["code"], "TOKEN_EXPIRED");
 
-    // And nobody who was refused left anything behind
+    // And no refused client left anything behind
     assert_eq!(redis.dump().await.keys(), Vec::<&str>::new());
     assert!(!server.log.text().contains(&good));
 }
@@ -300,7 +300,7 @@ async fn a_public_key_accepts_its_own_family_alone() {
             .env("JWT_PUBLIC_KEY", public);
         let server = builder.start().await;
 
-        // Then tokens of its private key are accepted, and those of others are not
+        // Then tokens signed with its private key are accepted, and other tokens are not
         for (theirs, token) in &tokens {
             if *theirs == public {
                 Client::device("alice").token(token).connect(&server).await;
@@ -309,7 +309,7 @@ async fn a_public_key_accepts_its_own_family_alone() {
             }
         }
 
-        // And the public key is no HMAC secret, though everyone has it
+        // And the public key does not work as an HMAC secret, though everyone has it
         for text in [public, public.trim_end()] {
             let confused = hmac(Algorithm::HS256, &claims, text.as_bytes());
             assert_refused(&server, "HMAC with the public key", &confused).await;
@@ -375,7 +375,7 @@ async fn an_end_an_issuer_and_an_audience_can_be_required() {
 
 #[tokio::test]
 async fn the_connection_ends_with_the_token() {
-    // Given Alice with a token of three seconds, and Bob with one of an hour
+    // Given Alice with a token that is valid for three seconds, and Bob with one for an hour
     let redis = Redis::start().await;
     let server = Server::on(&redis).env("JWT_LEEWAY_SECS", "0").start().await;
     let end = now() + 3;
@@ -392,7 +392,7 @@ async fn the_connection_ends_with_the_token() {
         .connect(&server)
         .await;
 
-    // When it has passed, then Alice is told so and closed
+    // When it has expired, then Alice gets an error that says so and is closed
     let error = alice.expect("error").await;
     assert_eq!(error["code"], "TOKEN_EXPIRED");
     assert_eq!(alice.close_code().await, Some(4401));
@@ -400,13 +400,13 @@ async fn the_connection_ends_with_the_token() {
     // And not before its time
     assert!(now() >= end);
 
-    // And Bob goes on
+    // And Bob carries on
     bob.leave().await;
 }
 
 #[tokio::test]
 async fn a_fresh_token_extends_the_connection_in_place() {
-    // Given Alice with a token that ends soon
+    // Given Alice with a token that expires soon
     let redis = Redis::start().await;
     let server = Server::on(&redis).env("JWT_LEEWAY_SECS", "0").start().await;
     let short = token::expiring("alice", 4);
@@ -425,7 +425,7 @@ async fn a_fresh_token_extends_the_connection_in_place() {
     alice.enter(&room).await;
     alice.take_inbox();
 
-    // When she shows a token of Bob's, a bad one or an old one, then it is refused
+    // When she presents a token of Bob's, a bad one or an old one, then it is refused
     for token in [
         token::of("bob"),
         "garbage".into(),
@@ -441,18 +441,18 @@ async fn a_fresh_token_extends_the_connection_in_place() {
         .refused("authenticate", json!({ "token": old }), "TOKEN_EXPIRED")
         .await;
 
-    // When she shows a fresh one of her own, then it says until when
+    // When she presents a fresh one of her own, then the answer says until when it is valid
     let exp = 2_000_000_000;
     let fresh = with_claims(&json!({ "sub": "alice", "exp": exp }));
     let done = alice.done("authenticate", json!({ "token": fresh })).await;
     let until = done["expiresAt"].as_str().expect("a time");
     assert!(until.starts_with("2033-05-18T03:33:20"), "{until}");
 
-    // And she is still there when one whose token ended after hers is gone
+    // And she is still connected when a client whose token expired after hers is gone
     assert_eq!(witness.close_code().await, Some(4401));
     alice.say(&room, "Still here").await;
 
-    // And with a token without an end there is none
+    // And a token without an expiry has none in the answer
     let done = alice
         .done("authenticate", json!({ "token": token::of("alice") }))
         .await;
@@ -471,13 +471,13 @@ async fn one_user_has_so_many_connections_and_no_more() {
     let _phone = Client::connect(&server, "alice").await;
     let laptop = Client::connect(&server, "alice").await;
 
-    // When Alice comes a third time, then she is refused, and Bob is not
+    // When Alice connects a third time, then she is refused, and Bob is not
     let answer = http::upgrade(server.address, "/ws", &[("token", &alices)]).await;
     assert_eq!(answer.status, 429, "{answer:?}");
     assert!(answer.json()["code"].is_string() && answer.json()["message"].is_string());
     let _bob = Client::connect(&server, "bob").await;
 
-    // When one of her devices goes, then there is room again
+    // When one of her devices disconnects, then she can connect again
     laptop.disconnect().await;
     eventually("Alice's third device is let in", async || {
         status(&server, "/ws", &[("token", &alices)]).await == 101
@@ -487,20 +487,20 @@ async fn one_user_has_so_many_connections_and_no_more() {
 
 #[tokio::test]
 async fn the_server_has_so_many_connections_and_no_more() {
-    // Given a limit of three connections in all
+    // Given a limit of three connections in total
     let redis = Redis::start().await;
     let server = Server::on(&redis).env("MAX_CONNECTIONS", "3").start().await;
     let _alice = Client::connect(&server, "alice").await;
     let _bob = Client::connect(&server, "bob").await;
     let carol = Client::connect(&server, "carol").await;
 
-    // When Dave comes as the fourth, then he is refused
+    // When Dave connects as the fourth, then he is refused
     let daves = token::of("dave");
     let answer = http::upgrade(server.address, "/ws", &[("token", &daves)]).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.json()["code"].is_string());
 
-    // When Carol goes, then he is let in
+    // When Carol disconnects, then he can connect
     carol.disconnect().await;
     eventually("Dave is let in", async || {
         status(&server, "/ws", &[("token", &daves)]).await == 101

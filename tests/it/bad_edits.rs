@@ -1,18 +1,18 @@
-//! Ten kinds of bad edit: each is refused with its place, and the old set goes on serving.
+//! Ten kinds of bad edit: each is refused with its location, and the old set stays in use.
 
 use std::fs;
 
 use crate::support::rules::Rules;
 use crate::support::{Client, Redis, Server};
 
-/// What must be said of an edit: the file, the line, and words of the reason.
+/// What must be reported about an edit: the file, the line, and words of the reason.
 struct Refused {
     script: &'static str,
     line: usize,
     words: &'static str,
 }
 
-/// One kind of bad edit: makes it, and tells what must be said of it.
+/// One kind of bad edit: makes it, and returns what must be reported about it.
 type Edit = (&'static str, fn(&Rules) -> Refused);
 
 const EDITS: [Edit; 10] = [
@@ -137,7 +137,7 @@ async fn each_is_refused_with_its_place_and_the_old_set_serves_on() {
         );
         assert!(told.contains(expected.words), "{kind}: {told}");
 
-        // And the old set goes on
+        // And the old set stays in use
         alice.say(&room, kind).await;
         let history = alice.history(&room).await;
         let last = history.last().expect("a message");

@@ -1,10 +1,10 @@
-//! What one user may use up: rooms, and members of new ones.
+//! How much one user may use: rooms, and members of new rooms.
 
 use crate::support::{Client, Redis, Server, json};
 
 #[tokio::test]
 async fn a_user_makes_so_many_rooms_in_a_while() {
-    // Given a server on which a user may make rooms of ten members a minute
+    // Given a server on which a user may make rooms with ten members in total per minute
     let redis = Redis::start().await;
     let server = Server::on(&redis).env("MAX_NEW_ROOM_MEMBERS_PER_MIN", "10");
     let server = server.start().await;
@@ -15,7 +15,7 @@ async fn a_user_makes_so_many_rooms_in_a_while() {
         json!({ "participants": others, "clientRoomId": name })
     };
 
-    // When Alice makes two of five on two devices, then there is none left for a third
+    // When Alice makes two of five on two devices, then she may not make a third
     alice.done("initializeChat", group("one")).await;
     phone.done("initializeChat", group("two")).await;
     for device in [&mut alice, &mut phone] {
@@ -23,7 +23,7 @@ async fn a_user_makes_so_many_rooms_in_a_while() {
         refused.await;
     }
 
-    // But those that are there are found, and others make theirs, of any size
+    // But she can open existing rooms, and others can make rooms of any size
     for name in ["one", "two"] {
         let found = alice.done("initializeChat", group(name)).await;
         assert_eq!(found["created"], false);
@@ -42,7 +42,7 @@ async fn a_user_has_so_many_rooms() {
     let server = Server::on(&redis).env("MAX_ROOMS_PER_USER", "3");
     let server = server.start().await;
     let mut alice = Client::connect_delta(&server, "alice").await;
-    // Two of hers, and one that she waits with.
+    // Two of her rooms, and one that she waits with.
     for friend in ["bob", "carol"] {
         alice.open_room(&[friend]).await;
     }

@@ -1,5 +1,4 @@
-//! Each client event is one script call, one round trip: counted in what Redis
-//! itself says it was sent.
+//! Each client event is one script call, one round trip: the tests count what Redis itself says it received.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +12,7 @@ use crate::support::{
     Client, Redis, Server, Value, eventually, json, redis::Monitor, server::repository,
 };
 
-/// The calls a server makes of its own, whatever its clients do.
+/// The calls that a server makes on its own, whatever its clients do.
 const IN_THE_BACKGROUND: [&str; 4] = [
     "renew_viewers",
     "sync_room",
@@ -29,7 +28,7 @@ struct Sent {
     words: Vec<String>,
 }
 
-/// A Redis that is listened to, and the names of the scripts.
+/// A Redis that is monitored, and the names of the scripts.
 struct Counter {
     redis: Redis,
     monitor: Monitor,
@@ -38,8 +37,7 @@ struct Counter {
 
 impl Counter {
     async fn start() -> Self {
-        // Another Redis tells the hashes, so that this one knows only what the
-        // server has loaded.
+        // The hashes come from another Redis, so that this one knows only what the server has loaded.
         let other = Redis::start().await;
         let mut scripts = HashMap::new();
         for file in fs::read_dir(repository().join("lua")).expect("the folder of scripts") {
@@ -69,8 +67,7 @@ impl Counter {
         }
     }
 
-    /// What clients of Redis sent since the last call, by its names. Background
-    /// calls are left out.
+    /// What clients sent to Redis since the last call, by name. Background calls are left out.
     async fn calls(&mut self) -> Vec<String> {
         let sent = self.sent().await.into_iter();
         sent.map(|sent| sent.name)
@@ -78,7 +75,7 @@ impl Counter {
             .collect()
     }
 
-    /// What clients of Redis sent since the last call.
+    /// What clients sent to Redis since the last call.
     async fn sent(&mut self) -> Vec<Sent> {
         let commands = self.monitor.commands(&self.redis).await;
         let sent = commands.iter().map(|command| {
@@ -98,8 +95,7 @@ impl Counter {
         sent.collect()
     }
 
-    /// The rooms of each comparison with the store since the last call, by the
-    /// keys of their heads.
+    /// The rooms of each comparison with the store since the last call, by the keys of their heads.
     async fn comparisons(&mut self) -> Vec<HashSet<String>> {
         let sent = self.sent().await.into_iter();
         let rooms = |sent: Sent| {
@@ -111,7 +107,7 @@ impl Counter {
             .collect()
     }
 
-    /// Sees which calls a request takes.
+    /// Checks which calls a request takes.
     async fn assert_calls(
         &mut self,
         device: &mut Client,
@@ -129,7 +125,7 @@ impl Counter {
 
 #[tokio::test]
 async fn each_event_is_one_call() {
-    // Given Alice and Bob, who keep count themselves, on one server
+    // Given Alice and Bob, who use delta devices, on one server
     let mut counter = Counter::start().await;
     let server = Server::start(&counter.redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
@@ -139,7 +135,7 @@ async fn each_event_is_one_call() {
     alice.settle().await;
     bob.settle().await;
 
-    // Then each event of Alice's is one call of its own script
+    // Then each of Alice's events is one call of its own script
     let here = json!({ "roomId": room });
     let message = json!({ "roomId": room, "content": "Hi", "clientMessageId": "m-1" });
     counter
@@ -181,7 +177,7 @@ async fn each_event_is_one_call() {
         .assert_calls(&mut bob, "leaveChat", Value::Null, &["leave_chat"])
         .await;
 
-    // And finding a room is one, too
+    // And so is finding a room
     let again = json!({ "participants": ["bob"] });
     counter
         .assert_calls(&mut alice, "initializeChat", again, &["initialize_chat"])
@@ -190,8 +186,7 @@ async fn each_event_is_one_call() {
 
 #[tokio::test]
 async fn a_message_is_one_call_however_many_receive_it() {
-    // Given a group of five with two devices each, all keeping count themselves,
-    // half of them viewing the room
+    // Given a group of five with two delta devices each, half of them viewing the room
     let mut counter = Counter::start().await;
     let server = Server::start(&counter.redis).await;
     let users = ["alice", "bob", "carol", "dave", "erin"];
@@ -204,7 +199,7 @@ async fn a_message_is_one_call_however_many_receive_it() {
         device.enter(&room).await;
     }
 
-    // When Alice sends, then that is one call, and all have it
+    // When Alice sends, then that is one call, and everyone gets the message
     let data = json!({ "roomId": room, "content": "Hello all" });
     counter.calls().await;
     devices[0].done("sendMessage", data).await;
@@ -218,7 +213,7 @@ async fn a_message_is_one_call_however_many_receive_it() {
 
 #[tokio::test]
 async fn messages_in_a_row_are_one_call_each_and_few_round_trips() {
-    // Given Alice's message that waits for Redis
+    // Given a message of Alice's that waits for Redis
     let mut counter = Counter::start().await;
     let server = Server::start(&counter.redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
@@ -229,7 +224,7 @@ async fn messages_in_a_row_are_one_call_each_and_few_round_trips() {
     counter.calls().await;
     counter.redis.freeze();
 
-    // When she sends more meanwhile, one of them ill-formed, and marks one as read in between
+    // When she sends more meanwhile, one of them malformed, and marks one as read in between
     let mut asked = Vec::new();
     for number in 0..33 {
         let data = json!({ "roomId": room, "content": format!("number {number}") });
@@ -243,7 +238,7 @@ async fn messages_in_a_row_are_one_call_each_and_few_round_trips() {
     }
     counter.redis.thaw();
 
-    // Then all is answered, and Bob has it in the order in which it was sent
+    // Then everything is answered, and Bob gets the messages in the order in which they were sent
     let mut refused = 0;
     for id in asked {
         refused += usize::from(alice.answer(id).await.is_err());
@@ -277,8 +272,8 @@ async fn a_new_room_is_one_call_and_what_each_side_needs_to_hear_of_it() {
         .await;
     bob.expect("chatEntry").await;
 
-    // Then it was made by one call; the rest is the subscription to the room and
-    // reading the entries that are pushed, which are no part of the event itself
+    // Then one call made it; the rest is the subscription to the room and reading the entries that are pushed, which
+    // are not part of the event itself
     let calls = counter.calls().await;
     assert_eq!(
         calls
@@ -314,17 +309,17 @@ async fn rooms_that_nothing_happened_in_are_compared_and_not_fetched() {
         heads.insert(format!("chat:{{room:{room}}}:meta"));
     }
 
-    // Then each is compared once it is heard, and none is fetched
+    // Then each is compared once the server learns of it, and none is fetched
     assert_all_compared(&mut counter, &heads, 3 * ROOMS).await;
 
-    // And when the subscriptions are made anew, again all are compared, many at once, and none is fetched
+    // And when the subscriptions are renewed, all are compared again, many at once, and none is fetched
     let killed: u64 = counter.redis.run("CLIENT KILL TYPE pubsub").await;
     assert_eq!(killed, 2);
     assert_all_compared(&mut counter, &heads, ROOMS / 4).await;
 }
 
-/// Waits until both servers have compared all of the rooms; sees that it took them `at_most` so many calls, and that they
-/// fetched none.
+/// Waits until both servers have compared all of the rooms; checks that this took them at most `at_most` calls, and
+/// that they fetched none.
 async fn assert_all_compared(counter: &mut Counter, heads: &HashSet<String>, at_most: usize) {
     let mut times: HashMap<String, usize> = HashMap::new();
     let (mut comparisons, mut fetched) = (0, 0);
@@ -361,7 +356,7 @@ async fn moving_on_to_another_room_also_leaves_the_first() {
     counter.calls().await;
     alice.done("enterChat", data).await;
 
-    // The call that leaves may follow the answer.
+    // The call that leaves the room may come after the answer.
     let mut calls = Vec::new();
     eventually("both calls were made", async || {
         calls.extend(counter.calls().await);
@@ -398,9 +393,8 @@ async fn a_list_is_one_call_for_128_rooms() {
     assert_eq!(counter.calls().await, ["get_chat_list", "get_chat_list"]);
 }
 
-/// Makes a room and says something in it: a message that arrives shows that the
-/// server's subscription to the room, which may follow the answer, is made.
-/// Returns the room's id.
+/// Makes a room and sends a message in it: once the message arrives, the server has subscribed to the room, which may
+/// happen after the answer. Returns the room's id.
 async fn talk_to(alice: &mut Client, friend: &str) -> String {
     let data = json!({ "participants": [friend] });
     let opened = alice.done("initializeChat", data).await;
@@ -422,7 +416,7 @@ async fn a_refused_request_costs_one_call_or_none() {
     carol.settle().await;
     counter.calls().await;
 
-    // What is ill-formed never gets to Redis
+    // A malformed request never reaches Redis
     carol
         .refused("sendMessage", json!({ "roomId": room }), "INVALID_PAYLOAD")
         .await;
@@ -436,7 +430,7 @@ async fn a_refused_request_costs_one_call_or_none() {
     carol.refused("nonsense", json!({}), "UNKNOWN_EVENT").await;
     assert_eq!(counter.calls().await, Vec::<String>::new());
 
-    // What is not allowed is known after one call
+    // A forbidden request is refused after one call
     let data = json!({ "roomId": room, "content": "Let me in" });
     carol.refused("sendMessage", data, "NOT_MEMBER").await;
     assert_eq!(counter.calls().await, ["send_message"]);
@@ -456,7 +450,7 @@ async fn a_busy_room_costs_a_full_device_one_list_an_interval() {
     let mut alice = Client::connect(&server, "alice").await;
     counter.calls().await;
 
-    // When Bob talks without a pause
+    // When Bob sends without a pause
     let mut asked = Vec::new();
     for number in 1..=200 {
         let data = json!({ "roomId": room, "content": format!("number {number}") });
@@ -476,18 +470,18 @@ async fn a_busy_room_costs_a_full_device_one_list_an_interval() {
     assert_eq!(count("get_chat_list"), 1, "{calls:?}");
 }
 
-/// How often quiet rooms are compared where that is counted.
+/// How often quiet rooms are compared in tests that count it.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// Talks in one room until so many calls have compared rooms, leaving out those
-/// that were begun before; returns what they compared, and how long that took.
+/// Sends in one room until so many calls have compared rooms, leaving out those that had begun before; returns what
+/// they compared, and how long that took.
 async fn compared_while_talking(
     counter: &mut Counter,
     alice: &mut Client,
     busy: &str,
     calls: usize,
 ) -> (Vec<HashSet<String>>, Duration) {
-    // What is compared up to two intervals from now may have been quiet before.
+    // Rooms compared within the next two intervals may have been quiet before.
     let began = Instant::now();
     while began.elapsed() < 5 * CHECK / 2 {
         alice.say(busy, "and on").await;
@@ -505,7 +499,7 @@ async fn compared_while_talking(
 
 #[tokio::test]
 async fn comparing_is_one_call_for_128_quiet_rooms_and_none_for_a_busy_one() {
-    // Given Alice with 128 rooms in which nothing happens, and one in which she talks
+    // Given Alice with 128 rooms in which nothing happens, and one in which she sends
     let mut counter = Counter::start().await;
     let server = Server::on(&counter.redis)
         .env("QUIET_ROOM_CHECK_MS", &CHECK.as_millis().to_string())
@@ -517,7 +511,7 @@ async fn comparing_is_one_call_for_128_quiet_rooms_and_none_for_a_busy_one() {
         talk_to(&mut alice, &format!("friend-{number}")).await;
     }
 
-    // Then each interval the 128 are one call, and hers is in none
+    // Then in each interval the 128 are one call, and hers is in none
     let head = format!("chat:{{room:{busy}}}:meta");
     let (comparisons, took) = compared_while_talking(&mut counter, &mut alice, &busy, 5).await;
     for rooms in &comparisons {

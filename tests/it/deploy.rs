@@ -1,4 +1,4 @@
-//! What is shipped for operators, against what the server really has.
+//! What is shipped for operators, compared with what the server really has.
 
 use std::{collections::BTreeSet, fs};
 
@@ -10,7 +10,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(repository().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// What the first group of `pattern` finds; there must be something.
+/// What the first group of `pattern` matches; it must match something.
 fn found(text: &str, pattern: &str) -> BTreeSet<String> {
     let pattern = Regex::new(pattern).unwrap();
     let all: BTreeSet<String> = pattern
@@ -21,7 +21,7 @@ fn found(text: &str, pattern: &str) -> BTreeSet<String> {
     all
 }
 
-/// The number that the first group of `pattern` finds.
+/// The number that the first group of `pattern` matches.
 fn number(text: &str, pattern: &str) -> u64 {
     let all = found(text, pattern);
     assert_eq!(all.len(), 1, "{pattern}: {all:?}");
@@ -67,7 +67,7 @@ fn who_stops_a_server_waits_long_enough() {
             .iter()
             .all(|secs| secs.parse::<u64>().unwrap() > deadline_secs)
     );
-    // Its own Redis has ten seconds more.
+    // The server's own Redis has ten seconds more.
     let unit = read("deploy/chat-server.service");
     assert!(number(&unit, r"(?m)^TimeoutStopSec=(\d+)$") > deadline_secs + 10);
 }
@@ -106,7 +106,7 @@ fn what_the_build_of_the_image_needs_is_let_through() {
         .lines()
         .filter_map(|line| line.strip_prefix('!'))
         .collect();
-    // The manifests, what the sources embed, and a target that Cargo looks for by itself.
+    // The manifests, the files that the sources embed, and a target that Cargo looks for by itself.
     let needed = [
         "Cargo.toml",
         "Cargo.lock",

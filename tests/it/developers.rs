@@ -17,7 +17,7 @@ use crate::support::{Client, Polling, Redis, Server, http, json, token};
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// The statuses that a page gets over each protocol and transport, with a good token.
+/// The statuses that a page gets over each protocol and transport, with a valid token.
 async fn statuses(server: &Server, headers: &[(&str, &str)]) -> Vec<u16> {
     let token = token::of("alice");
     let host = server.address.to_string();
@@ -49,7 +49,7 @@ async fn a_page_of_the_internet_does_not_reach_a_developers_server() {
     let redis = Redis::start().await;
     let server = Server::start(&redis).await;
 
-    // Then pages of other machines are refused over each protocol, be their name made to lead here
+    // Then pages from other machines are refused over each protocol, even if their name resolves to this one
     let rebound = format!("evil.example:{}", server.address.port());
     let rebound_origin = format!("http://{rebound}");
     for headers in [
@@ -62,7 +62,7 @@ async fn a_page_of_the_internet_does_not_reach_a_developers_server() {
         assert_eq!(statuses(&server, &headers).await, [403; 5], "{headers:?}");
     }
 
-    // And pages of this machine are welcome, and whatever is no page
+    // And pages from this machine are accepted, and so is any client that is not a page
     let own = format!("http://{}", server.address);
     for headers in [
         vec![],
@@ -73,7 +73,7 @@ async fn a_page_of_the_internet_does_not_reach_a_developers_server() {
         assert_eq!(statuses(&server, &headers).await, WELCOME, "{headers:?}");
     }
 
-    // And where it is said, those that are named, or all
+    // And where the settings say so, the pages that they name are accepted, or all pages
     let evil = [("Origin", "https://evil.example")];
     let named = Server::on(&redis).env("CORS_ORIGINS", "https://evil.example");
     assert_eq!(statuses(&named.start().await, &evil).await, WELCOME);
@@ -93,7 +93,7 @@ async fn others_cannot_reach_a_server_with_the_examples_secret() {
     assert!(!exit.stderr.contains(EXAMPLE_SECRET), "{exit:?}");
 }
 
-/// The repository's files that `make run` makes `.env.dev` with, in a folder of their own.
+/// The repository's files from which `make run` makes `.env.dev`, in a folder of their own.
 fn fresh_clone() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("scripts")).unwrap();
@@ -103,7 +103,7 @@ fn fresh_clone() -> TempDir {
     folder
 }
 
-/// Does what `make run` does first, and gives `.env.dev` and what was said.
+/// Does what `make run` does first, and returns `.env.dev` and the output.
 fn ensured(clone: &Path) -> (String, String) {
     let script = clone.join("scripts/ensure-env.sh");
     let output = Command::new("sh").arg(script).output().unwrap();
@@ -124,7 +124,7 @@ fn secret_of(file: &str) -> &str {
 
 #[test]
 fn each_developer_has_a_secret_of_their_own() {
-    // When two of them begin
+    // When two of them start at once
     let clones = [fresh_clone(), fresh_clone()];
     let files = clones.each_ref().map(|clone| ensured(clone.path()).0);
 
@@ -142,7 +142,7 @@ fn each_developer_has_a_secret_of_their_own() {
     }
     assert_ne!(secret_of(&files[0]), secret_of(&files[1]));
 
-    // And it stays what it is
+    // And later runs do not change it
     assert_eq!(ensured(clones[0].path()), (files[0].clone(), String::new()));
 }
 
@@ -150,7 +150,7 @@ fn each_developer_has_a_secret_of_their_own() {
 fn only_the_examples_secret_is_replaced() {
     let clone = fresh_clone();
     let file = clone.path().join(".env.dev");
-    // Given a file that has it, in whichever way
+    // Given a file that contains it, in any spelling
     for line in [
         format!("JWT_SECRET={EXAMPLE_SECRET}"),
         format!("  export JWT_SECRET='{EXAMPLE_SECRET}' "),
@@ -159,7 +159,7 @@ fn only_the_examples_secret_is_replaced() {
         let around = |line: &str| format!("PORT=3001\n{line}\n# JWT_SECRET=mine\n\nHOST=::1");
         fs::write(&file, around(&line)).unwrap();
 
-        // Then that line alone is another, and that is said
+        // Then only that line changes, and the output says so
         let (text, said) = ensured(clone.path());
         let secret = text.lines().nth(1).unwrap();
         assert!(
@@ -208,7 +208,7 @@ async fn a_name_that_is_no_setting_is_told_where_the_server_starts_and_where_set
     assert!(!exit.stdout.contains("MAX_FRAME_BYTE is"), "{exit:?}");
 }
 
-/// How a text may be written in a log: as it is, or as bytes.
+/// The forms in which a text may appear in a log: as it is, or as bytes.
 fn spellings(text: &str) -> [String; 3] {
     let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
     let list: Vec<String> = text.bytes().map(|byte| byte.to_string()).collect();
@@ -222,7 +222,7 @@ async fn the_most_detailed_log_holds_no_token_and_no_text() {
         "trace",
         "trace,tungstenite=trace,tungstenite::protocol::frame=trace",
     ] {
-        // Given a server that logs all it may, with a Redis of its own
+        // Given a server that logs everything it can, with a Redis of its own
         let data = folder.path().join(filter.len().to_string());
         let server = Server::embedded(&data)
             .env("RUST_LOG", filter)
@@ -265,7 +265,7 @@ async fn the_most_detailed_log_holds_no_token_and_no_text() {
         let log = server.log.clone();
         server.stop().await;
 
-        // Then it has logged, and nothing of what they said and showed
+        // Then it has logged, but nothing that they sent or presented
         let log = log.text();
         assert!(log.contains("DEBUG"), "{log}");
         let tokens = ["alice", "bob", "carol"].map(token::of);

@@ -1,4 +1,4 @@
-//! The documents: every link leads somewhere, and every page is found. No network.
+//! The documents: every link leads somewhere, and every page is linked. No network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use regex::Regex;
 
 use crate::support::server::repository;
 
-/// Every Markdown file of the repository, by its path in there.
+/// Every Markdown file of the repository, by its path in the repository.
 fn documents() -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![PathBuf::new()];
@@ -29,7 +29,7 @@ fn documents() -> BTreeMap<PathBuf, String> {
     found
 }
 
-/// The text without its fenced blocks and its code in lines, in which nothing is a heading or a link.
+/// The text without its fenced blocks and inline code, in which nothing is a heading or a link.
 fn prose(text: &str) -> String {
     let fenced = Regex::new(r"(?ms)^ *```.*?^ *```$").unwrap();
     fenced.replace_all(text, "").into_owned()
@@ -153,7 +153,8 @@ fn every_make_target_that_is_named_is_there() {
     }
 }
 
-/// What README says is not there yet, by a word of it, and the words that an event for it would have in its name.
+/// What README says is still missing: a word for each feature, and the words that an event for it would have in its
+/// name.
 const NOT_THERE: [(&str, &[&str]); 6] = [
     (
         "Leaving a group",

@@ -1,4 +1,5 @@
-//! What clients can do to a server that keep no rules, most of them without a token: it costs neither memory nor a place.
+//! What clients can do to a server when they follow no rules, most of them without a token: it costs neither memory nor
+//! a connection slot.
 
 use std::net::SocketAddr;
 
@@ -12,12 +13,12 @@ use crate::support::{
     Client, PATIENCE, RawSocket, Redis, Server, Value, eventually, free_port, http, json, token,
 };
 
-/// What one client may cost at its worst, at most.
+/// The most memory that one client may cost.
 const ONE_CLIENT: u64 = 16 * 1024 * 1024;
 
 #[tokio::test]
 async fn pings_whose_answers_nobody_reads_cost_no_memory() {
-    // Given a server that gives up whoever takes nothing for a second
+    // Given a server that closes clients that take nothing for a second
     let redis = Redis::start().await;
     let server = Server::on(&redis)
         .env("PING_INTERVAL_MS", "500")
@@ -26,13 +27,13 @@ async fn pings_whose_answers_nobody_reads_cost_no_memory() {
         .await;
     let pings = frame(FIN | PING, &[b'x'; 125]).repeat(1000);
 
-    // When somebody without a token, and Alice, send pings and read nothing
+    // When a client without a token, and Alice, send pings and read nothing
     let joined = RawSocket::connect(&server, "alice").await;
     for mut socket in [RawSocket::unjoined(&server).await, joined] {
         let before = server.peak_bytes();
         socket.flood(&pings, 1000).await;
 
-        // Then what the server keeps for that is little
+        // Then the server keeps little for them
         let more = server.peak_bytes().saturating_sub(before);
         assert!(more < ONE_CLIENT, "{more} bytes more at the peak");
     }
@@ -51,13 +52,13 @@ async fn who_breaks_a_rule_reads_which_however_much_is_on_its_way() {
         (1007, not_utf8),
     ];
     for (code, first) in broken {
-        // When Alice, or somebody who has not joined, breaks a rule and sends some more megabytes before reading
+        // When Alice, or a client that has not joined, breaks a rule and sends some more megabytes before reading
         let joined = RawSocket::connect(&server, "alice").await;
         for mut socket in [joined, RawSocket::unjoined(&server).await] {
             socket.send_bytes(&first).await;
             socket.flood(&[b'x'; 64 * 1024], 128).await;
 
-            // Then they read which rule it was
+            // Then they can read which rule it was
             assert_eq!(socket.close_code().await, Some(code));
         }
     }
@@ -69,7 +70,7 @@ async fn who_breaks_a_rule_reads_which_however_much_is_on_its_way() {
 
 #[tokio::test]
 async fn one_time_limit_bounds_a_request_from_its_first_byte_to_its_answer_taken() {
-    // Given a server with little patience for requests, and figures on a port of their own
+    // Given a server with short request timeouts, and with metrics on a port of their own
     let redis = Redis::start().await;
     let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let server = Server::on(&redis)
@@ -79,7 +80,7 @@ async fn one_time_limit_bounds_a_request_from_its_first_byte_to_its_answer_taken
         .start()
         .await;
     let half_done = [
-        // A head that does not end, bodies that do not come, in either way of sending them
+        // A head that does not end, and bodies that do not come, in both framings
         "GET /healthz HTTP/1.1\r\nHost: x\r\n",
         "POST /dev/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
         "POST /socket.io/?EIO=4&transport=polling&sid=x HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n4",
@@ -87,7 +88,7 @@ async fn one_time_limit_bounds_a_request_from_its_first_byte_to_its_answer_taken
         "POST /no/such/path HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n4",
     ]
     .map(str::to_owned);
-    // Answers that are not taken, the switch to WebSocket behind them too
+    // Answers that are not read, even behind the switch to WebSocket
     let unread = "GET /asyncapi.yaml HTTP/1.1\r\nHost: x\r\n\r\n".repeat(400);
     let switching = unread.clone()
         + "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
@@ -111,7 +112,7 @@ async fn one_time_limit_bounds_a_request_from_its_first_byte_to_its_answer_taken
         let begin: String = request.chars().take(60).collect();
         eventually(&begin, async || is_ended(&stream)).await;
     }
-    // And a poll goes on that has waited as long: it is the server's time that it takes, not the client's
+    // And a poll that has waited as long goes on: that time is the server's, not the client's
     assert!(!is_ended(&poll));
     let mut bob = Client::connect_delta(&server, "bob").await;
     bob.open_room(&["alice"]).await;
@@ -121,7 +122,7 @@ async fn one_time_limit_bounds_a_request_from_its_first_byte_to_its_answer_taken
     assert!(answer.body.contains("chatEntry"), "{answer:?}");
 }
 
-/// Joins over long-polling as a delta device, reads what comes first, and polls for more.
+/// Joins over long-polling as a delta device, reads the first packets, and polls for more.
 async fn polling(server: &Server, user: &str) -> TcpStream {
     const PATH: &str = "/socket.io/?EIO=4&transport=polling&chatList=delta";
     let token = token::of(user);
@@ -148,7 +149,7 @@ async fn polling(server: &Server, user: &str) -> TcpStream {
     poll
 }
 
-/// Whether the other side has closed or reset a connection. Nothing is read of it.
+/// Whether the other side has closed or reset a connection. Reads nothing from it.
 fn is_ended(stream: &TcpStream) -> bool {
     let ready = stream.ready(Interest::READABLE).now_or_never();
     ready.is_some_and(|ready| ready.expect("a socket").is_read_closed())
@@ -156,7 +157,7 @@ fn is_ended(stream: &TcpStream) -> bool {
 
 #[tokio::test]
 async fn nobody_without_a_token_closes_the_door_for_those_who_have_one() {
-    // Given a small server, with more silent connections than it has places, and more clients who never join
+    // Given a small server with more silent connections than it has slots, and more clients that never join
     const MANY: usize = 1200;
     let redis = Redis::start().await;
     let server = Server::on(&redis)
@@ -180,7 +181,7 @@ async fn nobody_without_a_token_closes_the_door_for_those_who_have_one() {
         assert_eq!(opened.status, 200, "{opened:?}");
     }
 
-    // Then whoever has a token comes in, by either door and transport
+    // Then a client with a token can connect over either protocol and transport
     let mut alice = Client::connect_delta(&server, "alice").await;
     let room = alice.open_room(&["bob"]).await;
     let mut bob = RawSocket::unjoined(&server).await;
@@ -191,7 +192,7 @@ async fn nobody_without_a_token_closes_the_door_for_those_who_have_one() {
     alice.say(&room, "Come in").await;
     bob.read_until_text("Come in").await;
 
-    // And a poll of somebody who has joined outlasts as many again
+    // And the poll of a client that has joined outlasts as many again
     for _ in 0..30 {
         unjoined.push(RawSocket::unjoined(&server).await);
     }
@@ -201,7 +202,7 @@ async fn nobody_without_a_token_closes_the_door_for_those_who_have_one() {
         .expect("what waits");
     assert!(answer.body.contains("chatEntry"), "{answer:?}");
 
-    // And the others have given way, but for as many as there are places
+    // And all the others were closed, except as many as there are slots
     let here = || silent.iter().filter(|stream| !is_ended(stream)).count();
     eventually("the others are gone", async || here() <= 10).await;
 }

@@ -1,4 +1,4 @@
-//! The worked edits of `lua/README.md`, as clients of a server that runs them see them.
+//! The worked edits of `lua/README.md`, as seen by clients of a server that runs them.
 
 use std::fs;
 
@@ -43,7 +43,7 @@ async fn an_unwanted_word_is_refused_in_the_rule_s_own_words() {
     let mut bob = Client::connect_delta(&server, "bob").await;
     let room = alice.open_room(&["bob"]).await;
 
-    // When Alice advertises, then she is told why not, and Bob gets nothing
+    // When Alice advertises, then she gets the reason as an error, and Bob gets nothing
     let data = message(&room, "Come to my Casino!");
     let error = alice.refused("sendMessage", data, "REJECTED").await;
     assert_eq!(
@@ -84,7 +84,7 @@ async fn in_slow_mode_the_second_message_within_five_seconds_is_refused() {
         "This chat is in slow mode: wait a little before your next message."
     );
 
-    // But not the first one again, nor a message of Bob's
+    // But the first one can be repeated, and Bob can send
     let again = alice.done("sendMessage", first).await;
     assert_eq!(
         (&again["id"], &again["duplicate"]),
@@ -100,7 +100,7 @@ async fn in_slow_mode_the_second_message_within_five_seconds_is_refused() {
     alice.done("sendMessage", data).await;
 }
 
-/// The welcome as the last message of an entry, and how much of the room is unread.
+/// The welcome as the last message of an entry, and how many messages of the room are unread.
 fn assert_welcomed(entry: &Value, unread: u64) {
     let last = &entry["lastMessage"];
     assert_eq!(last["content"], "Welcome!", "{entry}");
@@ -113,7 +113,7 @@ fn assert_welcomed(entry: &Value, unread: u64) {
 #[tokio::test]
 async fn a_group_begins_with_a_welcome_for_everyone() {
     for full in [true, false] {
-        // Given Alice on two devices, Bob on one of each kind; Carol is away
+        // Given Alice on two devices, Bob on one of each kind; Carol is offline
         let (redis, rules) = (Redis::start().await, rules_with(WELCOME));
         let server = with_rules(&redis, &rules).start().await;
         let mut alice = match full {
@@ -125,7 +125,7 @@ async fn a_group_begins_with_a_welcome_for_everyone() {
         let mut laptop = Client::connect(&server, "bob").await;
         let mut books = Mirror::new("bob", &phone.first_list);
 
-        // When Alice makes a group, then her device has it, with the welcome, before it is told that it is made
+        // When Alice makes a group, then her device has it, with the welcome, before it gets the ack
         let data = json!({ "participants": ["bob", "carol"], "name": "Book club" });
         let made = alice.done("initializeChat", data).await;
         assert_eq!(made["created"], true);
@@ -138,7 +138,7 @@ async fn a_group_begins_with_a_welcome_for_everyone() {
         });
         assert_welcomed(told.expect("an entry before the ack"), 0);
 
-        // And so have all others, to whom it is unread
+        // And all other devices have it too, and for their users it is unread
         assert_welcomed(&tablet.expect("chatEntry").await, 0);
         let told = phone.expect("chatEntry").await;
         assert_welcomed(&told, 1);
@@ -149,7 +149,7 @@ async fn a_group_begins_with_a_welcome_for_everyone() {
         let mut carol = Client::connect(&server, "carol").await;
         assert_welcomed(entry(&carol.first_list, &room), 1);
 
-        // And it comes to nobody a second time, as a message
+        // And nobody gets it a second time, as a message
         for device in [&mut alice, &mut tablet, &mut phone, &mut laptop, &mut carol] {
             device.expect_nothing_of("newMessage").await;
             let history = device.history(&room).await;
@@ -157,7 +157,7 @@ async fn a_group_begins_with_a_welcome_for_everyone() {
             assert_eq!(history[0]["content"], "Welcome!");
         }
 
-        // When Alice goes on, then all goes on from there
+        // When Alice sends more, then everything continues from there
         alice.say(&room, "Hello").await;
         for device in [&mut alice, &mut tablet, &mut laptop, &mut carol] {
             let next = device.expect_any("newMessage").await;
@@ -188,7 +188,7 @@ async fn without_read_markers_only_one_s_own_devices_are_told() {
     tablet.settle().await;
     let mut books = Mirror::new("bob", &tablet.list().await);
 
-    // When Alice writes and Bob marks it as read on his phone, then his devices know
+    // When Alice writes and Bob marks it as read on his phone, then his devices are notified
     let sent = alice.say(&room, "One").await;
     let marked = phone.mark(&room, &sent["id"]).await;
     assert_eq!(
@@ -201,7 +201,7 @@ async fn without_read_markers_only_one_s_own_devices_are_told() {
         })
         .await;
 
-    // When he views the room while she writes, and leaves, then they know too
+    // When he views the room while she writes, and leaves, then they are notified too
     phone.enter(&room).await;
     alice.say(&room, "Two").await;
     phone.leave().await;
@@ -210,7 +210,7 @@ async fn without_read_markers_only_one_s_own_devices_are_told() {
     assert_eq!(books.read_seq(&room), 2);
     books.assert_agrees(&tablet.list().await);
 
-    // But Alice is told nothing of it, by no event, page or list
+    // But Alice learns nothing of it from any event, page or list
     let frames = alice.settle().await;
     assert!(frames.iter().all(|frame| frame.event != "messageRead"));
     let mut told: Vec<Value> = frames
@@ -236,7 +236,7 @@ async fn without_read_markers_only_one_s_own_devices_are_told() {
 
 #[tokio::test]
 async fn an_archive_keeps_more_than_the_server_s_setting() {
-    // Given a server that keeps 100 messages, an archive, and a group that is none
+    // Given a server that keeps 100 messages, an archive, and a group that is not one
     let (redis, rules) = (Redis::start().await, rules_with(ARCHIVES));
     let server = with_rules(&redis, &rules)
         .env("HISTORY_MAX_MESSAGES", "100")

@@ -1,5 +1,4 @@
-//! Without `REDIS_URL` the server runs a Redis of its own, and keeps what it is
-//! told through restarts and crashes of either.
+//! Without `REDIS_URL` the server runs a Redis of its own, and keeps its data through restarts and crashes of either.
 
 use std::{
     fs::{self, Permissions},
@@ -31,7 +30,7 @@ fn child(server: &Server) -> u32 {
     children[0]
 }
 
-/// What was said in a room, by a new device of Alice's.
+/// The messages of a room, as a new device of Alice's reads them.
 async fn said(server: &Server, room: &str) -> Vec<String> {
     let mut alice = Client::connect_delta(server, "alice").await;
     let history = alice.history(room).await;
@@ -52,11 +51,11 @@ async fn messages_survive_a_restart_of_the_server() {
     alice.say(&room, "two").await;
     let redis = child(&server);
 
-    // When the server is stopped, then its Redis is too
+    // When the server is stopped, then its Redis is stopped too
     server.stop().await;
     assert!(!lives(redis));
 
-    // When it starts again, then all is as it was
+    // When it starts again, then everything is as it was
     let server = start(folder.path()).await;
     assert_eq!(said(&server, &room).await, ["one", "two"]);
     let mut bob = Client::connect_delta(&server, "bob").await;
@@ -90,7 +89,7 @@ fn modes(folder: &Path) -> Vec<(PathBuf, u32)> {
     found
 }
 
-/// Waits until nobody but the owner may read anything in the data folder, or do more with it.
+/// Waits until nobody but the owner can read anything in the data folder or access it in any other way.
 async fn closed_to_others(folder: &Path, server: &Server) {
     eventually(
         &format!("it is closed to others\n{}", server.log),
@@ -108,7 +107,7 @@ async fn closed_to_others(folder: &Path, server: &Server) {
 
 #[tokio::test]
 async fn the_chats_on_disk_are_for_nobody_else() {
-    // Given a server that made its data folder itself, though with a lax umask
+    // Given a server that made its data folder itself, despite a lax umask
     let folder = data_folder();
     let data = folder.path().join("redis");
     let server = start(&data).await;
@@ -120,7 +119,7 @@ async fn the_chats_on_disk_are_for_nobody_else() {
     assert!(!server.log.text().contains(warning), "{}", server.log);
     server.stop().await;
 
-    // When it is open to others, as after a copy or an older version
+    // When it is open to others, as after a copy or with an older version
     let elsewhere = folder.path().join("elsewhere");
     fs::write(&elsewhere, "no chat").unwrap();
     fs::set_permissions(&elsewhere, Permissions::from_mode(0o644)).unwrap();
@@ -151,14 +150,14 @@ async fn its_redis_listens_nowhere_but_on_a_private_socket() {
     let server = start(folder.path()).await;
     let redis = child(&server);
 
-    // Then the data is where it should be, with nothing readable by others
+    // Then the data is in the right place, and others can read none of it
     let names: Vec<_> = fs::read_dir(folder.path())
         .expect("the data folder")
         .map(|file| file.expect("a file").file_name())
         .collect();
     assert!(!names.is_empty());
 
-    // And no TCP socket is open in the child (where the system tells)
+    // And no TCP socket is open in the child (where the system can report that)
     if let Ok(descriptors) = fs::read_dir(format!("/proc/{redis}/fd")) {
         let tcp = fs::read_to_string(format!("/proc/{redis}/net/tcp")).unwrap_or_default()
             + &fs::read_to_string(format!("/proc/{redis}/net/tcp6")).unwrap_or_default();
@@ -189,7 +188,7 @@ fn is_written(folder: &Path, bytes: &[u8]) -> bool {
         if path.is_dir() {
             return is_written(&path, bytes);
         }
-        // A socket is no file to read, and a temporary one may be gone.
+        // A socket is not a file to read, and a temporary file may be gone.
         let content = fs::read(&path).unwrap_or_default();
         content.windows(bytes.len()).any(|window| window == bytes)
     })
@@ -220,7 +219,7 @@ async fn messages_survive_the_death_of_the_child() {
     .await;
     server.ready().await;
 
-    // Then both are still connected and go on, with all that was said
+    // Then both are still connected and carry on, with all messages
     let mut attempts = 0;
     let sent = loop {
         attempts += 1;
@@ -260,7 +259,7 @@ async fn a_killed_server_leaves_nothing_that_stops_the_next() {
     // When the next one starts on the same data
     let server = start(folder.path()).await;
 
-    // Then all is there, and can be added to, and one Redis runs
+    // Then all messages are still there, more can be sent, and only one Redis runs
     assert_eq!(said(&server, &room).await, ["before"]);
     let mut alice = Client::connect_delta(&server, "alice").await;
     alice.say(&room, "after").await;
@@ -275,14 +274,14 @@ async fn a_killed_server_leaves_nothing_that_stops_the_next() {
 
 #[tokio::test]
 async fn a_second_server_on_the_same_data_is_refused() {
-    // Given a server that runs
+    // Given a running server
     let folder = data_folder();
     let first = start(folder.path()).await;
 
     // When a second is started on the same folder
     let exit = Server::embedded(folder.path()).run().await;
 
-    // Then it says why it can't, and ends, and the first has noticed nothing
+    // Then it says why it cannot start, and exits, and the first is not affected
     assert!(exit.code.is_some_and(|code| code != 0), "{exit:?}");
     let path = folder.path().display().to_string();
     assert!(exit.stderr.contains(&path), "{exit:?}");
@@ -292,7 +291,7 @@ async fn a_second_server_on_the_same_data_is_refused() {
     alice.say(&room, "Still here").await;
     first.stop().await;
 
-    // And now there is room for another
+    // And now another can start
     let second = start(folder.path()).await;
     assert_eq!(said(&second, &room).await, ["Still here"]);
     second.stop().await;

@@ -1,4 +1,4 @@
-//! Scripts are exchanged, and lost by Redis, while many devices send: no request fails, nothing is lost.
+//! Scripts are exchanged, and lost by Redis, while many devices send: no request fails, and nothing is lost.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::support::rules::Rules;
 use crate::support::{Client, Redis, Server, Value, json};
 
-/// How long the load goes on: short here; `make drill` gives 30.
+/// How long the load lasts, in seconds: short here; `make drill` sets 30.
 fn load_secs() -> u64 {
     let secs = std::env::var("CHAT_DRILL_SECS").ok();
     secs.and_then(|secs| secs.parse().ok()).unwrap_or(4)
 }
 
-/// How many sets are applied meanwhile: as many as `make drill` has time for, some here.
+/// How many sets are applied meanwhile: as many as `make drill` has time for, a few here.
 fn apply_count() -> u32 {
     if load_secs() < 30 { 6 } else { 20 }
 }
 
 const PAIRS: usize = 10;
-/// Of each pair's sender: 2,000 sends a second in all.
+/// For the sender of each pair: 2,000 sends a second in total.
 const SEND_EVERY: Duration = Duration::from_millis(5);
 
-/// Someone who sends without waiting for answers, and someone on the other server who reads.
+/// A sender that does not wait for answers, and a reader on the other server.
 struct Pair {
     sender: Client,
     reader: Client,
@@ -56,7 +56,7 @@ async fn pairs(servers: &[Server; 2]) -> Vec<Pair> {
     pairs
 }
 
-/// Sends until told to stop, then collects every answer. None may be an error.
+/// Sends until it is asked to stop, then collects every answer. None may be an error.
 async fn send(mut pair: Pair, number: usize, stop: Arc<AtomicBool>) -> Seen {
     let mut ticks = interval(SEND_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -68,7 +68,7 @@ async fn send(mut pair: Pair, number: usize, stop: Arc<AtomicBool>) -> Seen {
             "roomId": pair.room, "content": content, "clientMessageId": content,
         });
         asked.push((content, pair.sender.ask("sendMessage", data).await));
-        // The server holds a peer back that does not read its answers.
+        // The server holds back a peer that does not read its answers.
         if asked.len() % 64 == 0 {
             pair.sender.fence().await;
             pair.reader.fence().await;
@@ -157,7 +157,7 @@ async fn applies_under_load_lose_and_refuse_nothing() {
     };
     let mut all = under_load(&servers, applies).await;
 
-    // Then each message has the tag of exactly one of them, and both were there
+    // Then each message has the tag of exactly one of them, and both tags occur
     let mut tags: HashMap<char, usize> = HashMap::new();
     for seen in &mut all {
         for content in verify(seen).await {

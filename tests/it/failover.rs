@@ -1,8 +1,9 @@
-//! Another Redis becomes the master: the server moves to it with all its connections, and promises nothing for the former.
+//! Another Redis becomes the master: the server moves all its connections to it, and promises nothing that relies on
+//! the former one.
 
 use crate::support::{Client, Redis, Relay, Server, code, eventually, json};
 
-/// The one makes itself a copy of the other, and follows it.
+/// Makes the one a replica of the other, and waits until it follows.
 async fn follow(replica: &Redis, master: &Redis) {
     let _: String = replica
         .run(&format!("REPLICAOF 127.0.0.1 {}", master.port))
@@ -45,7 +46,7 @@ async fn after_a_failover_a_server_whose_users_only_read_hears_the_new_master() 
     bob.until("newMessage", |message| message["content"] == "before")
         .await;
 
-    // When the former master is made a replica that cannot follow: it lives, and publishes nothing
+    // When the former master is made a replica that cannot follow: it runs, and publishes nothing
     let _: String = second.run("REPLICAOF NO ONE").await;
     let _: String = first.run("REPLICAOF 127.0.0.1 1").await;
     relay.lead_to(second.port);
@@ -55,7 +56,7 @@ async fn after_a_failover_a_server_whose_users_only_read_hears_the_new_master() 
     bob.until("newMessage", |message| message["content"] == "after")
         .await;
 
-    // And both servers have moved: nothing is published at the former master to anybody
+    // And both servers have moved: nobody listens to what is published at the former master
     for server in [&one, &other] {
         eventually("the server is ready", async || server.is_ready().await).await;
         assert!(
@@ -85,12 +86,12 @@ async fn a_server_whose_address_leads_to_another_master_leaves_the_former_that_l
     let room = alice.open_room(&["bob"]).await;
     alice.say(&room, "before").await;
 
-    // When the replica becomes a master, the former does not know, and only the connection that confirms moves
+    // When the replica becomes a master, the former master does not know, and only the connection that confirms moves
     let _: String = second.run("REPLICAOF NO ONE").await;
     relay.lead_to(second.port);
     relay.cut_those_that_wrote("chat:confirm");
 
-    // Then what is acked is at the new one
+    // Then what is acked is on the new master
     let mut acked = Vec::new();
     for number in 0..20 {
         let content = format!("number-{number}");
@@ -106,7 +107,7 @@ async fn a_server_whose_address_leads_to_another_master_leaves_the_former_that_l
     }
 }
 
-/// A server that promises a replica, where there is none.
+/// A server that promises a replica where none exists.
 async fn promising(redis: &Redis, timeout_ms: &str) -> Server {
     Server::on(redis)
         .env("DURABILITY", "replicas:1")
@@ -118,7 +119,7 @@ async fn promising(redis: &Redis, timeout_ms: &str) -> Server {
 
 #[tokio::test]
 async fn each_message_of_a_batch_is_refused_for_its_own_reason() {
-    // Given rooms of Alice and of others, and then a server that promises a replica that is not there
+    // Given rooms of Alice and of others, and then a server that promises a replica that does not exist
     let redis = Redis::start().await;
     let server = Server::start(&redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
@@ -128,7 +129,7 @@ async fn each_message_of_a_batch_is_refused_for_its_own_reason() {
     let promising = promising(&redis, "500").await;
     let mut alice = Client::connect_delta(&promising, "alice").await;
 
-    // When she sends to both while a first message waits, so that the next go in one round trip
+    // When she sends to both while a first message waits, so that the next messages share one round trip
     let mut asked = Vec::new();
     for room in [&room, &room, &foreign, &room, &foreign] {
         let data = json!({ "roomId": room, "content": "unsafe" });
@@ -147,7 +148,7 @@ async fn each_message_of_a_batch_is_refused_for_its_own_reason() {
 
 #[tokio::test]
 async fn who_waits_for_a_confirmation_keeps_nobody_from_calling() {
-    // Given one place for calls, and a message that waits for a replica for a long time
+    // Given a single slot for calls, and a message that waits for a replica for a long time
     let redis = Redis::start().await;
     let server = Server::start(&redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;

@@ -1,4 +1,5 @@
-//! What clients are told while Redis is away, hangs, refuses, or loses connections; and that nothing is stored twice.
+//! The errors that clients get while Redis is away, hangs, refuses or loses connections; and that nothing is stored
+//! twice.
 
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ async fn sends_over_connections_that_break_are_stored_once() {
         }
     };
 
-    // When she sends meanwhile, with and without ids of her own
+    // When she sends meanwhile, with and without client ids
     let send = async {
         let mut outcomes = Vec::new();
         for number in 0..200 {
@@ -49,7 +50,7 @@ async fn sends_over_connections_that_break_are_stored_once() {
     };
     let (outcomes, ()) = tokio::join!(send, kill);
 
-    // Then what has an id is done, the rest is done or of unknown outcome, and nothing is there twice
+    // Then what has an id is stored, the rest is stored or of unknown outcome, and nothing is stored twice
     let stored = contents(&mut alice, &room).await;
     for (number, outcome) in outcomes.iter().enumerate() {
         let count = times(&stored, &format!("number {number}"));
@@ -62,7 +63,7 @@ async fn sends_over_connections_that_break_are_stored_once() {
         }
     }
 
-    // And Bob, still connected, has got all that is stored, in order
+    // And Bob, still connected, has received everything that is stored, in order
     let mut got = Vec::new();
     while got.len() < stored.len() {
         got.push(bob.until("newMessage", |_| true).await);
@@ -74,14 +75,14 @@ async fn sends_over_connections_that_break_are_stored_once() {
 
 #[tokio::test]
 async fn while_redis_hangs_every_request_is_answered_and_devices_stay() {
-    // Given a Redis that stops in the middle of work
+    // Given a Redis that freezes in the middle of its work
     let redis = Redis::start().await;
     let server = Server::start(&redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
     let room = alice.open_room(&["bob"]).await;
     redis.freeze();
 
-    // When Alice has more requests in flight than are made in one round trip, then each is answered
+    // When Alice has more requests in flight than fit in one round trip, then each is answered
     let mut asked = Vec::new();
     for number in 0..40 {
         let data = json!({ "roomId": room, "content": format!("number {number}") });
@@ -100,7 +101,7 @@ async fn while_redis_hangs_every_request_is_answered_and_devices_stay() {
     let ready = async || http::get(server.address, "/readyz").await.status;
     assert_eq!(ready().await, 503);
 
-    // And when Redis goes on, all goes on, over the connection that was there
+    // And when Redis resumes, everything works again, over the same connection
     redis.thaw();
     eventually("the server is ready again", async || ready().await == 200).await;
     alice.say(&room, "afterwards").await;
@@ -137,7 +138,7 @@ async fn a_master_that_became_a_replica_is_left_until_it_is_master_again() {
     let gone = async || http::get(server.address, "/readyz").await.status == 503;
     eventually("the server gives it up", gone).await;
 
-    // And when it is master again, with what the other had, all goes on by itself
+    // And when it is a master again, with the other's data, everything works again by itself
     let _: String = redis.run("REPLICAOF NO ONE").await;
     eventually("the server is ready again", async || {
         server.is_ready().await
@@ -172,7 +173,7 @@ async fn an_ack_waits_for_as_many_replicas_as_promised() {
     let room = alice.open_room(&["bob"]).await;
     let message = |content: &str, id: &str| json!({ "roomId": room, "content": content, "clientMessageId": id });
 
-    // When the replica follows, then sends are acked, and are there
+    // When the replica follows, then sends are acked, and the messages are on the replica
     let sends = (0..50).map(|number| format!("m-{number}"));
     let mut asked = Vec::new();
     for id in sends {
@@ -186,7 +187,7 @@ async fn an_ack_waits_for_as_many_replicas_as_promised() {
         .await;
     assert_eq!(stored, 50);
 
-    // When it does not, then nobody says that a message is safe, a duplicate's sender neither
+    // When it does not, then no message is acked as safe, not even a duplicate
     replica.freeze();
     for _ in 0..2 {
         alice
@@ -194,7 +195,7 @@ async fn an_ack_waits_for_as_many_replicas_as_promised() {
             .await;
     }
 
-    // And when it does again, then it is told, and the message is there once
+    // And when it follows again, then the message is acked, and is stored once
     replica.thaw();
     let done = async || {
         let again = message("unsafe", "m-50");
@@ -263,7 +264,7 @@ async fn who_sends_too_fast_is_told_and_nothing_of_it_is_stored() {
         done.len()
     );
 
-    // And she stays connected, others are not limited, and only what was done is there
+    // And she stays connected, others are not limited, and only the accepted ones are stored
     assert_eq!(contents(&mut bob, &room).await, done);
     eventually("she may send again", async || {
         let data = json!({ "roomId": room, "content": "slower" });

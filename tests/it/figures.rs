@@ -1,4 +1,4 @@
-//! What `/metrics` tells, read as Prometheus reads it.
+//! What `/metrics` answers, read as Prometheus reads it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,13 +11,13 @@ use crate::support::{Server, http};
 
 /// One answer of `/metrics`.
 pub(crate) struct Figures {
-    /// By name; a histogram's without its suffixes.
+    /// By name; a histogram's name has no suffix.
     pub(crate) told: BTreeMap<String, About>,
-    /// Each line that is no comment.
+    /// Each line that is not a comment.
     series: Vec<Series>,
 }
 
-/// What is said of a name.
+/// The HELP and TYPE of a name.
 #[derive(Debug, Default)]
 pub(crate) struct About {
     pub(crate) kind: String,
@@ -74,7 +74,7 @@ impl Figures {
         figures
     }
 
-    /// The value of `name`, or of all series that have these labels together.
+    /// The value of `name`, or the sum over all series that have these labels.
     #[track_caller]
     pub(crate) fn get(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let mut found = self.with(name, labels).peekable();
@@ -82,7 +82,7 @@ impl Figures {
         found.map(|series| series.value).sum()
     }
 
-    /// Whether there is such a series.
+    /// Whether such a series exists.
     pub(crate) fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.with(name, labels).next().is_some()
     }
@@ -96,7 +96,7 @@ impl Figures {
         })
     }
 
-    /// The names of all series, as PromQL has them: with a histogram's suffixes.
+    /// The names of all series, as PromQL spells them: with a histogram's suffixes.
     pub(crate) fn names(&self) -> BTreeSet<&str> {
         self.series.iter().map(|series| &*series.name).collect()
     }
@@ -114,14 +114,14 @@ impl Figures {
         labels
     }
 
-    /// Each series by name and labels.
+    /// Each series, as its name and labels.
     pub(crate) fn keys(&self) -> BTreeSet<String> {
         let key = |series: &Series| format!("{}{:?}", series.name, series.labels);
         self.series.iter().map(key).collect()
     }
 }
 
-/// The name that HELP and TYPE have.
+/// The name under which HELP and TYPE list a series.
 pub(crate) fn family<'a>(series: &'a str, told: &BTreeMap<String, About>) -> &'a str {
     ["_bucket", "_sum", "_count"]
         .iter()

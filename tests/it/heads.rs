@@ -1,4 +1,4 @@
-//! What a server answers to requests that are not as they should be, and in which headers. Whatever comes, it goes on.
+//! How a server answers malformed requests, and with which headers. Whatever arrives, it keeps working.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::support::{Client, PATIENCE, Redis, Server, token};
 
-/// Sends bytes, and reads all that comes until the server hangs up.
+/// Sends bytes, and reads everything that comes until the server hangs up.
 async fn answer(server: &Server, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = TcpStream::connect(server.address)
         .await
@@ -14,7 +14,7 @@ async fn answer(server: &Server, bytes: impl AsRef<[u8]>) -> String {
     stream.write_all(bytes.as_ref()).await.expect("sent");
     let mut all = Vec::new();
     let ended = timeout(PATIENCE, stream.read_to_end(&mut all)).await;
-    // What is unread when it hangs up resets the connection.
+    // If the server hangs up with bytes unread, the connection is reset.
     ended.expect("the server hangs up").ok();
     String::from_utf8_lossy(&all).into_owned()
 }
@@ -41,7 +41,7 @@ fn request(method: &str, path: &str, headers: &str) -> String {
 
 #[tokio::test]
 async fn no_head_breaks_the_server() {
-    // Given heads that nobody's client sends
+    // Given heads that no real client sends
     let redis = Redis::start().await;
     let server = Server::on(&redis)
         .env("HEADER_TIMEOUT_MS", "100")
@@ -93,7 +93,7 @@ async fn no_head_breaks_the_server() {
             "{shown:?}: {answer:?}"
         );
     }
-    // And some that are odd, but good
+    // And some that are odd but valid
     let fine = [
         (200, format!("GET http://x/healthz HTTP/1.1\r\n{close}\r\n")),
         (200, "GET /healthz HTTP/1.0\r\n\r\n".to_owned()),
@@ -167,14 +167,14 @@ async fn only_who_asks_for_a_websocket_gets_one() {
         for (method, headers) in &wrong {
             let bytes = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{token}{headers}\r\n");
             let answer = answer(&server, &bytes).await;
-            // Each door's own methods come first
+            // Each endpoint's own methods come first
             let expected = match (path, *method) {
                 ("/ws", "POST") | ("/socket.io/?EIO=4&transport=websocket", "HEAD") => 405,
                 _ => 426,
             };
             assert_eq!(status(&answer), expected, "{bytes:?}: {answer:?}");
         }
-        // HTTP/1.0 knows no upgrades
+        // HTTP/1.0 has no upgrades
         let bytes = format!("GET {path} HTTP/1.0\r\nHost: x\r\n{token}{UPGRADE}\r\n");
         assert_eq!(status(&answer(&server, &bytes).await), 426);
     }
@@ -193,7 +193,7 @@ async fn what_can_be_read_can_be_asked_for_by_head_and_has_one_media_type() {
         ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
     ];
     for (path, media_type) in readable {
-        // What GET says, HEAD says without the body
+        // HEAD answers with the headers of GET, without the body
         let got = answer(&server, request("GET", path, "")).await;
         let told = answer(&server, request("HEAD", path, "")).await;
         for answer in [&got, &told] {
@@ -210,7 +210,7 @@ async fn what_can_be_read_can_be_asked_for_by_head_and_has_one_media_type() {
             told.ends_with("\r\n\r\n") && !got.ends_with("\r\n\r\n"),
             "{path}"
         );
-        // And other methods are told which there are
+        // And other methods get an answer that lists the allowed ones
         let refused = answer(&server, request("DELETE", path, "")).await;
         assert_eq!(status(&refused), 405);
         assert_eq!(values(&refused, "allow"), ["GET, HEAD"]);
@@ -233,7 +233,7 @@ async fn what_can_be_read_can_be_asked_for_by_head_and_has_one_media_type() {
             (expected, vec![allowed])
         );
     }
-    // And refusals have one media type too, those of Socket.IO included
+    // And refusals have one media type too, including those of Socket.IO
     for (method, path) in [
         ("GET", "/no/such/path"),
         ("GET", "/ws"),

@@ -36,7 +36,7 @@ async fn it_comes_first_and_once_and_says_what_a_client_has_to_keep_to() {
         .start()
         .await;
 
-    // When a device connects, then that is told before all else
+    // When a device connects, then it gets that before everything else
     let mut alice = Client::connect(&server, "alice \"é\"").await;
     let mut hello = alice.hello.clone();
     let time = hello.as_object_mut().unwrap().remove("serverTime");
@@ -51,14 +51,14 @@ async fn it_comes_first_and_once_and_says_what_a_client_has_to_keep_to() {
         })
     );
 
-    // And the time is that of Redis, give or take what a loaded machine may lose
+    // And the time is that of Redis, within what a loaded machine may lose
     let (secs, _): (u64, u64) = redis.run("TIME").await;
     let time = time.unwrap();
     let time = humantime::parse_rfc3339(time.as_str().unwrap()).unwrap();
     let apart = millis(time).abs_diff(secs * 1000);
     assert!(u128::from(apart) < Duration::from_secs(60).as_millis());
 
-    // And whatever else happens, it is not told again
+    // And whatever else happens, it is not sent again
     let room = alice.open_room(&["bob"]).await;
     alice.say(&room, "Hello").await;
     alice.expect_nothing_of("hello").await;

@@ -8,7 +8,7 @@ use crate::support::{Client, Redis, Server, Value, entry, find_entry, json, name
 
 #[tokio::test]
 async fn people_find_their_chats_as_they_left_them() {
-    // Given two people's room of the first versions, whose list has the newest message first
+    // Given a room of two people from the first versions, whose list has the newest message first
     let (redis, into) = (Redis::start().await, Redis::start().await);
     let old = Replaced { redis: &redis };
     let both = &["alice", "bob"];
@@ -18,7 +18,7 @@ async fn people_find_their_chats_as_they_left_them() {
         text("m-1", "alice", "Hello Bob", 10, both),
     ];
     old.room(DIRECT, both, &list).await;
-    // And a group of later versions, with texts and images as lists
+    // And a group from later versions, with texts and images as lists
     let all = &["alice", "bob", "carol"];
     let list = [
         typed(
@@ -43,7 +43,7 @@ async fn people_find_their_chats_as_they_left_them() {
     );
     assert!(printed.ends_with("Nothing was refused.\n"), "{printed}");
 
-    // Then each finds both rooms, in the order of what was said last, with what is unread
+    // Then each user finds both rooms, ordered by their last message, with their unread counts
     let server = Server::start(&into).await;
     let mut alice = Client::connect(&server, "alice").await;
     let mut bob = Client::connect(&server, "bob").await;
@@ -90,7 +90,7 @@ async fn people_find_their_chats_as_they_left_them() {
     ];
     assert_eq!(said(&history), expected);
 
-    // And a device that wants contents as they were sent gets them so
+    // And a device that asks for contents as they were sent gets them that way
     let as_sent = Client::device("alice").content("as-sent");
     let history = as_sent.connect(&server).await.history(GROUP).await;
     let row = |it: &Value| json!([it["type"], it["content"]]);
@@ -100,7 +100,7 @@ async fn people_find_their_chats_as_they_left_them() {
     ]);
     assert_eq!(json!(history.iter().map(row).collect::<Vec<_>>()), expected);
 
-    // And the chats go on
+    // And the chats continue
     alice.say(ALICE_AND_BOB, "Here we are").await;
     let heard = bob
         .until("newMessage", |it| it["roomId"] == ALICE_AND_BOB)
@@ -158,7 +158,8 @@ async fn the_shape_of_an_array_is_kept_beside_its_text() {
 
 #[tokio::test]
 async fn rooms_of_the_same_two_people_become_one() {
-    // Given two rooms that a race has made, one from head to tail and one from tail to head, and a message in both
+    // Given two rooms that result from a race, one stored from head to tail and one from tail to head, and a message in
+    // both
     let (redis, into) = (Redis::start().await, Redis::start().await);
     let old = Replaced { redis: &redis };
     let twice = text("m-4", "bob", "four", 4, &["bob"]);
@@ -201,7 +202,7 @@ async fn a_second_run_changes_nothing() {
     old.room(DIRECT, &["alice", "bob"], &list).await;
     old.room(GROUP, &["alice", "bob", "carol"], &list).await;
     old.room(DIRECT_TOO, &["alice", "carol"], &[]).await;
-    // Of a clock that was ahead
+    // From a clock that was ahead
     let mut ahead = text("m-2", "carol", "Tomorrow", 1, &[]);
     ahead["timestamp"] = json!("2124-08-20T12:00:00.000Z");
     old.push(GROUP, &[ahead]).await;
@@ -251,7 +252,7 @@ async fn a_dry_run_counts_and_writes_nothing() {
     ];
     assert_counts(&tried.stdout, &counts);
 
-    // And the run itself counts the same
+    // And the actual run counts the same
     let done = import(&redis, &into, &[]).await;
     assert_counts(&done.stdout, &counts);
     assert_eq!(listed(&tried), listed(&done));
@@ -277,7 +278,7 @@ async fn a_later_run_follows_up_rooms_without_a_message_of_the_new_server() {
     alice.settle().await;
     bob.settle().await;
 
-    // When the old server goes on in both, and makes a room of Bob and Carol
+    // When people continue in both on the old server, and make a room of Bob and Carol there
     old.push(DIRECT, &[text("m-2", "bob", "lost", 2, &[])])
         .await;
     let more = [
@@ -307,7 +308,7 @@ async fn a_later_run_follows_up_rooms_without_a_message_of_the_new_server() {
         [("alice", "one"), ("alice", "two")]
     );
 
-    // And who is connected gets what is new, each once and in order
+    // And connected users get what is new, each message once and in order
     for device in [&mut alice, &mut bob] {
         for (seq, content) in [(2, "two"), (3, "three")] {
             let heard = device.until("newMessage", |it| it["roomId"] == GROUP).await;
@@ -347,7 +348,7 @@ async fn rooms_appear_to_those_who_are_connected() {
     old.room(GROUP, &["alice", "bob", "carol"], &list).await;
     import_all(&redis, &into).await;
 
-    // Then the one room fills, and the other is there
+    // Then the one room is filled, and the other exists
     for seq in [1, 2] {
         let heard = bob
             .until("newMessage", |it| it["roomId"] == ALICE_AND_BOB)

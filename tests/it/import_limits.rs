@@ -1,4 +1,4 @@
-//! `chat-server import`: what it does not take is listed, and stops nothing else.
+//! `chat-server import`: what it does not take is listed, and does not stop the rest.
 
 use crate::support::replaced::{
     ALICE_AND_BOB, DIRECT, DIRECT_TOO, GROUP, Replaced, assert_counts, import, importing, key,
@@ -12,7 +12,7 @@ async fn what_cannot_be_taken_is_listed_and_stops_nothing_else() {
     let old = Replaced { redis: &redis };
     let run = async |command: &str| redis.run::<redis::Value>(command).await;
 
-    // Given a room with all kinds of messages, two of them good
+    // Given a room with all kinds of messages, two of them valid
     let list = [
         text("m-1", "alice", "good", 1, &["bob"]),
         typed(
@@ -44,7 +44,7 @@ async fn what_cannot_be_taken_is_listed_and_stops_nothing_else() {
     old.push_raw(DIRECT, &[&b"{\"id\""[..], b"\xff\xfe", b"[]"])
         .await;
     old.name(DIRECT, "Us").await;
-    // And rooms that are none here
+    // And rooms that are not valid here
     old.room(DIRECT_TOO, &["alice"], &list).await;
     old.room("lobby", &["alice", "bob", "carol"], &[]).await;
     old.room(
@@ -58,7 +58,7 @@ async fn what_cannot_be_taken_is_listed_and_stops_nothing_else() {
     old.set("user:dora:chats", &[GROUP]).await;
     run("SET chat:text:users alice").await;
     run("SET user:eve:chats nothing").await;
-    // And a group with a broken list, a long name and a member who can be none
+    // And a group with a broken list, a long name and a member with an invalid id
     let long = "n".repeat(129);
     old.name(GROUP, &long).await;
     let endless = "u".repeat(129);
@@ -68,10 +68,10 @@ async fn what_cannot_be_taken_is_listed_and_stops_nothing_else() {
     )
     .await;
     run(&format!("SET chat:{GROUP}:messages text")).await;
-    // And keys of others
+    // And keys of other applications
     run("SET chat:settings x").await;
 
-    // When they are imported where a content has at most 100 bytes, and a room 4 members
+    // When they are imported where a content may have at most 100 bytes, and a room 4 members
     let command = importing(&redis.url(), &into, &[])
         .env("MAX_CONTENT_BYTES", "100")
         .env("MAX_PARTICIPANTS", "4");
@@ -155,7 +155,7 @@ async fn what_cannot_be_taken_is_listed_and_stops_nothing_else() {
         ],
     );
 
-    // And the rest is there
+    // And the rest is imported
     let server = Server::start(&into).await;
     let mut bob = Client::connect(&server, "bob").await;
     assert_eq!(bob.first_list.as_array().map(Vec::len), Some(2));
@@ -219,7 +219,7 @@ async fn a_room_that_the_new_redis_does_not_take_costs_only_itself() {
         into.run::<()>(&format!("SET {wrong} x")).await;
         let exit = import(&redis, &into, &[]).await;
 
-        // Then what needs it is listed, and nothing of it is written; the rest is taken
+        // Then whatever needs it is listed, and nothing of that is written; the rest is imported
         assert_eq!(exit.code, Some(1), "{}{}", exit.stdout, exit.stderr);
         let is_bobs = wrong.contains("bob");
         let (refused, taken) = if is_bobs { (2, 0) } else { (1, 1) };

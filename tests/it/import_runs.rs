@@ -1,4 +1,4 @@
-//! `chat-server import`: from where to where, cut off and repeated, and what it says when it cannot be done.
+//! `chat-server import`: its source and target, interrupted and repeated runs, and its messages when it cannot run.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ async fn an_import_that_was_cut_off_goes_on_to_the_same_end() {
     }
     assert!(runs > 3, "it was not cut off: {runs}");
 
-    // Then it ends as one run has
+    // Then the result is the same as after a single run
     let contents = async |redis: &Redis| {
         let mut contents = Vec::new();
         let mut keys: Vec<String> = redis.run("KEYS *").await;
@@ -112,7 +112,7 @@ async fn a_redis_that_both_share_is_refused_under_the_old_prefix() {
     })
     .await;
 
-    // When the new server's keys would lie among the old ones, then nothing is done, and it is said what to do
+    // When the new server's keys would be among the old ones, then nothing is done, and the message says what to do
     for from in [shared.url(), shared.tcp_url(), replica.url()] {
         for prefix in ["chat", "user"] {
             let exit = importing(&from, &shared, &[])
@@ -130,7 +130,7 @@ async fn a_redis_that_both_share_is_refused_under_the_old_prefix() {
     }
     before.assert_same(&shared.dump().await, "a refused import");
 
-    // When it has a prefix of its own, then it is imported, and nothing of the old server is touched
+    // When it has a prefix of its own, then the data is imported, and nothing of the old server is touched
     let exit = importing(&shared.url(), &shared, &[])
         .env("KEY_PREFIX", "talk")
         .run()

@@ -19,7 +19,7 @@ async fn a_stopping_server_says_goodbye() {
     let room = alice.open_room(&["bob"]).await;
     bob.settle().await;
 
-    // When Alice sends, and the server is told to stop before it has answered
+    // When Alice sends, and the server is asked to stop before it has answered
     let sent = alice
         .ask(
             "sendMessage",
@@ -29,13 +29,13 @@ async fn a_stopping_server_says_goodbye() {
     alice.answer(sent).await.expect("sent");
     server.terminate();
 
-    // Then Bob still gets the message, both are told that it goes, and it ends well
+    // Then Bob still gets the message, both get the goodbye, and the server exits cleanly
     assert_eq!(bob.expect("newMessage").await["content"], "Goodbye");
     assert_eq!(alice.close_code().await, Some(1001));
     assert_eq!(bob.close_code().await, Some(1001));
     server.assert_exits_cleanly().await;
 
-    // And nobody listens any more
+    // And nothing listens on its port any more
     assert!(
         http::try_get(server.address, "/healthz", &[])
             .await
@@ -74,7 +74,7 @@ async fn all_bad_settings_are_reported_at_once() {
         .run()
         .await;
 
-    // Then each is named, and the exit code says that it is a matter of usage
+    // Then each mistake is named, and the exit code means a usage error
     assert_eq!(exit.code, Some(64), "{exit:?}");
     for name in [
         "HOST",
@@ -93,7 +93,7 @@ async fn all_bad_settings_are_reported_at_once() {
     assert_eq!(exit.code, Some(64), "{exit:?}");
     assert!(exit.stderr.contains("APP_ENV"), "{exit:?}");
 
-    // And the lack of any key
+    // And so is a configuration without any key
     let exit = Server::builder().without("JWT_SECRET").run().await;
     assert_eq!(exit.code, Some(64), "{exit:?}");
     assert!(exit.stderr.contains("JWT_SECRET"), "{exit:?}");
@@ -112,7 +112,7 @@ async fn production_wants_a_secret_of_its_own() {
     let redis = Redis::start().await;
     for environment in [Some("production"), Some("prod"), None] {
         for secret in [example, "short", "31 bytes are one less than here"] {
-            // Given production, said or by default, with a secret that others know or can guess
+            // Given production, set or by default, with a secret that others know or can guess
             let mut builder = Server::on(&redis)
                 .without("APP_ENV")
                 .env("JWT_SECRET", secret);
@@ -131,14 +131,14 @@ async fn production_wants_a_secret_of_its_own() {
         }
     }
 
-    // And development starts with the example
+    // And development starts with the example secret
     Server::on(&redis)
         .env("JWT_SECRET", example)
         .start()
         .await
         .stop()
         .await;
-    // And so does what the replaced server called development
+    // And so does the setting that the replaced server called development
     let classic = Server::on(&redis).without("APP_ENV").env("NODE_ENV", "dev");
     classic
         .env("JWT_SECRET", example)
@@ -150,7 +150,7 @@ async fn production_wants_a_secret_of_its_own() {
 
 #[tokio::test]
 async fn another_database_is_refused() {
-    // Pub/sub knows no databases, so two installations would hear each other
+    // Pub/sub does not separate databases, so two installations would receive each other's messages
     let redis = Redis::start_tcp().await;
     for url in [
         format!("{}/1", redis.tcp_url()),
@@ -183,7 +183,7 @@ async fn production_refuses_a_redis_that_may_drop_chats() {
 
 #[tokio::test]
 async fn a_redis_with_a_password_is_used_by_its_url() {
-    // Given a Redis that wants a user and a password
+    // Given a Redis that requires a user and a password
     let redis = Redis::start_tcp().await;
     redis
         .run::<()>("ACL SETUSER chatter on >open-sesame ~* &* +@all")
@@ -205,14 +205,14 @@ async fn a_redis_with_a_password_is_used_by_its_url() {
 
 #[tokio::test]
 async fn without_its_redis_it_waits_for_it() {
-    // Given a Redis that is not there
+    // Given a Redis that is not running
     let mut redis = Redis::absent(0);
     let server = Server::on(&redis)
         .env("PORT", &free_port().to_string())
         .start_unready()
         .await;
 
-    // Then the server lives, is not ready, and lets nobody in
+    // Then the server runs, is not ready, and accepts no clients
     assert_eq!(http::get(server.address, "/healthz").await.status, 200);
     assert_eq!(http::get(server.address, "/readyz").await.status, 503);
     let alices = token::of("alice");
@@ -222,7 +222,7 @@ async fn without_its_redis_it_waits_for_it() {
     assert!((1..=2).contains(&after), "{after} s");
     assert!(refused.json()["code"].is_string(), "{refused:?}");
 
-    // When it appears, then all is well
+    // When Redis starts, then everything works
     redis.appear().await;
     server.ready().await;
     let mut alice = Client::connect_delta(&server, "alice").await;
@@ -292,7 +292,7 @@ async fn forgotten_scripts_are_loaded_again_unnoticed() {
         alice.done(event, data).await;
     }
 
-    // And what is in flight keeps its order while they are forgotten again and again
+    // And requests in flight keep their order while the scripts are forgotten again and again
     let mut bob = Client::connect_delta(&server, "bob").await;
     let mut asked = Vec::new();
     for number in 0..200 {
@@ -340,7 +340,7 @@ async fn two_servers_on_one_redis_act_as_one() {
         assert_eq!(message["readBy"].as_array().map(Vec::len), Some(2));
     }
 
-    // When Bob answers and Alice reads it there, then her phone knows here
+    // When Bob answers and Alice reads it there, then her phone here is notified
     let reply = bob.say(&room, "And back").await;
     assert_eq!(phone.expect("newMessage").await["content"], "And back");
     laptop.mark(&room, &reply["id"]).await;
@@ -350,7 +350,7 @@ async fn two_servers_on_one_redis_act_as_one() {
         (&json!("alice"), &json!(2))
     );
 
-    // When one server goes, then the other goes on
+    // When one server stops, then the other keeps working
     here.stop().await;
     assert_eq!(phone.close_code().await, Some(1001));
     bob.say(&room, "Still there").await;
@@ -371,7 +371,7 @@ async fn installations_with_other_prefixes_hear_nothing_of_each_other() {
     let room_two = alice_two.open_room(&["bob"]).await;
     alice_one.say(&room_one, "for the first alone").await;
 
-    // Then what is said in one is not heard in the other
+    // Then messages of one do not reach the other
     alice_two.expect_nothing().await;
     assert!(alice_two.history(&room_two).await.is_empty());
     let keys = redis.dump().await;
@@ -401,7 +401,7 @@ async fn a_peer_that_no_longer_answers_is_let_go() {
     }
     assert!(pings > 0);
 
-    // And Alice is still there
+    // And Alice is still connected
     alice.leave().await;
     alice
         .send(Message::Ping(Bytes::from_static(b"still here")))
@@ -420,7 +420,7 @@ async fn who_answers_stays_however_long_an_answer_may_take() {
         .await;
     let mut socket = RawSocket::connect(&server, "alice").await;
 
-    // When Alice answers each, then she is still there after four such times
+    // When Alice answers each, then she is still connected after four such periods
     let mut pings = 0;
     while pings < 40 {
         let (opcode, payload) = socket.read_frame().await.expect("the connection goes on");
@@ -434,12 +434,11 @@ async fn who_answers_stays_however_long_an_answer_may_take() {
 
 #[tokio::test]
 async fn a_slow_reader_is_let_go_and_delays_nobody() {
-    // Given Bob, whose socket takes next to nothing and who does not read, and
-    // Carol, who does
+    // Given Bob, whose socket takes next to nothing and who does not read, and Carol, who does
     let redis = Redis::start().await;
     let server = Server::on(&redis)
         .env("QUEUE_MAX_BYTES", "262144")
-        // He answers no pings either.
+        // He does not answer pings either.
         .env("PING_INTERVAL_MS", "3600000")
         .start()
         .await;
@@ -459,7 +458,7 @@ async fn a_slow_reader_is_let_go_and_delays_nobody() {
             assert_eq!(alice.say(&room, &long).await["seq"], sent);
             alice.take_inbox();
 
-            // Then Carol has each at once
+            // Then Carol gets each message at once
             assert_eq!(carol.expect("newMessage").await["seq"], sent);
         }
         if let Some(ended) = read_up_to(&mut slow, sent).await {
@@ -469,13 +468,12 @@ async fn a_slow_reader_is_let_go_and_delays_nobody() {
         assert!(burst <= 2048, "Bob's queue holds anything");
     };
 
-    // And Bob, who was too slow once, finds that he was
+    // And Bob, who was too slow once, can read that in the close code
     assert_eq!(closed_with, Some(4408));
     carol.expect_nothing().await;
 }
 
-/// Reads up to the message with this number; if the connection ends before,
-/// returns the code with which it did.
+/// Reads up to the message with this number; if the connection ends before, returns its close code.
 async fn read_up_to(socket: &mut RawSocket, seq: u64) -> Option<Option<u16>> {
     loop {
         match socket.read_frame().await {
@@ -498,14 +496,14 @@ async fn a_client_that_closes_is_answered() {
     let server = Server::start(&redis).await;
     let close = 3000_u16.to_be_bytes();
 
-    // Given a client that closes with a code of its own, then it gets that back, and the connection ends
+    // Given a client that closes with a code of its own, then it gets that code back, and the connection ends
     let mut idle = RawSocket::connect(&server, "alice").await;
     idle.read_until("chatList").await;
     idle.send_frame(FIN | CLOSE, &close).await;
     assert_eq!(idle.close_code().await, Some(3000));
     assert_eq!(idle.read_frame().await, None);
 
-    // And one that closes right behind a request gets its answer before that
+    // And a client that closes right after a request gets its answer first
     let mut bob = Client::connect_delta(&server, "bob").await;
     let room = bob.open_room(&["alice"]).await;
     let mut hasty = RawSocket::connect(&server, "alice").await;
@@ -525,7 +523,7 @@ async fn a_client_that_closes_is_answered() {
 
 #[tokio::test]
 async fn logs_tell_neither_tokens_nor_what_was_said() {
-    // Given a server that logs all it can
+    // Given a server that logs everything it can
     let redis = Redis::start().await;
     let server = Server::on(&redis).env("RUST_LOG", "debug").start().await;
     let good = token::of("alice");
@@ -534,7 +532,7 @@ async fn logs_tell_neither_tokens_nor_what_was_said() {
     let mut bob = Client::connect_delta(&server, "bob").await;
     let room = alice.open_room(&["bob"]).await;
 
-    // When all sorts of secrets are told to it, in good requests and in bad ones
+    // When it is sent all sorts of secrets, in valid requests and in invalid ones
     alice.say(&room, "my-secret-love").await;
     bob.until("newMessage", |message| {
         message["content"] == "my-secret-love"
@@ -574,7 +572,7 @@ async fn logs_tell_neither_tokens_nor_what_was_said() {
     )
     .await;
 
-    // And a user has line breaks in the wish to write lines of the log
+    // And a user has line breaks in a request, trying to forge lines in the log
     let room_of = json!({ "participants": ["x\n2026 ERROR forged-line"] });
     alice
         .refused("initializeChat", room_of, "INVALID_PAYLOAD")
@@ -583,7 +581,7 @@ async fn logs_tell_neither_tokens_nor_what_was_said() {
     let log = server.log.clone();
     server.stop().await;
 
-    // Then the log has connections in it, and none of that
+    // Then the log mentions connections, and none of that
     let log = log.text();
     assert!(log.contains("alice"), "connects are logged at debug: {log}");
     for secret in [
@@ -612,7 +610,7 @@ async fn the_token_command_makes_tokens_that_work() {
         .await;
     assert_eq!(exit.code, Some(0), "{exit:?}");
 
-    // Then it prints a token and nothing else, and it lets Alice in
+    // Then it prints a token and nothing else, and Alice can connect with it
     Client::device("alice")
         .token(exit.stdout.trim())
         .connect(&server)
@@ -666,7 +664,7 @@ async fn other_paths_and_methods_are_answered_politely() {
     assert_eq!(http::get(server.address, "/healthz").await.status, 200);
     assert_eq!(http::get(server.address, "/readyz").await.status, 200);
     assert_eq!(http::get(server.address, "/no/such/path").await.status, 404);
-    // `/ws` without an upgrade is a client's mistake, not the server's
+    // `/ws` without an upgrade is the client's mistake, not the server's
     let headers = [("Connection", "close"), ("token", &*token::of("alice"))];
     let answer = http::try_get(server.address, "/ws", &headers)
         .await
@@ -676,7 +674,7 @@ async fn other_paths_and_methods_are_answered_politely() {
 
 #[tokio::test]
 async fn a_client_that_sends_half_a_request_is_dropped() {
-    // Given a short time for headers, and a client that does not finish its own
+    // Given a short timeout for headers, and a client that does not finish its own
     let redis = Redis::start().await;
     let server = Server::on(&redis)
         .env("HEADER_TIMEOUT_MS", "200")
@@ -700,7 +698,7 @@ async fn a_client_that_sends_half_a_request_is_dropped() {
 
 #[tokio::test]
 async fn a_dead_servers_viewers_stop_counting() {
-    // Given short leases, and Bob viewing the room on a server that dies
+    // Given short leases, and Bob viewing the room on a server that is killed
     let redis = Redis::start().await;
     let lease = |server: crate::support::server::Builder| server.env("VIEWER_LEASE_MS", "1000");
     let here = lease(Server::on(&redis)).start().await;
@@ -711,7 +709,7 @@ async fn a_dead_servers_viewers_stop_counting() {
     bob.enter(&room).await;
     there.kill_9().await;
 
-    // Then he soon no longer reads along
+    // Then soon his view no longer marks messages as read
     let mut socket = RawSocket::connect(&here, "alice").await;
     socket.read_until("chatList").await;
     let mut readers = 2;
@@ -730,7 +728,7 @@ async fn a_dead_servers_viewers_stop_counting() {
     }
     assert_eq!(readers, 1);
 
-    // And while his server lives, a view outlives its first lease
+    // And while his server runs, a view outlives its first lease
     let mut bob = Client::connect_delta(&here, "bob").await;
     bob.enter(&room).await;
     let leases = format!("ZRANGE chat:{{room:{room}}}:viewing 0 -1 WITHSCORES");

@@ -1,5 +1,5 @@
-//! The integration tests: the real `chat-server` binary, real `redis-server`
-//! processes, real sockets. Each test starts what it needs and shares nothing.
+//! The integration tests: the real `chat-server` binary, real `redis-server` processes, real sockets. Each test starts
+//! what it needs and shares nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod acl;

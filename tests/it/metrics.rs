@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz` and `/readyz` as operators' programs ask them.
+//! `/metrics`, `/healthz` and `/readyz` as operators' programs request them.
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use crate::support::{
     token,
 };
 
-/// A server whose figures are on a port of their own, and where.
+/// A server whose metrics are on a port of their own, and that address.
 async fn with_own_port(server: crate::support::server::Builder) -> (Server, SocketAddr) {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let server = server.env("METRICS_ADDR", &address.to_string());
@@ -47,19 +47,19 @@ async fn socket_io(server: &Server, user: &str) -> WebSocketStream<TcpStream> {
     socket
 }
 
-/// Makes a room. [`Client::open_room`] would count too: it makes another, to know that nothing more comes.
+/// Makes a room. [`Client::open_room`] would add to the counts: it makes another room, to know that nothing more comes.
 async fn open_room(client: &mut Client, participants: &[&str]) -> String {
     let data = json!({ "participants": participants });
     let opened = client.done("initializeChat", data).await;
     opened["roomId"].as_str().expect("a room id").to_owned()
 }
 
-/// Waits until a figure has a value.
+/// Waits until a metric has a value.
 async fn comes_to(server: &Server, value: f64, name: &str, labels: &[(&str, &str)]) {
     until(server, name, labels, |now| now == value).await;
 }
 
-/// Waits until a figure is past what it was.
+/// Waits until a metric exceeds its former value.
 async fn grows(server: &Server, before: &Figures, name: &str, labels: &[(&str, &str)]) {
     let before = before.get(name, labels);
     until(server, name, labels, |now| now > before).await;
@@ -80,7 +80,7 @@ async fn until(server: &Server, name: &str, labels: &[(&str, &str)], is_so: impl
 
 #[tokio::test]
 async fn what_devices_do_at_both_doors_is_counted() {
-    // Given Alice at the native door, Bob and Carol at the other one, in their two ways
+    // Given Alice over the native protocol, and Bob and Carol over Socket.IO, one on each transport
     let redis = Redis::start().await;
     let server = Server::start(&redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
@@ -95,7 +95,7 @@ async fn what_devices_do_at_both_doors_is_counted() {
     assert_eq!(before.get("chat_users", &[]), 3.0);
     assert_eq!(before.get("chat_rooms", &[]), 0.0);
 
-    // When Alice writes to both, and asks for what there is not, under names of her own
+    // When Alice writes to both, and requests things that do not exist, under names of her own
     let room = open_room(&mut alice, &["bob", "carol"]).await;
     comes_to(&server, 1.0, "chat_rooms", &[]).await;
     alice.say(&room, "hello").await;
@@ -106,7 +106,7 @@ async fn what_devices_do_at_both_doors_is_counted() {
         alice.refused(name, Value::Null, "UNKNOWN_EVENT").await;
     }
 
-    // Then that is what is told, once what was published has come back too
+    // Then the metrics count exactly that, once what was published has come back too
     let messages = [("event", "newMessage")];
     comes_to(&server, 2.0, "chat_fanout_devices_count", &messages).await;
     let after = Figures::of(&server).await;
@@ -138,14 +138,14 @@ async fn what_devices_do_at_both_doors_is_counted() {
     // And nothing that Alice sent has made a series
     assert_eq!(before.keys(), after.keys());
 
-    // When they leave, each in their way, and Dave is not let in
+    // When they disconnect, each in a different way, and Dave is refused
     bob.close(None).await.expect("closed");
     carol.send("1").await;
     alice.disconnect().await;
     let refused = http::upgrade(server.address, "/ws", &[("token", "Dave")]).await;
     assert_eq!(refused.status, 401);
 
-    // Then that is told too
+    // Then the metrics count that too
     let client = [("reason", "client")];
     comes_to(&server, 3.0, "chat_connections_closed_total", &client).await;
     let figures = Figures::of(&server).await;
@@ -198,7 +198,7 @@ async fn a_redis_that_goes_and_comes_back_empty_is_seen() {
     let data = json!({ "roomId": room, "content": "meanwhile" });
     alice.refused("sendMessage", data, "UNAVAILABLE").await;
 
-    // Then the figures and the probe say so
+    // Then the metrics and the probe say so
     let figures = Figures::of(&server).await;
     assert_eq!(figures.get("chat_ready", &[]), 0.0);
     let failed = [("script", "send_message"), ("code", "UNAVAILABLE")];
@@ -208,7 +208,7 @@ async fn a_redis_that_goes_and_comes_back_empty_is_seen() {
     let nothing = json!({ "redis": false, "scripts": false, "rights": false, "subscriptions": false, "accepting": true });
     assert_eq!(answer.json()["checks"], nothing);
 
-    // And when it is back, without what it knew
+    // And when it is back, with its data lost
     redis.appear().await;
     server.ready().await;
     for connection in ["commands", "subscriptions"] {
@@ -233,10 +233,10 @@ async fn events_that_are_missed_are_counted_by_what_showed_it() {
     alice.say(&room, "one").await;
     bob.until("newMessage", |message| message["seq"] == 1).await;
 
-    // When a message is stored that no server hears of, Bob's server finds it by itself
+    // When a message is stored of which no server is notified, then Bob's server finds it by itself
     let (compared, shown) = ([("found_by", "comparison")], [("found_by", "next_event")]);
     let delivered = [("result", "caught_up")];
-    // The room is new: making it known to both may have taken a repair too.
+    // The room is new: making it known to both servers may have taken a repair too.
     let before = Figures::of(&there).await;
     let lost = [
         "alice", "two", "", "", "0", "86400000", "16384", "0", "c1", "text", "",
@@ -245,7 +245,7 @@ async fn events_that_are_missed_are_counted_by_what_showed_it() {
     grows(&there, &before, "chat_gaps_total", &compared).await;
     grows(&there, &before, "chat_repairs_total", &delivered).await;
 
-    // And Alice's by the next
+    // And Alice's finds it with the next message
     let before = Figures::of(&here).await;
     alice.say(&room, "three").await;
     grows(&here, &before, "chat_gaps_total", &shown).await;
@@ -257,7 +257,7 @@ async fn events_that_are_missed_are_counted_by_what_showed_it() {
         assert_eq!(resets, 0.0);
     }
 
-    // When something is published that is no event, then both have noticed
+    // When something is published that is not an event, then both have noticed
     let channel = format!("chat:{{room:{room}}}:events");
     let heard: u64 = redis.run(&format!("SPUBLISH {channel} nonsense")).await;
     assert_eq!(heard, 2);
@@ -272,7 +272,7 @@ async fn a_device_that_is_let_go_for_being_slow_is_counted() {
     // Given Bob, who reads nothing, and a short queue
     let redis = Redis::start().await;
     let server = Server::on(&redis).env("QUEUE_MAX_BYTES", "262144");
-    // He answers no pings either.
+    // He does not answer pings either.
     let server = server.env("PING_INTERVAL_MS", "3600000").start().await;
     let mut alice = Client::connect_delta(&server, "alice").await;
     let slow = RawSocket::connect_with_buffer(&server, "bob", Some(4096)).await;
@@ -295,7 +295,7 @@ async fn a_device_that_is_let_go_for_being_slow_is_counted() {
         sent += 64;
     }
 
-    // Then Bob alone was let go
+    // Then only Bob was closed
     let figures = Figures::of(&server).await;
     assert_eq!(figures.get("chat_connections_closed_total", &[]), 1.0);
     assert_eq!(figures.get("chat_connections", &[]), 1.0);
@@ -310,13 +310,13 @@ async fn the_figures_may_have_a_port_of_their_own() {
     let figures = Figures::at(operators).await;
     assert_eq!(figures.get("chat_ready", &[]), 1.0);
 
-    // Then they are not on the clients'
+    // Then they are not on the clients' port
     assert_eq!(http::get(server.address, "/metrics").await.status, 404);
     for path in ["/healthz", "/readyz"] {
         assert_eq!(http::get(operators, path).await.status, 200);
         assert_eq!(http::get(server.address, path).await.status, 200);
     }
-    // And clients are not let in there
+    // And clients cannot connect there
     let alices = token::of("alice");
     let refused = http::upgrade(operators, "/ws", &[("token", &alices)]).await;
     assert_eq!(refused.status, 404);
@@ -340,7 +340,7 @@ async fn a_port_that_the_figures_cannot_have_is_told() {
     assert!(exit.stderr.contains(&what), "{exit:?}");
     assert!(exit.stderr.contains("METRICS_ADDR"), "{exit:?}");
 
-    // The same of what is no address
+    // The same for a value that is not an address
     let exit = Server::on(&redis).env("METRICS_ADDR", "9464").run().await;
     assert_eq!(exit.code, Some(64), "{exit:?}");
     assert!(exit.stderr.contains("127.0.0.1:9464"), "{exit:?}");
@@ -355,7 +355,7 @@ async fn while_it_shuts_down_it_is_not_ready_and_still_told_of() {
     server.ready().await;
     let bob = RawSocket::connect(&server, "bob").await;
 
-    // When it is asked to end, then it is alive but not ready, and says why
+    // When it is asked to stop, then it is alive but not ready, and says why
     server.terminate();
     eventually("it is not ready", async || {
         http::get(operators, "/readyz").await.status == 503
@@ -370,14 +370,14 @@ async fn while_it_shuts_down_it_is_not_ready_and_still_told_of() {
     assert_eq!(figures.get("chat_ready", &[]), 0.0);
     assert_eq!(figures.get("chat_connections", &[]), 1.0);
 
-    // And when Bob is gone it ends
+    // And when Bob is gone it exits
     drop(bob);
     server.assert_exits_cleanly().await;
 }
 
 #[tokio::test]
 async fn without_its_scripts_it_is_not_ready() {
-    // Given a Redis that does not let this server load scripts
+    // Given a Redis that does not allow this server to load scripts
     let redis = Redis::start().await;
     let acl = "ACL SETUSER chatter on >secret ~* &* +@all -script";
     let _: String = redis.run(acl).await;
@@ -387,7 +387,7 @@ async fn without_its_scripts_it_is_not_ready() {
         .env("PORT", &free_port().to_string());
     let server = server.start_unready().await;
 
-    // Then it says that it is the scripts
+    // Then it names the scripts as the reason
     let lacking = json!({ "redis": true, "scripts": false, "rights": false, "subscriptions": true, "accepting": true });
     eventually("it says what is missing", async || {
         let answer = http::get(server.address, "/readyz").await;
@@ -395,7 +395,7 @@ async fn without_its_scripts_it_is_not_ready() {
     })
     .await;
 
-    // And when it may, it is ready
+    // And when it is allowed to, it is ready
     let _: String = redis.run("ACL SETUSER chatter +script").await;
     server.ready().await;
 }

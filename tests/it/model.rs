@@ -17,19 +17,18 @@ use crate::support::{Client, Mirror, Redis, Server, Value, code, entry, json, na
 
 const DEVICES: usize = 5;
 
-/// How long what is missing may take to come. A failure is repeated to make it small, so not longer.
+/// How long a missing event may take to arrive. A failure is repeated to shrink it, so this is not longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whose each device is: Alice has two, Bob two, Carol one; Dave is in no case
-/// connected, but may be a member.
+/// The user of each device: Alice has two, Bob two, Carol one; Dave is never connected, but may be a member.
 const OWNERS: [&str; DEVICES] = ["alice", "bob", "alice", "carol", "bob"];
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
-/// One thing that a device does. Rooms and messages are picked among those
-/// there are by then, so that most requests make sense.
+/// One action of a device. Rooms and messages are picked among those that exist by then, so that most requests make
+/// sense.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Opens a room with those whose bit is set.
+    /// Opens a room with the users whose bit is set.
     Open {
         device: usize,
         others: u8,
@@ -125,7 +124,7 @@ impl Room {
             .collect()
     }
 
-    /// Sees that a message from the server is the model's.
+    /// Checks that a message from the server is the model's.
     fn check(&self, message: &Value) {
         let seq = message["seq"].as_u64().expect("a seq");
         let kept = &self.messages[usize::try_from(seq).expect("an index") - 1];
@@ -141,10 +140,10 @@ impl Room {
     }
 }
 
-/// The whole of it: the model beside the devices.
+/// The whole test case: the model and the devices.
 struct World<'a> {
     server: &'a Server,
-    /// Ends every user's name, so that each case has users of its own.
+    /// The suffix of every user's name, so that each case has users of its own.
     case: String,
     rooms: Vec<Room>,
     /// The room that each device views.
@@ -178,12 +177,12 @@ impl<'a> World<'a> {
         format!("{}-{}", OWNERS[device], self.case)
     }
 
-    /// Asks, and keeps the books of whatever comes meanwhile.
+    /// Sends a request, and records whatever comes meanwhile.
     async fn ask(&mut self, device: usize, event: &str, data: Value) -> Result<Value, Value> {
         self.devices[device].0.request(event, data).await
     }
 
-    /// The room meant, and whether the device's user may do anything in it.
+    /// The room that is meant, and whether the device's user may do anything in it.
     fn pick(&self, device: usize, room: usize) -> Option<(usize, String, bool)> {
         let index = room.checked_rem(self.rooms.len())?;
         let room = &self.rooms[index];
@@ -424,8 +423,7 @@ impl<'a> World<'a> {
     }
 
     async fn reconnect(&mut self, device: usize) {
-        // Leaving first: when a closed connection stops to view is for the server
-        // to say, and another test's to see.
+        // Leaving first: when a closed connection stops viewing is up to the server, and another test checks it.
         assert_eq!(
             self.ask(device, "leaveChat", Value::Null).await,
             Ok(json!({}))
@@ -455,13 +453,12 @@ impl<'a> World<'a> {
             .collect()
     }
 
-    /// Sees that a device was told of everything, in order, and that its list
-    /// says the same.
+    /// Checks that a device was notified of everything, in order, and that its list says the same.
     async fn check_device(&mut self, device: usize) {
         let expected = self.expected_list(device);
         let user = self.user(device);
         let (client, books) = &mut self.devices[device];
-        // What is said in a room that was just made may come by a repair, which no fence waits for.
+        // A message in a room that was just made may come by a repair, which no fence waits for.
         let deadline = Instant::now() + PATIENCE;
         loop {
             client
