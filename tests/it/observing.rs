@@ -1,4 +1,4 @@
-//! What docs/metrics.md, the dashboard and the alerts say of figures, against the figures.
+//! What docs/metrics.md, the dashboard and the alerts say about metrics, compared with the metrics themselves.
 
 use std::{collections::BTreeSet, fs};
 
@@ -8,7 +8,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 use crate::figures::{Figures, family};
 use crate::support::{Redis, Server, Value, server::repository};
 
-/// What each expression may name besides figures.
+/// What each expression may name besides metrics.
 const PROMQL: &[&str] = &[
     "by",
     "changes",
@@ -23,7 +23,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The figures of a server that has all there are: a connection for confirmations too.
+/// The metrics of a server that has all of them: it has a connection for confirmations too.
 async fn all_figures() -> Figures {
     let redis = Redis::start_tcp().await;
     for setting in ["appendonly yes", "appendfsync always"] {
@@ -33,7 +33,7 @@ async fn all_figures() -> Figures {
     Figures::of(&server).await
 }
 
-/// The table of docs/metrics.md, from the figures.
+/// The table of docs/metrics.md, generated from the metrics.
 fn table(figures: &Figures) -> String {
     let mut table = "| name | type | labels | meaning |\n| --- | --- | --- | --- |\n".to_owned();
     for (name, about) in &figures.told {
@@ -176,14 +176,14 @@ async fn the_dashboard_draws_every_figure() {
         }
     }
     let all = figures.told.keys().filter(|name| {
-        // As much as the address space holds says little.
+        // The size of the address space says little.
         *name != "process_virtual_memory_bytes"
     });
     let missing: Vec<&String> = all.filter(|name| !drawn.contains(*name)).collect();
     assert_eq!(missing, [""; 0], "not drawn");
 }
 
-/// Sees that an expression names nothing but figures, labels and values that there are. Returns the figures' names.
+/// Checks that an expression names only metrics, labels and values that exist. Returns the metrics' names.
 fn check(figures: &Figures, expression: &str) -> BTreeSet<String> {
     let selector = Regex::new(r"(\w+)\{([^}]*)\}").expect("a pattern");
     let matcher = Regex::new(r#"(\w+)(=~|!=|!~|=)"([^"]*)""#).expect("a pattern");
@@ -191,7 +191,7 @@ fn check(figures: &Figures, expression: &str) -> BTreeSet<String> {
     let word = Regex::new(r"[A-Za-z_]\w*").expect("a pattern");
     for found in selector.captures_iter(expression) {
         for label in matcher.captures_iter(&found[2]) {
-            // Prometheus's own, and those are where it finds the servers.
+            // Prometheus's own labels, which depend on where it finds the servers.
             if !["job", "instance"].contains(&&label[1]) {
                 let there = figures.has(&found[1], &[(&label[1], &label[3])]);
                 assert!(there, "no {} in {expression}", &label[0]);

@@ -1,8 +1,8 @@
-//! `CORS_ORIGINS` on the wire: who may come in over either protocol, whatever the spelling.
+//! `CORS_ORIGINS` on the wire: which origins may connect over either protocol, whatever the spelling.
 
 use crate::support::{Redis, Server, http, token};
 
-/// The status of a WebSocket's upgrade and of a first poll, from a page of this origin.
+/// The statuses of a WebSocket upgrade and of a first poll, from a page of this origin.
 async fn statuses(server: &Server, origin: &str) -> [u16; 2] {
     let token = token::of("alice");
     let headers = [("token", token.as_str()), ("Origin", origin)];

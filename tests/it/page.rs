@@ -1,10 +1,10 @@
-//! The page at `/`, and the tokens that it may ask for in development. What it does in a browser: `tests/web`.
+//! The page at `/`, and the tokens that it may request in development. `tests/web` checks what it does in a browser.
 
 use crate::support::{Client, Redis, Server, http, json};
 
 const POLICY: &str = "content-security-policy";
 
-/// `POST /dev/token` as the server's own page asks; `headers` come on top, or in place of these.
+/// `POST /dev/token` as the server's own page sends it; `headers` are added, or replace these.
 async fn ask(server: &Server, headers: &[(&str, &str)], body: &str) -> http::Answer {
     let host = server.address.to_string();
     let mut all = vec![
@@ -35,7 +35,7 @@ async fn the_page_is_served_with_its_files_and_a_strict_policy() {
         assert!(!answer.headers[POLICY].contains("unsafe"));
         assert!(!answer.body.is_empty());
 
-        // And a browser that has it already gets no second copy
+        // And a browser that already has it gets no second copy
         let tag = answer.headers["etag"].as_str();
         let headers = [("Connection", "close"), ("If-None-Match", tag)];
         let again = http::try_get(server.address, path, &headers).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_developer_gets_a_token_for_any_name() {
     let offers = http::get(server.address, "/page.json").await.json();
     assert_eq!(offers, json!({ "signInByName": true, "reset": true }));
 
-    // When its page asks for a token, then that is one to connect with
+    // When its page requests a token, then it can connect with that token
     let origin = format!("http://{}", server.address);
     let answer = ask(&server, &[("Origin", &origin)], r#"{"id":"zoë"}"#).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -85,7 +85,7 @@ async fn a_developer_gets_a_token_for_any_name() {
     let token = answer.json()["token"].as_str().unwrap().to_owned();
     Client::device("zoë").token(&token).connect(&server).await;
 
-    // And a name that is none, or a request that is none, is told so
+    // And an invalid name or an invalid request gets an error that says so
     let too_long = json!({ "id": "x".repeat(129) }).to_string();
     let too_large = json!({ "id": "x".repeat(5000) }).to_string();
     for (body, status) in [
@@ -105,7 +105,7 @@ async fn a_developer_gets_a_token_for_any_name() {
 
 #[tokio::test]
 async fn pages_of_others_get_no_token() {
-    // Though CORS_ORIGINS is unset, so that any page may chat in development
+    // Although CORS_ORIGINS is unset, so that any page may chat in development
     let redis = Redis::start().await;
     let server = Server::start(&redis).await;
     let port = server.address.port();
@@ -140,14 +140,14 @@ async fn elsewhere_there_are_no_tokens_for_the_asking() {
         assert_eq!(http::get(server.address, "/dev/token").await.status, 404);
     };
 
-    // In production, whatever else is set
+    // In production, whatever the other settings are
     let production = Server::on(&redis)
         .env("APP_ENV", "production")
         .env("WEB_CLIENT", "1")
         .env("DEV_OPEN", "1");
     unknown(&production.start().await).await;
 
-    // Where others can reach the server, unless it is said to be open
+    // Where others can reach the server, unless the settings open it
     let reachable = Server::on(&redis).env("HOST", "0.0.0.0");
     unknown(&reachable.clone().start().await).await;
     let open = reachable.env("DEV_OPEN", "1").start().await;

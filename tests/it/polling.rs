@@ -1,5 +1,5 @@
-//! Socket.IO clients that begin with long-polling: what they get while they move to WebSocket, and what those cost that stop
-//! half-way.
+//! Socket.IO clients that begin with long-polling: what they receive while they move to WebSocket, and what clients
+//! that stop half-way cost.
 
 use std::sync::{
     Arc,
@@ -12,7 +12,7 @@ use crate::support::{Client, Polling, RawSocket, Redis, Server, Value, eventuall
 
 const DEVICES: [(&str, &str); 1] = [("door", "socket_io_polling")];
 
-/// Near the greatest content.
+/// Close to the largest content.
 const LONG: usize = 16_000;
 
 async fn comes_to(server: &Server, value: f64, name: &str, labels: &[(&str, &str)]) {
@@ -23,7 +23,7 @@ async fn comes_to(server: &Server, value: f64, name: &str, labels: &[(&str, &str
     .await;
 }
 
-/// Waits until there is a seat for so many new devices at once.
+/// Waits until so many new devices can be connected at once.
 async fn seats(server: &Server, devices: usize) {
     let mut seated = Vec::new();
     eventually("there is a seat for all", async || {
@@ -47,7 +47,7 @@ async fn open_room(client: &mut Client, participants: &[&str]) -> String {
     opened["roomId"].as_str().expect("a room id").to_owned()
 }
 
-/// Says something of this length so many times; a few at once, so that the sender reads what it is sent.
+/// Sends so many messages of this length, a few at once, so that the sender reads what it receives.
 async fn say(client: &mut Client, room: &str, len: usize, times: usize) {
     const AT_ONCE: usize = 8;
     let numbers: Vec<usize> = (0..times).collect();
@@ -67,7 +67,7 @@ async fn say(client: &mut Client, room: &str, len: usize, times: usize) {
 
 #[tokio::test]
 async fn whoever_stops_half_way_gives_their_seat_back() {
-    // Given a server with seats for a few, which gives up who shows no life for some seconds
+    // Given a server that accepts a few devices, and closes those that show no life for some seconds
     let redis = Redis::start().await;
     let server = Server::on(&redis)
         .env("PING_INTERVAL_MS", "3000")
@@ -82,19 +82,19 @@ async fn whoever_stops_half_way_gives_their_seat_back() {
     let users = ["bob", "carol", "dave", "erin", "frank", "grace"];
     let room = open_room(&mut alice, &users).await;
 
-    // When one polls and does not read an answer that no socket takes at once
+    // When one polls and does not read an answer that is too large for the socket to take at once
     let unread = Polling::joined(&server, "bob").await;
     unread.poll_until("42[\"chatList\"").await;
     let unread = unread.poll_unread().await;
     say(&mut alice, &room, 8_000_000, 1).await;
     drop(alice);
-    // One never joins, one moves before that, one joins and never polls, one sends signs of life and never polls
+    // One never joins, one moves before it joins, one joins and never polls, one sends pongs and never polls
     let _unjoined = Polling::open(&server).await;
     let moved_unjoined = Polling::open(&server).await.upgrade(&server).await;
     let _silent = Polling::joined(&server, "carol").await;
     let lively = Polling::joined(&server, "grace").await;
     let lively = tokio::spawn(async move { while lively.post("3").await.status == 200 {} });
-    // One opens a WebSocket and says nothing, one stops before it moves, one has moved and reads nothing
+    // One opens a WebSocket and sends nothing, one stops before it moves, one has moved and reads nothing
     let opened = Polling::joined(&server, "dave")
         .await
         .open_websocket(&server)
@@ -105,7 +105,7 @@ async fn whoever_stops_half_way_gives_their_seat_back() {
         .upgrade(&server)
         .await;
 
-    // Then no device is left, and there is room for as many as before
+    // Then no device is left, and as many as before can connect
     comes_to(&server, 0.0, "chat_connections", &DEVICES).await;
     lively.await.expect("its session has ended");
     seats(&server, 8).await;
@@ -131,10 +131,10 @@ async fn devices_that_have_moved_and_do_not_read_are_closed_as_any() {
     comes_to(&server, COUNT as f64, "chat_connections", &DEVICES).await;
     let before = server.peak_bytes();
 
-    // When Alice says more than sockets and queues hold
+    // When Alice sends more than sockets and queues hold
     say(&mut alice, &room, LONG, 600).await;
 
-    // Then they are closed as too slow, and cost no more than what they share
+    // Then they are closed as too slow, and cost no more memory than what they share
     let reason = [("reason", "too_slow")];
     comes_to(
         &server,
@@ -145,7 +145,7 @@ async fn devices_that_have_moved_and_do_not_read_are_closed_as_any() {
     .await;
     let more = server.peak_bytes().saturating_sub(before);
     assert!(more < 64 << 20, "{more} bytes more at the peak");
-    // And there is room for as many
+    // And as many can connect
     drop(alice);
     comes_to(&server, 0.0, "chat_connections", &[("door", "native")]).await;
     seats(&server, COUNT).await;
@@ -154,7 +154,7 @@ async fn devices_that_have_moved_and_do_not_read_are_closed_as_any() {
 
 #[tokio::test]
 async fn nothing_is_lost_or_doubled_while_a_device_moves() {
-    // Given Bob, who polls, and Alice, who talks all the time
+    // Given Bob, who polls, and Alice, who sends all the time
     let redis = Redis::start().await;
     let server = Server::start(&redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
@@ -174,7 +174,7 @@ async fn nothing_is_lost_or_doubled_while_a_device_moves() {
         })
     };
 
-    // When he says something himself, before he moves, at the same time and after it
+    // When he sends messages himself, before he moves, while he moves and afterwards
     let own = |number| {
         let content = format!("own {number}");
         json!(["sendMessage", { "roomId": room, "content": content }])
@@ -194,7 +194,7 @@ async fn nothing_is_lost_or_doubled_while_a_device_moves() {
             .await;
     }
 
-    // Then he gets every message once, in its order, and so are his
+    // Then he gets every message once and in order, his own included
     let said = |packets: &[String]| -> Vec<Value> {
         let events = packets
             .iter()
@@ -240,12 +240,12 @@ async fn a_client_that_moves_before_it_joins_joins_over_its_websocket() {
     let redis = Redis::start().await;
     let server = Server::start(&redis).await;
     let bob = Polling::open(&server).await;
-    // Given another namespace that is asked for before, whose refusal is not polled any more
+    // Given an earlier request for another namespace, whose refusal is no longer polled
     bob.send("40/admin,").await;
     let mut socket = bob.upgrade(&server).await;
     let refused = socket.read_frame().await.expect("a refusal");
     assert!(refused.1.starts_with(b"44/admin,"), "{refused:?}");
-    // And signs of life, which some clients send too early
+    // And pings and pongs, which some clients send too early
     for early in ["2", "3", "6"] {
         socket.send_frame(FIN | TEXT, early.as_bytes()).await;
     }
@@ -297,7 +297,7 @@ async fn what_breaks_a_rule_of_polling_ends_the_session() {
             (400, json!("1"))
         );
     }
-    // Two polls at once: nobody could tell which is to get what
+    // Two polls at once: nobody could say which one should get what
     let bob = Polling::joined(&server, "bob").await;
     bob.poll_until("42[\"chatList\"").await;
     let poll = || http::get(server.address, &bob.path);

@@ -1,4 +1,5 @@
-//! What no later event shows: the last one of a room was lost, or the room is another now and nothing happens in it.
+//! What no later event reveals: a room's last event was lost, or the room was replaced by another, and nothing happens
+//! in it.
 
 use std::fs;
 
@@ -7,7 +8,7 @@ use crate::support::{
     server::repository,
 };
 
-/// The default takes half a minute.
+/// The default would take half a minute.
 const CHECK_MS: &str = "200";
 
 async fn server_on(redis: &Redis) -> Server {
@@ -41,7 +42,7 @@ pub(crate) async fn unheard(
     done.expect("a script that runs");
 }
 
-/// Sees that nothing more is fetched: three comparisons in a row without a repair.
+/// Checks that nothing more is fetched: three comparisons in a row without a repair.
 async fn rests(redis: &Redis, monitor: &mut Monitor) {
     let sha = |script: &str| {
         let path = repository().join(format!("lua/{script}.lua"));
@@ -63,7 +64,7 @@ async fn rests(redis: &Redis, monitor: &mut Monitor) {
 
 #[tokio::test]
 async fn a_message_that_was_not_heard_arrives_once_and_in_its_place() {
-    // Given Alice and Bob, who keep count themselves, in a room in which something was said
+    // Given Alice and Bob, on delta devices, in a room that has a message
     let redis = Redis::start().await;
     let server = server_on(&redis).await;
     let mut first = Client::connect_delta(&server, "alice").await;
@@ -76,13 +77,13 @@ async fn a_message_that_was_not_heard_arrives_once_and_in_its_place() {
     ];
     alice.say(&room, "one").await;
 
-    // When a message is stored of which no server hears, and nothing after it
+    // When a message is stored of which no server is notified, and nothing follows it
     let message = [
         "alice", "two", "", "", "0", "86400000", "16384", "0", "c1", "text", "",
     ];
     unheard(&redis, "send_message", &room, &[], &message).await;
 
-    // Then both have it all the same, and after that what is said next
+    // Then both get it all the same, and then the next message too
     for (device, books) in [&mut alice, &mut bob].into_iter().zip(&mut books) {
         while books.room(&room).seq < 2 {
             books.apply(&device.next().await);
@@ -114,7 +115,7 @@ async fn a_mark_that_was_not_heard_arrives() {
     alice.until("messageRead", by_bob).await;
 }
 
-/// A device of Alice's that is up to date in a room in which something was said.
+/// A device of Alice's that is up to date in a room that has a message.
 async fn settled(redis: &Redis) -> (Server, Client, String) {
     let server = server_on(redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
@@ -126,7 +127,7 @@ async fn settled(redis: &Redis) -> (Server, Client, String) {
     (server, alice, room)
 }
 
-/// Sees that a device is told to begin anew in the room, once, and then hears what is said in it.
+/// Checks that a device is asked to reload the room, once, and then gets the messages in it.
 async fn begins_anew(redis: &Redis, alice: &mut Client, room: &str, seq: u64) {
     let error = alice.until("error", |_| true).await;
     assert_eq!(code(&error), "HISTORY_RESET");
@@ -145,7 +146,7 @@ async fn begins_anew(redis: &Redis, alice: &mut Client, room: &str, seq: u64) {
 
 #[tokio::test]
 async fn a_room_that_was_rolled_back_begins_anew() {
-    // Given a room of which Redis has lost the last message, as after a failover
+    // Given a room whose last message Redis has lost, as after a failover
     let redis = Redis::start().await;
     let (_server, mut alice, room) = settled(&redis).await;
     let messages = key(&room, "messages");
@@ -164,7 +165,7 @@ async fn a_room_that_was_rolled_back_begins_anew() {
 
 #[tokio::test]
 async fn a_room_that_was_made_anew_begins_anew() {
-    // Given a room that was deleted and made again, of which nobody was told
+    // Given a room that was deleted and made again, of which nobody was notified
     let redis = Redis::start().await;
     let (_server, mut alice, room) = settled(&redis).await;
     for part in ["meta", "members", "reads", "messages"] {

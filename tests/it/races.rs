@@ -1,4 +1,4 @@
-//! Many devices at once: nothing is lost, nothing is doubled, all agree.
+//! Many devices at once: nothing is lost, nothing is duplicated, and all agree.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,7 +14,7 @@ struct Done {
     books: Mirror,
     /// The acks of its sends, by content.
     acks: Vec<(String, Value)>,
-    /// The furthest that its user must have read, by the acks of this device.
+    /// The furthest that its user must have read, according to the acks of this device.
     read_at_least: u64,
 }
 
@@ -103,7 +103,7 @@ async fn fifty_devices_in_one_room_over_two_servers() {
         done.push(task.await.expect("a device got through"));
     }
 
-    // Then every acked message is in the history, once, where its ack said
+    // Then every acked message is in the history once, where its ack said
     let total = USERS * DEVICES_EACH * SENDS_EACH;
     let history = first.history(&room).await;
     assert_eq!(history.len(), total);
@@ -119,7 +119,7 @@ async fn fifty_devices_in_one_room_over_two_servers() {
         }
     }
 
-    // And the numbers have no hole, and the ids are all different
+    // And the numbers have no gaps, and all ids are different
     let seqs: Vec<_> = history
         .iter()
         .map(|message| message["seq"].as_u64())

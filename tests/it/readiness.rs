@@ -1,4 +1,4 @@
-//! `/readyz` says yes only where everything that the chat needs is allowed, and otherwise what is missing.
+//! `/readyz` says yes only where everything that the chat needs is allowed, and otherwise says what is missing.
 
 use crate::support::{Client, Redis, Server, Value, eventually, free_port, http, json, token};
 
@@ -15,7 +15,7 @@ async fn server(redis: &Redis) -> Server {
     server.env("PORT", &port).start_unready().await
 }
 
-/// What `/readyz` says once it says this of Redis's rights.
+/// What `/readyz` answers once it says this about Redis's rights.
 async fn readyz(server: &Server, rights: bool) -> Value {
     let mut answer = json!(null);
     eventually("the rights are known", async || {
@@ -34,7 +34,7 @@ async fn readyz(server: &Server, rights: bool) -> Value {
 async fn a_server_whose_redis_user_may_too_little_is_not_ready_and_says_what_is_missing() {
     let redis = Redis::start_tcp().await;
     let cases = [
-        // Nothing but the keys: users made in Redis 7 have no channels unless told.
+        // Only the keys: users made in Redis 7 have no channels unless the rule grants them.
         ("~chat:* +@all", "SSUBSCRIBE", Some("roomChannels")),
         ("~other:* &chat:* +@all", "ZADD", Some("userKeys")),
         (
@@ -66,7 +66,7 @@ async fn a_server_whose_redis_user_may_too_little_is_not_ready_and_says_what_is_
         permit(&redis, rights).await;
         let server = server(&redis).await;
         if rights.contains("~other:*") {
-            // It may not even look which set of scripts is applied.
+            // It may not even check which set of scripts is applied.
             let no_entry = async || server.log.text().contains("cannot use Redis");
             eventually("it is told", no_entry).await;
             assert!(!server.is_ready().await, "{rights}");
@@ -95,7 +95,7 @@ async fn rights_that_are_taken_and_given_while_a_server_runs_are_noticed_and_tol
     let missing = json!([{ "command": "XADD", "on": "roomKeys" }]);
     assert_eq!(answer["missingRights"], missing);
 
-    // When it gets the right, then it takes clients
+    // When it gets the right, then it accepts clients
     let _: String = redis.run("ACL SETUSER chat-server +xadd").await;
     let answer = readyz(&server, true).await;
     assert_eq!(answer["missingRights"], json!(null));
@@ -112,7 +112,7 @@ async fn rights_that_are_taken_and_given_while_a_server_runs_are_noticed_and_tol
 
 #[tokio::test]
 async fn a_channel_that_redis_refuses_costs_no_other_channel_anything() {
-    // Given a server that may not listen to the channel of one user
+    // Given a server that may not subscribe to the channel of one user
     let redis = Redis::start_tcp().await;
     permit(&redis, "~chat:* &chat:* +@all").await;
     let server = server(&redis).await;
@@ -139,7 +139,7 @@ async fn a_channel_that_redis_refuses_costs_no_other_channel_anything() {
         () = eventually("it was refused", refused) => {}
     }
 
-    // Then what others hear is not asked for anew
+    // Then the server does not subscribe again to what others listen to
     bob.say(&room, "undisturbed").await;
     let asked = monitor.commands(&redis).await;
     let again = asked.iter().filter(|command| command.contains("user:bob"));

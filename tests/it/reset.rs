@@ -13,8 +13,8 @@ async fn talk(alice: &mut Client) -> String {
 
 #[tokio::test]
 async fn a_reset_deletes_our_keys_and_no_others() {
-    // Given two servers, a talk on them, and keys of others in the same Redis,
-    // some of which look much like ours
+    // Given two servers, a conversation on them, and keys of other applications in the same Redis, some of which look
+    // much like ours
     let redis = Redis::start().await;
     let here = Server::on(&redis).env("KEY_PREFIX", "chat").start().await;
     let there = Server::on(&redis).env("KEY_PREFIX", "chat").start().await;
@@ -39,7 +39,7 @@ async fn a_reset_deletes_our_keys_and_no_others() {
     // When Alice resets on her laptop
     let done = laptop.done("resetRedisForDevelopment", Value::Null).await;
 
-    // Then she is told so, and every device on either server has an empty list
+    // Then she gets an answer, and every device on either server has an empty list
     assert_eq!(done, json!({ "success": true }));
     let status = laptop.until("redisStatus", |_| true).await;
     assert_eq!(status["success"], true);
@@ -53,12 +53,12 @@ async fn a_reset_deletes_our_keys_and_no_others() {
             .all(|frame| frame.event != "redisStatus")
     );
 
-    // And our keys are gone, and theirs are not
+    // And our keys are gone, and the other keys are not
     let mut expected = foreign;
     expected.sort_unstable();
     assert_eq!(redis.dump().await.keys(), expected);
 
-    // And the room is no more, and a new one can be made at once
+    // And the room no longer exists, and a new one can be made at once
     laptop
         .refused(
             "sendMessage",
@@ -84,7 +84,7 @@ async fn a_reset_deletes_our_keys_and_no_others() {
 
 #[tokio::test]
 async fn a_prefix_of_ones_own_bounds_the_reset() {
-    // Given a prefix of the operator, and a key that only looks like it
+    // Given a prefix of the operator's, and a key that only seems to start with it
     let redis = Redis::start().await;
     let server = Server::on(&redis)
         .env("KEY_PREFIX", "app-1.x")
@@ -102,13 +102,13 @@ async fn a_prefix_of_ones_own_bounds_the_reset() {
     );
     redis.run::<()>("SET app-1yx:{room:1}:meta theirs").await;
 
-    // When Alice resets, then those stay
+    // When Alice resets, then those remain
     alice.done("resetRedisForDevelopment", Value::Null).await;
     alice.until("chatList", |list| *list == json!([])).await;
     assert_eq!(redis.dump().await.keys(), ["app-1yx:{room:1}:meta"]);
 }
 
-/// Sees that a reset is refused and touches nothing.
+/// Checks that a reset is refused and touches nothing.
 async fn assert_refused(redis: &Redis, server: &Server) {
     let mut alice = Client::connect_delta(server, "alice").await;
     let mut bob = Client::connect_delta(server, "bob").await;

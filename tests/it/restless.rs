@@ -1,5 +1,5 @@
-//! Rooms that change in ways that no server expects: set back, made anew, deleted, with events that are not theirs.
-//! Whatever comes, every request is answered, and no server asks the store again and again.
+//! Rooms that change in ways that no server expects: rolled back, recreated, deleted, with events that are not theirs.
+//! Whatever happens, every request is answered, and no server queries the store again and again.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use crate::{
     support::{Client, Redis, Server, Value, code, eventually, json},
 };
 
-/// How often the script was called so far.
+/// How often the script has been called so far.
 async fn calls(redis: &Redis) -> u64 {
     let stats: String = redis.run("INFO commandstats").await;
     let calls = stats
@@ -18,7 +18,7 @@ async fn calls(redis: &Redis) -> u64 {
     calls.map_or(0, |calls| calls.parse().expect("a number"))
 }
 
-/// Sees that the servers come to rest: so few calls while many others could have been made.
+/// Checks that the servers come to rest: they make only a few calls in a time in which they could have made many.
 async fn comes_to_rest(redis: &Redis) {
     let before = calls(redis).await;
     // Each round trip of these is a chance for the servers' next call.
@@ -37,7 +37,7 @@ async fn meta(redis: &Redis, room: &str, field: &str) -> String {
 
 #[tokio::test]
 async fn a_room_that_was_set_back_goes_on_from_where_it_is() {
-    // Given a room that Redis saved at its fifth message, and a device that came at the seventh
+    // Given a room that Redis saved at its fifth message, and a device that connected at the seventh
     let mut redis = Redis::with_options(&["--save", ""]);
     redis.appear().await;
     let server = Server::start(&redis).await;
@@ -53,11 +53,11 @@ async fn a_room_that_was_set_back_goes_on_from_where_it_is() {
     alice.disconnect().await;
     let mut alice = Client::connect_delta(&server, "alice").await;
 
-    // When Redis dies and comes back as it was saved
+    // When Redis is killed and comes back as it was saved
     redis.kill_9().await;
     redis.appear().await;
 
-    // Then she is told, and the room is told to her anew, as it is now
+    // Then she is notified, and receives the room again, as it is now
     let told = alice.expect_any("error").await;
     assert_eq!(code(&told), "HISTORY_RESET");
     let entry = alice
@@ -65,7 +65,7 @@ async fn a_room_that_was_set_back_goes_on_from_where_it_is() {
         .await;
     assert_eq!(entry["seq"], 5);
 
-    // And nobody asks for anything again and again, lists are answered, new devices come in, and it goes on
+    // And nobody queries anything again and again, lists are answered, new devices can connect, and the chat goes on
     comes_to_rest(&redis).await;
     assert_eq!(alice.list().await[0]["seq"], 5);
     let again = Client::connect_delta(&server, "alice").await;
@@ -92,7 +92,7 @@ async fn events_that_are_not_the_room_s_are_dropped_and_the_room_goes_on() {
     );
     let rev: u64 = rev.parse().expect("a number");
 
-    // When events are published of a rev far ahead, of another epoch, and of one that was passed long ago
+    // When events are published with a rev far ahead, of another epoch, and with one that was passed long ago
     for (epoch, rev) in [(epoch.as_str(), rev + 1000), ("1-x", rev + 1), (&epoch, 1)] {
         let stray = json!({
             "event": "message", "epoch": epoch, "rev": rev, "seq": 2, "id": "1795380167638-2",
@@ -106,7 +106,7 @@ async fn events_that_are_not_the_room_s_are_dropped_and_the_room_goes_on() {
         publish.expect("an event");
     }
 
-    // Then nobody asks for the room again and again, and it goes on without them
+    // Then nobody queries the room again and again, and it goes on without them
     alice.say(&room, "second").await;
     let second = |message: &Value| message["content"] == "second";
     let frames = bob.until("newMessage", second).await;
@@ -151,7 +151,7 @@ async fn a_room_is_told_to_everybody_whoever_finds_it_first() {
     };
     let (rooms, _) = tokio::join!(making, futures_util::future::join_all(asking));
 
-    // Then the listener is told each of them
+    // Then the listener is notified of each of them
     let mut told = HashSet::new();
     while told.len() < ROOMS {
         let entry = quiet.expect_any("chatEntry").await;
@@ -162,7 +162,7 @@ async fn a_room_is_told_to_everybody_whoever_finds_it_first() {
 
 #[tokio::test]
 async fn rooms_that_vanish_take_no_answer_about_others_with_them() {
-    // Given a device with a room that stays and many that an operator deletes
+    // Given a device with a room that remains and many that an operator deletes
     let redis = Redis::start().await;
     let server = Server::on(&redis)
         .env("QUIET_ROOM_CHECK_MS", "100")
@@ -183,7 +183,7 @@ async fn rooms_that_vanish_take_no_answer_about_others_with_them() {
     let rooms = async || Figures::of(&server).await.get("chat_rooms", &[]);
     let before = rooms().await;
 
-    // When they go while she asks
+    // When they are deleted while she sends requests
     let deleting = async {
         for room in &going {
             for part in ["meta", "members", "reads", "messages"] {
@@ -262,7 +262,7 @@ async fn a_device_that_leaves_while_it_enters_views_nothing() {
 
 #[tokio::test]
 async fn devices_that_connect_together_get_one_list_each() {
-    // Given Alice with rooms, whom no server follows any more
+    // Given Alice with rooms, whom no server is subscribed for any more
     let redis = Redis::start().await;
     let first = Server::start(&redis).await;
     let mut alice = Client::connect_delta(&first, "alice").await;
@@ -279,7 +279,7 @@ async fn devices_that_connect_together_get_one_list_each() {
     // Then each has its list, and no second one comes
     for mut device in devices {
         assert_eq!(device.first_list.as_array().expect("a list").len(), 20);
-        // Each answer is a chance for another list to come before it.
+        // Before each answer another list could come.
         for _ in 0..50 {
             device.done("leaveChat", Value::Null).await;
         }

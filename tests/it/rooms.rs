@@ -54,7 +54,7 @@ async fn a_hundred_requests_from_both_sides_make_one_room() {
 
 #[tokio::test]
 async fn groups_are_new_each_time_unless_the_client_names_them() {
-    // Given Alice, and Bob who will repeat what she says
+    // Given Alice, and Bob, who will repeat her requests
     let redis = Redis::start().await;
     let server = Server::start(&redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
@@ -71,7 +71,7 @@ async fn groups_are_new_each_time_unless_the_client_names_them() {
     );
     assert_ne!(first["roomId"], second["roomId"]);
 
-    // When she names it, then the repeated request finds what the first one made
+    // When she names it, then the repeated request finds the one that the first made
     bob.settle().await;
     let made = alice.done("initializeChat", named.clone()).await;
     assert_eq!(made["created"], true);
@@ -123,7 +123,7 @@ async fn repeated_names_and_ones_own_are_ignored() {
     let server = Server::start(&redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
 
-    // When Alice lists Bob thrice and herself twice, then that is a room of two
+    // When Alice lists Bob three times and herself twice, then that is a room of two
     let direct = json!({ "participants": ["bob", "alice", "bob", "alice", "bob"] });
     let opened = alice.done("initializeChat", direct).await;
     let entry = alice.expect("chatEntry").await;
@@ -132,7 +132,7 @@ async fn repeated_names_and_ones_own_are_ignored() {
         (&json!(false), &json!("bob"))
     );
 
-    // And the same as without the repetition
+    // And the same room as without the repetition
     let plain = alice
         .done("initializeChat", json!({ "participants": ["bob"] }))
         .await;
@@ -216,7 +216,7 @@ async fn odd_ids_work_from_end_to_end() {
         assert_eq!(found, json!({ "roomId": room, "created": false }));
     }
 
-    // And Alice kept count of all of them
+    // And Alice's delta device has counted all of them correctly
     alice
         .settle()
         .await
@@ -277,7 +277,7 @@ async fn a_thousand_may_be_in_a_room_and_no_more() {
         .await;
     before.assert_same(&redis.dump().await, "a room too large");
 
-    // When it is 1,000 with herself, repetitions not counted, then it works
+    // When it is 1,000 including herself, repetitions not counted, then it works
     let mut repeated = others.clone();
     repeated.extend(["alice".into(), "zoe".into(), "user-1".into()]);
     let opened = alice
@@ -313,7 +313,7 @@ async fn a_large_room_counts_readers_without_naming_them() {
         device.settle().await;
     }
 
-    // When Alice sends, then one has read it, and nobody is named
+    // When Alice sends, then one member has read it, and nobody is named
     let sent = alice.say(&room, "Hello all").await;
     let message = carol.expect("newMessage").await;
     assert_eq!(
@@ -321,7 +321,7 @@ async fn a_large_room_counts_readers_without_naming_them() {
         (&json!([]), &json!(1))
     );
 
-    // When Bob marks it, then his own devices learn of it, and nobody else does
+    // When Bob marks it, then his own devices are notified, and nobody else's
     for device in [&mut alice, &mut bob, &mut bobs_tablet] {
         device.settle().await;
     }

@@ -44,17 +44,17 @@ async fn an_applied_set_reaches_every_server_and_those_that_start_later() {
         applied.stdout
     );
 
-    // Then it holds on both, with every connection kept
+    // Then it is in effect on both, with every connection kept
     assert_eq!(stored(&mut alice, &room).await, "1:hello");
     assert_eq!(stored(&mut bob, &room).await, "1:hello");
 
-    // And on a server that starts later, and on one that comes back
+    // And on a server that starts later, and on one that restarts
     let later = Server::start(&redis).await;
     logged(&later.log, "11 scripts loaded: applied set 1").await;
     let mut carol = Client::connect_delta(&later, "bob").await;
     assert_eq!(stored(&mut carol, &room).await, "1:hello");
 
-    // And the history tells who did it
+    // And the history says who did it
     let history = scripts_do(&redis, &["history"]).await;
     assert!(history.starts_with("*   1  20"), "{history}");
     assert!(
@@ -70,7 +70,7 @@ async fn rollback_goes_back_step_by_step() {
     let mut alice = Client::connect_delta(&server, "alice").await;
     let room = alice.open_room(&["bob"]).await;
 
-    // Given nothing was ever applied, there is nothing to go back from
+    // Given that nothing was ever applied, a rollback has no target
     let refused = scripts(&redis, &["rollback"]).await;
     assert_eq!(refused.code, Some(1));
     assert!(
@@ -83,23 +83,23 @@ async fn rollback_goes_back_step_by_step() {
     for tag in ["1:", "2:", "3:"] {
         let rules = Rules::export().await;
         rules.tag(tag);
-        // Each in a folder that knows nothing of the others
+        // Each in a folder that does not know the others
         let applied = rules.apply(&redis, &["--no-behaviour", "--force"]).await;
         assert_eq!(applied.code, Some(0), "{}", applied.stderr);
     }
     assert_eq!(stored(&mut alice, &room).await, "3:hello");
 
-    // When one goes back, then it is to what was in effect before, and it is said what that is
+    // When one is rolled back, then the set that was in effect before returns, and the output says which one that is
     let back = scripts_do(&redis, &["rollback"]).await;
     assert!(back.starts_with("current: set 2 (by "), "{back}");
     assert!(back.contains("in place of set 3 (by "), "{back}");
     assert_eq!(stored(&mut alice, &room).await, "2:hello");
     scripts_do(&redis, &["rollback"]).await;
     assert_eq!(stored(&mut alice, &room).await, "1:hello");
-    // Before the first one there were the binary's own
+    // Before the first one, the binary's own scripts were in effect
     scripts_do(&redis, &["rollback"]).await;
     assert_eq!(stored(&mut alice, &room).await, "hello");
-    // And going to a set is a step that can be taken back, whatever its number
+    // And going to a set is a step that can be rolled back, whatever its number
     scripts_do(&redis, &["rollback", "1"]).await;
     scripts_do(&redis, &["rollback", "3"]).await;
     assert_eq!(stored(&mut alice, &room).await, "3:hello");
@@ -152,7 +152,7 @@ async fn ten_sets_are_kept_and_what_was_in_effect_for_a_day() {
     }
     assert_eq!(kept(&redis).await, ((3..=12).collect(), json!(12)));
 
-    // Given set 4 was in effect for a day, by what is noted
+    // Given set 4 was in effect for a day, according to the record
     let effect: String = redis.run("HGET chat:scripts effect").await;
     let mut effect: Value = serde_json::from_str(&effect).expect("JSON");
     effect["totalMs"]["4"] = json!(24 * 60 * 60 * 1000);
@@ -161,7 +161,7 @@ async fn ten_sets_are_kept_and_what_was_in_effect_for_a_day() {
         .arg("effect")
         .arg(effect.to_string());
     hset.exec_async(&mut redis.admin()).await.expect("HSET");
-    // Then it stays, and the ten that are kept are others
+    // Then it remains, and the ten that are kept do not include it
     for number in 13..=25 {
         apply(number).await;
     }
@@ -172,7 +172,7 @@ async fn ten_sets_are_kept_and_what_was_in_effect_for_a_day() {
 
 #[tokio::test]
 async fn what_a_former_version_has_stored_can_be_gone_back_to() {
-    // Given three sets, stored by a version that did not note what was in effect when
+    // Given three sets, stored by a version that did not record what was in effect when
     let redis = Redis::start().await;
     for tag in ["1:", "2:", "3:"] {
         let rules = Rules::export().await;
@@ -181,10 +181,10 @@ async fn what_a_former_version_has_stored_can_be_gone_back_to() {
     }
     let _: u64 = redis.run("HDEL chat:scripts effect").await;
     let _: u64 = redis.run("HSET chat:scripts current 2").await;
-    // Then the one before is gone back to, and from there to the binary's own
+    // Then a rollback returns to the previous one, and from there to the binary's own
     let back = scripts_do(&redis, &["rollback"]).await;
     assert!(back.starts_with("current: set 1 "), "{back}");
-    // And what such a version applies meanwhile is a step too
+    // And what that version applies meanwhile is a step too
     let _: u64 = redis.run("HSET chat:scripts current 3").await;
     let back = scripts_do(&redis, &["rollback"]).await;
     assert!(back.starts_with("current: set 1 "), "{back}");
@@ -211,7 +211,7 @@ async fn the_same_texts_make_no_new_set() {
     let said = "set 1 has the same scripts: it is current again";
     assert!(again.stdout.contains(said), "{}", again.stdout);
     assert_eq!(kept(&redis).await, (vec![1, 2], json!(1)));
-    // And back is where it came from
+    // And a rollback returns to where it came from
     let back = scripts_do(&redis, &["rollback"]).await;
     assert!(back.starts_with("current: set 2 "), "{back}");
 }
@@ -234,7 +234,7 @@ async fn a_folder_does_not_undo_what_somebody_else_changed_since() {
         .await;
     assert_eq!(applied.code, Some(0), "{}", applied.stderr);
 
-    // When Emil applies his change, then it is refused, as Dora's would be undone, and that is shown
+    // When Emil applies his change, then it is refused, as it would undo Dora's, and the output shows that
     emil.edit("leave_chat", "local lease = ", "-- Emil's.\nlocal lease = ");
     let refused = emil.apply(&redis, &["--no-behaviour"]).await;
     assert_eq!(refused.code, Some(1));
@@ -252,7 +252,7 @@ async fn a_folder_does_not_undo_what_somebody_else_changed_since() {
     assert!(refused.stderr.contains(said), "{}", refused.stderr);
     assert_eq!(kept(&redis).await, (vec![1], json!(1)));
 
-    // When he begins with what is in effect now, then it is taken
+    // When he starts from what is in effect now, then it is accepted
     let emil = Rules::export_of(&redis, &[]).await;
     emil.edit("leave_chat", "local lease = ", "-- Emil's.\nlocal lease = ");
     let applied = emil.apply(&redis, &["--no-behaviour"]).await;
@@ -260,7 +260,7 @@ async fn a_folder_does_not_undo_what_somebody_else_changed_since() {
     let text = scripts_do(&redis, &["show", "send_message"]).await;
     assert!(text.contains("-- Dora's."));
 
-    // And Dora's folder remembers what it was applied as: a rollback by somebody is a change too
+    // And Dora's folder remembers what it was applied as: somebody else's rollback is a change too
     scripts_do(&redis, &["rollback"]).await;
     dora.edit("send_message", "-- Dora's.", "-- Dora's second.");
     let applied = dora.apply(&redis, &["--no-behaviour"]).await;
@@ -269,7 +269,7 @@ async fn a_folder_does_not_undo_what_somebody_else_changed_since() {
     dora.edit("send_message", "-- Dora's second.", "-- Dora's third.");
     let refused = dora.apply(&redis, &["--no-behaviour"]).await;
     assert_eq!(refused.code, Some(1), "{}", refused.stdout);
-    // Unless it is wanted so
+    // Unless she forces it
     let forced = dora.apply(&redis, &["--no-behaviour", "--force"]).await;
     assert_eq!(forced.code, Some(0), "{}", forced.stderr);
 }
@@ -320,7 +320,7 @@ async fn the_loss_of_the_applied_set_is_a_warning() {
     rules.tag("1:");
     rules.apply(&redis, &["--no-behaviour"]).await;
     logged(&server.log, "applied set 1 is in effect").await;
-    // When Redis loses it, and the server looks again
+    // When Redis loses it, and the server checks again
     let _: u64 = redis.run("DEL chat:scripts").await;
     let _: redis::Value = redis.run("CLIENT KILL TYPE normal SKIPME yes").await;
     // Then it runs its own, and warns
@@ -464,13 +464,13 @@ async fn sighup_reads_lua_dir_again_all_or_nothing() {
     let mut alice = Client::connect_delta(&server, "alice").await;
     let room = alice.open_room(&["bob"]).await;
 
-    // When a file is edited and the server told, then it holds
+    // When a file is edited and the server is signalled, then the edit takes effect
     rules.tag("2:");
     server.hang_up();
     logged(&server.log, "is in effect, changed: send_message").await;
     assert_eq!(stored(&mut alice, &room).await, "2:hello");
 
-    // When another edit is bad, then the old one stays, and the log has the place
+    // When another edit is bad, then the old one stays in effect, and the log has the location
     rules.edit("send_message", "'2:'", "'3:'");
     let line = rules.edit("mark_as_read", "rev = rev + 1", "rev = rev + + 1");
     server.hang_up();
@@ -588,7 +588,7 @@ async fn run_calls_a_script_with_real_keys() {
         serde_json::from_str(&printed).expect("JSON")
     };
 
-    // What is written by hand reaches connected devices
+    // A message that is written by hand reaches connected devices
     let made = run(&[
         "initialize_chat",
         "--user",
@@ -620,7 +620,7 @@ async fn run_calls_a_script_with_real_keys() {
         (&json!("by hand"), &sent["id"])
     );
 
-    // Reads need no consent
+    // Reads need no confirmation
     let page = run_in_room("get_history", &["--limit", "5"]).await;
     assert_eq!(page["messages"][0]["content"], "by hand");
     let chats = run(&["get_chat_list", "--user", "alice"]).await;
@@ -644,7 +644,7 @@ async fn run_calls_a_script_with_real_keys() {
         assert_eq!(run(&asked).await, json!({ "changed": changed }));
     }
 
-    // Writes do, and what is missing is named
+    // Writes do, and the missing flag is named
     let refused = scripts(&redis, &["run", "send_message", "--room", &room]).await;
     assert!(refused.stderr.contains("use --yes"), "{}", refused.stderr);
     let refused = scripts(&redis, &["run", "send_message", "--room", &room, "--yes"]).await;
@@ -699,7 +699,7 @@ async fn the_operator_s_own_cases_are_played() {
     let redis = Redis::start().await;
     let rules = Rules::export().await;
     let path = rules.path().display().to_string();
-    // Given the cases that come with the scripts, then they hold, once they are taken as one's own
+    // Given the cases that come with the scripts, then they pass, once they are copied as one's own
     let file = rules.path().join("cases.jsonl");
     assert!(!file.exists());
     fs::copy(rules.path().join("cases.example.jsonl"), &file).expect("the example");
@@ -727,7 +727,7 @@ async fn the_operator_s_own_cases_are_played() {
     let ok = scripts_do(&redis, &["check", &path]).await;
     assert!(ok.contains("and 1 cases of your own"), "{ok}");
 
-    // When a case does not hold, then its line is named, and what became of it
+    // When a case fails, then its line is named, and the actual outcome
     let stored = case("dinner", "the casino", r#"{"stored": "the casino"}"#);
     fs::write(&file, format!("{refused}\n{stored}\n")).expect("write");
     for command in ["check", "apply"] {
@@ -740,7 +740,7 @@ async fn the_operator_s_own_cases_are_played() {
         );
         assert!(said.contains(&told), "{said}");
     }
-    // And what is no case is told too
+    // And an invalid case is reported too
     fs::write(&file, "{\"case\": \"x\"}\n").expect("write");
     let bad = scripts(&redis, &["check", &path]).await;
     assert!(

@@ -1,4 +1,4 @@
-//! Messages of several strings and of other types than text, as devices get them that want contents in one shape or
+//! Messages of several strings and of types other than text, as received by devices that want contents in one shape or
 //! another.
 
 use crate::support::{Client, Redis, Server, Value, code, entry, http, json, token};
@@ -68,7 +68,7 @@ async fn each_device_gets_contents_in_the_shape_that_it_has_chosen() {
         };
 
         for ((bob, shape), content) in bobs.iter_mut().zip(SHAPES).zip(&shown) {
-            // Then each device gets it as it wants it: as it is sent
+            // Then each device gets it in the shape it wants: as it is sent
             check(&bob.until("newMessage", is_it).await, content);
             // And as the last message of its lists
             let holds_it = |list: &Value| is_it(&entry(list, &room)["lastMessage"]);
@@ -83,7 +83,7 @@ async fn each_device_gets_contents_in_the_shape_that_it_has_chosen() {
             bob.emit("getHistory", json!({ "roomId": room, "limit": 1 }))
                 .await;
             check(&bob.expect_any("chatHistory").await[0], content);
-            // And as a new device, whose list has it, or gets it as an entry
+            // And on a new device, whose list has it, or which gets it as an entry
             let device = Client::device("bob").content(shape).delta();
             let mut device = device.connect(&server).await;
             check(&entry(&device.first_list, &room)["lastMessage"], content);
@@ -153,7 +153,7 @@ async fn a_message_that_says_no_type_is_a_text() {
         alice.done("sendMessage", data).await;
         assert_eq!(alice.expect("newMessage").await["type"], "text");
     }
-    // One of any other printable name has that
+    // A message with any other printable type name keeps it
     let name = "a b~!".repeat(6) + "12";
     let data = json!({ "roomId": room, "content": "Hello", "type": name });
     alice.done("sendMessage", data).await;

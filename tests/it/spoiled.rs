@@ -1,9 +1,9 @@
-//! Messages that an operator's rule spoils: each costs itself, not its room nor its members' connections.
+//! Messages that an operator's rule spoils: each affects only itself, not its room or its members' connections.
 
 use crate::support::rules::Rules;
 use crate::support::{Client, Redis, Server, Value, entry, json};
 
-/// Texts of messages, in their order.
+/// Texts of messages, in order.
 fn contents(messages: &[Value]) -> Vec<&str> {
     let texts = messages.iter().map(|message| message["content"].as_str());
     texts.map(|text| text.expect("a text")).collect()
@@ -11,7 +11,7 @@ fn contents(messages: &[Value]) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_message_cut_inside_a_character_costs_itself() {
-    // Given a rule that cuts messages by bytes, and one that stores a field more
+    // Given a rule that cuts messages by bytes, and one that stores an extra field
     let redis = Redis::start().await;
     let rules = Rules::export().await;
     let cut = "content = content:match('^~.*') or content:sub(1, 4)\nlocal epoch, seq, rev =";
@@ -26,7 +26,8 @@ async fn a_message_cut_inside_a_character_costs_itself() {
     let room = alice.open_room(&["bob"]).await;
     bob.settle().await;
 
-    // When a message is cut inside a character, then it comes as far as it can be read, and what follows it comes too
+    // When a message is cut inside a character, then it arrives as far as it can be read, and what follows it arrives
+    // too
     alice.say(&room, "caf\u{e9}").await;
     alice.say(&room, "next").await;
     for text in ["caf\u{fffd}", "next"] {
@@ -35,7 +36,7 @@ async fn a_message_cut_inside_a_character_costs_itself() {
         assert_eq!(message["clientMessageId"], Value::Null);
     }
 
-    // And the room is read and entered, and its members connect
+    // And the room can be read and entered, and its members can connect
     for _ in 0..3 {
         let history = bob.history(&room).await;
         assert_eq!(contents(&history), ["caf\u{fffd}", "next"]);
@@ -50,7 +51,7 @@ async fn a_message_cut_inside_a_character_costs_itself() {
     let last = &entry(&list, &room)["lastMessage"];
     assert_eq!(last["content"], "\u{e9}\u{e9}");
 
-    // And nothing was read anew, and the log has the one that was spoiled once
+    // And nothing was read again, and the log has the spoiled message once
     let log = server.log.text();
     assert!(!log.contains("repair"), "{log}");
     let lines: Vec<&str> = log.lines().filter(|line| line.contains(&room)).collect();
@@ -62,7 +63,7 @@ async fn a_message_cut_inside_a_character_costs_itself() {
 
 #[tokio::test]
 async fn a_room_that_lost_its_meta_comes_back_with_its_messages() {
-    // Given Alice and Bob, connected, whose room has lost what it is, but not what was said
+    // Given Alice and Bob, connected, whose room has lost its metadata, but not its messages
     let redis = Redis::start().await;
     let server = Server::start(&redis).await;
     let mut alice = Client::connect_delta(&server, "alice").await;
@@ -74,7 +75,7 @@ async fn a_room_that_lost_its_meta_comes_back_with_its_messages() {
     let data = json!({ "roomId": room, "content": "lost" });
     alice.refused("sendMessage", data, "NOT_MEMBER").await;
 
-    // When she makes it again, then it is the same room, and he is told that its history begins anew
+    // When she makes it again, then it is the same room, and he is notified that its history starts over
     let made = alice
         .done("initializeChat", json!({ "participants": ["bob"] }))
         .await;
@@ -88,7 +89,7 @@ async fn a_room_that_lost_its_meta_comes_back_with_its_messages() {
         .await;
     assert_eq!(error["roomId"], *room);
 
-    // And both have all of it, and hear each other
+    // And both have all of it, and get each other's messages
     for device in [&mut alice, &mut bob] {
         let history = device.history(&room).await;
         assert_eq!(contents(&history), ["before", "after"]);

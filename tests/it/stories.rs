@@ -1,5 +1,5 @@
-//! What each event does, told with Alice, who has a phone and a laptop, and
-//! Bob, who has a phone. Carol is connected too, and none of it is hers.
+//! What each event does, as stories of Alice, who has a phone and a laptop, and Bob, who has a phone. Carol is
+//! connected too, and none of it concerns her.
 
 use std::collections::HashSet;
 
@@ -9,8 +9,8 @@ use crate::support::{
     Client, Frame, Mirror, Redis, Server, Value, code, entry, find_entry, json, names,
 };
 
-/// Alice's phone gets whole lists, the other devices keep count themselves.
-/// `room` is Alice's and Bob's; nothing was said in it.
+/// Alice's phone gets whole lists, the other devices are delta devices. `room` is Alice's and Bob's; it has no messages
+/// yet.
 struct Cast {
     server: Server,
     phone: Client,
@@ -42,8 +42,7 @@ async fn cast() -> Cast {
     }
 }
 
-/// Every field of a message that has a value known beforehand, and the shape of
-/// those that have not.
+/// Every field of a message whose value is known beforehand, and the shape of the others.
 #[track_caller]
 fn assert_message(message: &Value, room: &str, seq: u64, sender: &str, content: &str) {
     assert_eq!(message["roomId"], room, "{message}");
@@ -129,7 +128,7 @@ async fn a_chat_that_exists_comes_back_to_the_caller_alone() {
         .done("initializeChat", json!({ "participants": ["alice"] }))
         .await;
 
-    // Then it is the same room, and only Bob hears of it, before the ack
+    // Then it is the same room, and only Bob is notified, before the ack
     assert_eq!(opened, json!({ "roomId": cast.room, "created": false }));
     let sent = cast.bob.take_inbox();
     assert_eq!(sent.len(), 2, "{sent:?}");
@@ -163,7 +162,7 @@ async fn a_group_has_its_name_and_its_members() {
     assert_eq!(names(&entry["members"]), ["alice", "bob"]);
     assert_eq!(entry.get("friendId"), None);
 
-    // And a group without a name is called by its size
+    // And a group without a name is named by its size
     cast.bob.settle().await;
     cast.bob
         .done(
@@ -191,7 +190,7 @@ async fn the_chat_list_comes_to_the_device_that_asks() {
     let with_bob = with_bob["roomId"].as_str().expect("a room id");
     laptop.take_inbox();
 
-    // When something is said to Carol and the laptop asks for the list
+    // When a message is sent to Carol and the laptop asks for the list
     laptop.say(with_carol, "Hello Carol").await;
     laptop.expect_any("newMessage").await;
     let answer = laptop.done("getChatList", Value::Null).await;
@@ -214,7 +213,7 @@ async fn the_chat_list_comes_to_the_device_that_asks() {
     );
     assert_eq!(rooms[1]["lastMessage"], Value::Null);
 
-    // And no list to her other device
+    // And no list goes to her other device
     tablet.expect_nothing_of("chatList").await;
 }
 
@@ -230,7 +229,7 @@ async fn a_long_last_message_is_cut_at_a_character() {
     // When Alice asks for the list
     let list = cast.laptop.list().await;
 
-    // Then the content is cut to 512 bytes or the character before
+    // Then the content is cut to 512 bytes or the last whole character before
     let last = &entry(&list, &cast.room)["lastMessage"];
     assert_eq!(last["content"], format!("x{}", "é".repeat(255)));
     assert_eq!(last["truncated"], true);
@@ -286,7 +285,7 @@ async fn entering_a_room_shows_its_history_and_reads_it() {
     assert_message(&history[1], &cast.room, 2, "bob", "Lunch?");
     assert_eq!(names(&history[1]["readBy"]), ["alice", "bob"]);
 
-    // And every device of both learns how far Alice has read, Carol nothing
+    // And every device of both learns how far Alice has read, and Carol nothing
     let read = json!({
         "roomId": cast.room, "userId": "alice", "seq": 2, "messageId": second["id"],
     });
@@ -297,7 +296,7 @@ async fn entering_a_room_shows_its_history_and_reads_it() {
     cast.phone.expect_nothing().await;
     cast.carol.expect_nothing().await;
 
-    // And entering again reads nothing anew, so no mark goes out
+    // And entering again reads nothing more, so no read mark is sent
     cast.laptop.enter(&cast.room).await;
     cast.bob.expect_nothing().await;
 }
@@ -324,7 +323,7 @@ async fn entering_shows_the_last_fifty_or_as_many_as_asked_for() {
         (&json!(11), &json!(60))
     );
 
-    // And fewer where she asks for fewer
+    // And fewer if she asks for fewer
     cast.laptop.settle().await;
     cast.laptop
         .done("enterChat", json!({ "roomId": cast.room, "limit": 3 }))
@@ -343,14 +342,14 @@ async fn leaving_ends_the_reading_along() {
     // When she leaves
     let left = cast.laptop.done("leaveChat", Value::Null).await;
 
-    // Then she is told so before the ack, and nobody else is
+    // Then she gets the status before the ack, and nobody else does
     assert_eq!(left, json!({}));
     let status = Frame::new("status", json!("leaved from all rooms"));
     assert_eq!(cast.laptop.take_inbox(), std::slice::from_ref(&status));
     cast.bob.expect_nothing().await;
     cast.phone.expect_nothing().await;
 
-    // And what Bob says from now on is unread
+    // And what Bob sends from now on is unread
     cast.bob.say(&cast.room, "Still there?").await;
     assert_eq!(
         names(&cast.laptop.expect("newMessage").await["readBy"]),
@@ -358,7 +357,7 @@ async fn leaving_ends_the_reading_along() {
     );
     assert_eq!(entry(&cast.laptop.list().await, &cast.room)["unreadCnt"], 1);
 
-    // And leaving while in no room is no mistake
+    // And leaving while in no room is not an error
     cast.laptop.settle().await;
     cast.laptop.leave().await;
     assert_eq!(cast.laptop.next().await, status);
@@ -373,7 +372,7 @@ async fn a_message_reaches_every_device_of_every_member() {
     let request = json!({ "roomId": cast.room, "content": "Hello Bob", "clientMessageId": "m-1" });
     let ack = cast.phone.done("sendMessage", request).await;
 
-    // Then all devices of both get it, the sending one too
+    // Then all devices of both get it, including the one that sent it
     assert_eq!(
         (&ack["roomId"], &ack["seq"]),
         (&json!(cast.room), &json!(1))
@@ -437,7 +436,7 @@ async fn whoever_views_the_room_reads_at_once() {
 
 #[tokio::test]
 async fn a_repeated_send_is_stored_once() {
-    // Given a message that Alice sent with an id of her own
+    // Given a message that Alice sent with a client id
     let mut cast = cast().await;
     let request = json!({ "roomId": cast.room, "content": "Once", "clientMessageId": "c-1" });
     let first = cast.laptop.done("sendMessage", request.clone()).await;
@@ -448,7 +447,7 @@ async fn a_repeated_send_is_stored_once() {
     // When the same request comes again, from another device of hers
     let again = cast.phone.done("sendMessage", request.clone()).await;
 
-    // Then it is answered as the first was, and nobody gets it twice
+    // Then it is answered like the first one, and nobody gets it twice
     assert_eq!(again["duplicate"], true);
     for field in ["id", "roomId", "seq", "timestamp"] {
         assert_eq!(again[field], first[field], "{field}");
@@ -512,7 +511,7 @@ async fn a_read_mark_goes_to_all_devices_and_never_back() {
     // When she marks the first one after that
     let ack = cast.laptop.mark(&cast.room, &first["id"]).await;
 
-    // Then nothing goes back, and nobody hears of it
+    // Then nothing goes back, and nobody is notified
     assert_eq!(
         ack,
         json!({ "roomId": cast.room, "readSeq": 2, "unreadCnt": 1 })
@@ -536,7 +535,7 @@ async fn marking_something_else_is_refused() {
     let elsewhere = cast.bob.open_room(&["carol"]).await;
     let other = cast.bob.say(&elsewhere, "to Carol").await;
 
-    // When Alice marks what is not in her room, then it is not found
+    // When Alice marks a message that is not in her room, then it is not found
     for id in [
         json!("1-1"),
         json!("99999999999999-1"),
@@ -571,7 +570,7 @@ async fn history_comes_in_pages_and_marks_nothing() {
             .collect()
     };
 
-    // When Alice asks for the latest, for what was before and for what came after
+    // When Alice asks for the latest, for what came before and for what came after
     let room = cast.room.clone();
     let latest = cast
         .laptop
@@ -594,7 +593,7 @@ async fn history_comes_in_pages_and_marks_nothing() {
         .done("getHistory", json!({ "roomId": room }))
         .await;
 
-    // Then each page is oldest first, without the message it was asked by
+    // Then each page is oldest first, without the message that the request names
     assert_eq!(
         (seqs(&latest), &latest["hasMore"]),
         (vec![7, 8, 9, 10], &json!(true))
@@ -616,7 +615,7 @@ async fn history_comes_in_pages_and_marks_nothing() {
     assert_eq!(all["roomId"], room.as_str());
     assert_message(&all["messages"][0], &room, 1, "bob", "number 1");
 
-    // And nobody is told of anything, nor is anything read
+    // And nobody is notified of anything, and nothing is marked as read
     cast.laptop.expect_nothing().await;
     cast.bob.expect_nothing().await;
     assert_eq!(entry(&cast.laptop.list().await, &room)["unreadCnt"], 10);
@@ -678,7 +677,7 @@ async fn what_is_read_on_one_device_is_read_on_the_other() {
     // When she enters the room on her phone
     cast.phone.enter(&room).await;
 
-    // Then the laptop's own count falls to nothing, and so does the phone's list
+    // Then the laptop's own count drops to zero, and so does the phone's list
     let read = cast.laptop.expect("messageRead").await;
     books.apply(&Frame::new("messageRead", read));
     assert_eq!(books.read_seq(&room), 3);
@@ -693,19 +692,19 @@ async fn each_device_views_a_room_of_its_own() {
     cast.phone.enter(&cast.room).await;
     cast.laptop.enter(&with_carol).await;
 
-    // When something is said in both, then both are read at once
+    // When a message is sent in both, then both are read at once
     cast.bob.say(&cast.room, "to the phone").await;
     cast.carol.say(&with_carol, "to the laptop").await;
     let list = cast.laptop.list().await;
     assert_eq!(entry(&list, &cast.room)["unreadCnt"], 0);
     assert_eq!(entry(&list, &with_carol)["unreadCnt"], 0);
 
-    // When the laptop moves on to the chat with Bob, and both say more
+    // When the laptop moves on to the chat with Bob, and both send more
     cast.laptop.enter(&cast.room).await;
     cast.bob.say(&cast.room, "to both").await;
     cast.carol.say(&with_carol, "to nobody").await;
 
-    // Then only the room that it left has something unread
+    // Then only the room that it left has unread messages
     let list = cast.laptop.list().await;
     assert_eq!(entry(&list, &cast.room)["unreadCnt"], 0);
     assert_eq!(entry(&list, &with_carol)["unreadCnt"], 1);
@@ -715,7 +714,7 @@ async fn each_device_views_a_room_of_its_own() {
     cast.bob.say(&cast.room, "to the phone again").await;
     assert_eq!(entry(&cast.laptop.list().await, &cast.room)["unreadCnt"], 0);
 
-    // When the phone is gone, then nobody of Alice's does
+    // When the phone disconnects, then no device of Alice's views it
     cast.phone.disconnect().await;
     let mut readers = Vec::new();
     for attempt in 1..=1000 {
@@ -740,7 +739,7 @@ async fn a_second_login_changes_nothing_for_the_first() {
     cast.phone.enter(&cast.room).await;
     cast.phone.settle().await;
 
-    // When she logs in on a tablet, looks around and goes away again
+    // When she logs in on a tablet, looks around and disconnects again
     let mut tablet = Client::connect_delta(&cast.server, "alice").await;
     assert!(find_entry(&tablet.first_list, &cast.room).is_some());
     tablet
@@ -750,7 +749,7 @@ async fn a_second_login_changes_nothing_for_the_first() {
     tablet.leave().await;
     tablet.disconnect().await;
 
-    // Then the phone has noticed nothing, is still connected and still in the room
+    // Then the phone has not been affected: it is still connected and still in the room
     cast.phone.expect_nothing().await;
     cast.bob.say(&cast.room, "Hello phone").await;
     let message = cast.phone.expect("newMessage").await;
@@ -769,7 +768,7 @@ async fn a_full_device_gets_its_list_after_every_change() {
         }
     };
 
-    // When Bob sends once, then the list says so
+    // When Bob sends once, then the list shows it
     cast.bob.say(&room, "first").await;
     let list = cast.phone.until("chatList", at(1, 1)).await;
     assert_message(
@@ -796,7 +795,7 @@ async fn a_full_device_gets_its_list_after_every_change() {
         .count();
     assert!(lists < 30, "{lists} lists for 30 messages");
 
-    // When Alice reads them on another device, then the list says so too
+    // When Alice reads them on another device, then the list shows that too
     cast.laptop.enter(&room).await;
     cast.phone.until("chatList", at(31, 0)).await;
 
@@ -809,7 +808,7 @@ async fn a_full_device_gets_its_list_after_every_change() {
 
 #[tokio::test]
 async fn a_delta_device_keeps_count_itself() {
-    // Given Alice's laptop and its books
+    // Given Alice's laptop and its mirror of the rooms
     let mut cast = cast().await;
     let mut books = Mirror::new("alice", &cast.laptop.list().await);
     cast.laptop.settle().await;
@@ -824,7 +823,7 @@ async fn a_delta_device_keeps_count_itself() {
     cast.carol.say(&group, "seen on the phone").await;
     cast.bob.say(&cast.room, "three").await;
 
-    // Then the laptop's own count is right, and no list came unasked
+    // Then the laptop's own count is right, and no list came unrequested
     let came = cast.laptop.settle().await;
     came.iter().for_each(|frame| books.apply(frame));
     assert!(
@@ -869,7 +868,7 @@ async fn connecting_while_messages_flow_leaves_no_gap() {
     stop.send(()).expect("Bob listens");
     let (_bob, sent) = sending.await.expect("Bob is done");
 
-    // Then each device got every message from its list on, in order and once
+    // Then each device got every message sent after its list, in order and once
     for (mut device, mut books) in devices {
         while books.room(&room).seq < sent {
             books.apply(&device.next().await);
@@ -893,7 +892,7 @@ async fn what_one_device_sends_takes_effect_in_its_order() {
         asked.push(cast.laptop.ask("sendMessage", data).await);
     }
 
-    // When all are answered, then the messages stand in the order in which she sent them
+    // When all are answered, then the messages are stored in the order in which she sent them
     let mut seqs = Vec::new();
     for id in asked {
         seqs.push(
@@ -917,7 +916,7 @@ async fn errors_and_acks_carry_the_request_they_belong_to() {
     let mut cast = cast().await;
     let data = json!({ "roomId": cast.room, "content": "Let me in" });
 
-    // When she sends there with an id, then the error is the answer, and says why
+    // When she sends there with an id, then the answer is an error that says why
     let error = cast
         .carol
         .refused("sendMessage", data.clone(), "NOT_MEMBER")
@@ -934,7 +933,7 @@ async fn errors_and_acks_carry_the_request_they_belong_to() {
     assert_eq!(code(&error), "NOT_MEMBER");
     assert_eq!(error["event"], "sendMessage");
 
-    // And nobody else hears of it
+    // And nobody else receives it
     cast.carol.expect_nothing().await;
     cast.bob.expect_nothing().await;
     cast.laptop.expect_nothing().await;
@@ -942,21 +941,21 @@ async fn errors_and_acks_carry_the_request_they_belong_to() {
 
 #[tokio::test]
 async fn history_tells_what_everyone_was_told() {
-    // Given a talk with readers coming and going
+    // Given a conversation with readers coming and going
     let mut cast = cast().await;
     cast.bob.enter(&cast.room).await;
     cast.laptop.say(&cast.room, "seen by both").await;
     cast.bob.leave().await;
     cast.laptop.say(&cast.room, "seen by Alice").await;
 
-    // When both take the history, then they read the same
+    // When both request the history, then they get the same
     let alices = cast.laptop.history(&cast.room).await;
     let bobs = cast.bob.history(&cast.room).await;
     assert_eq!(alices, bobs);
     assert_eq!(names(&alices[0]["readBy"]), ["alice", "bob"]);
     assert_eq!(names(&alices[1]["readBy"]), ["alice"]);
 
-    // And what came as events has the same ids and times
+    // And the messages that came as events have the same ids and times
     let told: Vec<_> = cast.laptop.settle().await;
     let told: Vec<_> = told
         .iter()

@@ -24,7 +24,7 @@ fn write_certificates(dir: &TempDir) {
 
 #[tokio::test]
 async fn a_rediss_url_with_a_password_is_used() {
-    // Given a Redis that takes TLS connections with a password only
+    // Given a Redis that accepts only TLS connections with a password
     let dir = TempDir::with_prefix("chat-tls-").unwrap();
     write_certificates(&dir);
     let port = free_port();
@@ -49,7 +49,7 @@ async fn a_rediss_url_with_a_password_is_used() {
         .start()
         .await;
 
-    // Then it serves, and keeps the password to itself
+    // Then it works, and keeps the password secret
     let mut alice = Client::connect_delta(&server, "alice").await;
     let room = alice.open_room(&["bob"]).await;
     assert_eq!(alice.say(&room, "hello").await["seq"], 1);

@@ -1,4 +1,4 @@
-//! Today's server on what former versions left in Redis: `tests/data` has that of each released version.
+//! The current server on data that earlier versions left in Redis: `tests/data` has the data of each released version.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ fn key(room: &str, part: &str) -> String {
     format!("chat:{{room:{room}}}:{part}")
 }
 
-/// A device's history: who said what.
+/// A device's history: the sender and text of each message.
 async fn said(device: &mut Client, room: &str) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let history = device.history(room).await;
@@ -38,12 +38,12 @@ fn pairs(said: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn nothing_of_0_1_0_is_lost() {
-    // Given what version 0.1.0 left behind, and a server of today on it
+    // Given the data that version 0.1.0 left behind, and a current server on it
     let redis = left_by("0.1.0").await;
     let before = redis.dump().await;
     let server = Server::start(&redis).await;
 
-    // When its people connect, then their lists are as they left them
+    // When its users connect, then their lists are as they left them
     let mut alice = Client::connect(&server, "alice").await;
     let mut bob = Client::connect_delta(&server, "bob").await;
     let odd = Client::connect(&server, "auth0|66f1").await;
@@ -69,7 +69,7 @@ async fn nothing_of_0_1_0_is_lost() {
     assert_eq!(row(&far.first_list, LARGE)[0], 1);
     assert_eq!(entry(&far.first_list, LARGE)["memberCount"], 101);
 
-    // And so is what was said
+    // And so are the messages
     let talk = pairs(&[
         ("alice", "Hello Bob"),
         ("bob", "Hello Alice"),
@@ -80,7 +80,7 @@ async fn nothing_of_0_1_0_is_lost() {
     let talk = pairs(&[("auth0|66f1", "Which book?"), ("alice", "Middlemarch.")]);
     assert_eq!(said(&mut alice, GROUP).await, talk);
 
-    // And reading it has written nothing
+    // And reading them has written nothing
     before.assert_same(&redis.dump().await, "reading");
 
     // And the chat goes on
@@ -120,7 +120,7 @@ async fn what_was_sent_to_0_1_0_is_not_stored_again() {
     }
     before.assert_same(&redis.dump().await, "sending again");
 
-    // And what is new is stored once
+    // And a new message is stored once
     let mut alice = Client::connect_delta(&server, "alice").await;
     let message = json!({ "roomId": DIRECT, "content": "New", "clientMessageId": "m-2" });
     for (seq, duplicate) in [(5, false), (5, true)] {
@@ -134,7 +134,7 @@ async fn what_was_sent_to_0_1_0_is_not_stored_again() {
 
 #[tokio::test]
 async fn viewers_of_0_1_0_view_again_when_they_are_back() {
-    // Given a room that Carol had open when its server stopped
+    // Given a room that Carol had open when her server stopped
     let redis = left_by("0.1.0").await;
     let exists = async |part: &str| {
         redis
@@ -156,7 +156,7 @@ async fn viewers_of_0_1_0_view_again_when_they_are_back() {
     // When Alice writes before Carol is back, then Carol has not read it
     assert_eq!(read_by(&mut alice, "Anyone?").await, json!(["alice"]));
 
-    // When she has opened it again, then she has read the rest, and reads along
+    // When she has opened it again, then she has read the rest, and further messages count as read
     carol.enter(GROUP).await;
     assert_eq!(
         read_by(&mut alice, "There you are").await,
@@ -167,11 +167,11 @@ async fn viewers_of_0_1_0_view_again_when_they_are_back() {
 
 #[tokio::test]
 async fn a_set_that_0_1_0_applied_is_not_run_and_said_so() {
-    // Given rules of an operator's own, applied with version 0.1.0, whose contract is another
+    // Given an operator's own rules, applied with version 0.1.0, whose contract is different
     let redis = left_by("0.1.0").await;
     let server = Server::start(&redis).await;
 
-    // Then the server runs its own, and says so in the log and when it is asked
+    // Then the server runs its own, and says so in the log and on request
     eventually("the log says so", async || {
         let said = server.log.text();
         said.contains("applied set 1 is not run") && said.contains("set 1 is for contract 1")
@@ -186,7 +186,7 @@ async fn a_set_that_0_1_0_applied_is_not_run_and_said_so() {
     let talk = said(&mut alice, DIRECT).await;
     assert_eq!(talk.last().unwrap().1, "the casino");
 
-    // When the rules are brought over, then they are in effect again, as set 2
+    // When the rules are ported, then they are in effect again, as set 2
     let rules = Rules::export().await;
     rules.edit(
         "send_message",

@@ -1,5 +1,5 @@
-//! Requests that are wrong in every way we could think of: each gets the error
-//! the protocol names, the connection lives on, and nothing is written.
+//! Requests that are wrong in every way we could think of: each gets the error that the protocol names, the connection
+//! stays open, and nothing is written.
 
 use serde_json::Map;
 
@@ -41,7 +41,7 @@ const NO_ROOM: &str = "00000000-0000-4000-8000-000000000000";
 
 #[tokio::test]
 async fn who_is_no_member_learns_nothing_and_writes_nothing() {
-    // Given a room that Carol is not in, one that does not exist, and ids that are none
+    // Given a room that Carol is not in, one that does not exist, and ids that are invalid
     let Scene {
         server: _server,
         redis,
@@ -75,7 +75,7 @@ async fn who_is_no_member_learns_nothing_and_writes_nothing() {
             ),
             ("getHistory", json!({ "roomId": room })),
         ] {
-            // Then the answer is the same, whether the room is there or not
+            // Then the answer is the same, whether the room exists or not
             let error = carol.refused(event, data, "NOT_MEMBER").await;
             texts.push(error["message"].clone());
         }
@@ -353,8 +353,7 @@ async fn ill_formed_data_is_named_and_changes_nothing() {
     ];
     let before = redis.dump().await;
 
-    // When Alice sends each (on a new device now and then: a hundred bad
-    // requests would close one)
+    // When Alice sends each of them (on a new device now and then: a hundred bad requests would close one)
     for some in wrong.chunks(40) {
         let mut alice = Client::connect_delta(&server, "alice").await;
         for (event, data, field) in some {
@@ -367,7 +366,7 @@ async fn ill_formed_data_is_named_and_changes_nothing() {
             );
             assert_eq!(error["event"], *event);
         }
-        // And where there is no object at all, it is the same code
+        // And where there is no object at all, the code is the same
         for event in [
             "sendMessage",
             "enterChat",
@@ -445,7 +444,7 @@ async fn what_lies_at_the_edge_of_the_limits_is_accepted() {
             .await;
     }
 
-    // A room's id in whatever case is either the room's or no one's, never an error of ours
+    // A room's id in other letter case is either the room's or nobody's, and never causes an error of ours
     let shouted = alice
         .request("getHistory", json!({ "roomId": room.to_uppercase() }))
         .await;
@@ -502,7 +501,7 @@ async fn unknown_fields_are_ignored() {
         Value::Object(all)
     };
 
-    // When Alice sends them, then they work as without, and don't forge anything
+    // When Alice sends them, then they work as they do without, and forge nothing
     let sent = alice
         .done(
             "sendMessage",
@@ -556,7 +555,7 @@ async fn unknown_events_are_called_so() {
 
 #[tokio::test]
 async fn frames_that_are_no_requests_get_an_error_event() {
-    // Given text that is no JSON, and JSON that is no request
+    // Given text that is not JSON, and JSON that is not a request
     let Scene {
         server: _server,
         redis,
@@ -577,7 +576,7 @@ async fn frames_that_are_no_requests_get_an_error_event() {
         "{} {}",
         "[1,",
     ] {
-        // When Alice sends it, then it is INVALID_JSON, as an event, for it has no id
+        // When Alice sends it, then the error is INVALID_JSON, as an event, for it has no id
         alice.send_text(text).await;
         let error = alice.expect("error").await;
         assert_eq!(code(&error), "INVALID_JSON", "{text:?} {error}");
@@ -601,7 +600,7 @@ async fn frames_that_are_no_requests_get_an_error_event() {
         );
     }
 
-    // And so for an id that is neither a string nor an integer
+    // And the same for an id that is neither a string nor an integer
     for id in ["{}", "[1]", "1.5", "true"] {
         carol
             .send_text(&format!(r#"{{"event":"leaveChat","id":{id}}}"#))
@@ -672,7 +671,7 @@ async fn ids_come_back_as_they_were_sent() {
         "\"\"",
         "\"\\u00e9 \\\"\"",
     ] {
-        // When it is asked, then the ack carries the very same id
+        // When it is sent, then the ack carries the very same id
         let text = format!(r#"{{"id":{id},"event":"leaveChat"}}"#);
         socket.send_frame(FIN | TEXT, text.as_bytes()).await;
         let ack = loop {
@@ -710,7 +709,7 @@ async fn a_hundred_bad_requests_in_ten_seconds_close_the_connection() {
         alice.expect("error").await;
     }
 
-    // Then she is still welcome, until the hundredth
+    // Then she is still connected, until the hundredth
     assert_eq!(
         alice.done("getHistory", json!({ "roomId": room })).await["roomId"],
         room
@@ -720,8 +719,8 @@ async fn a_hundred_bad_requests_in_ten_seconds_close_the_connection() {
     before.assert_same(&redis.dump().await, "a hundred bad requests");
 }
 
-/// What a device that sends `bytes` after connecting is closed with. The server
-/// must serve others as before, and nothing may be written.
+/// The code with which a device that sends `bytes` after connecting is closed. The server must serve others as before,
+/// and nothing may be written.
 async fn closed_with(bytes: &[u8]) -> Option<u16> {
     let Scene {
         redis,
@@ -782,8 +781,8 @@ async fn invalid_utf_8_is_refused() {
 
 #[tokio::test]
 async fn broken_frames_are_protocol_errors() {
-    // An unknown opcode, a reserved bit, a part of nothing, a control frame in
-    // parts, one too long, and a frame without a mask
+    // An unknown opcode, a reserved bit, a continuation of nothing, a fragmented control frame, one that is too long,
+    // and a frame without a mask
     let unmasked = [FIN | TEXT, 2, b'{', b'}'];
     for bytes in [
         frame(FIN | 0x3, b"{}"),
@@ -804,7 +803,7 @@ async fn broken_frames_are_protocol_errors() {
 
 #[tokio::test]
 async fn frames_that_are_allowed_work() {
-    // Given a device that uses everything a WebSocket client may
+    // Given a device that uses everything a WebSocket client may use
     let Scene {
         redis: _redis,
         server,
@@ -819,7 +818,7 @@ async fn frames_that_are_allowed_work() {
     socket.send_frame(FIN | TEXT, padded.as_bytes()).await;
     assert_eq!(socket.read_until("ack").await, json!({}));
 
-    // And one in three parts with a ping between them, then both are answered
+    // And one in three fragments with a ping between them, then both are answered
     socket.send_frame(TEXT, &request.as_bytes()[..10]).await;
     socket.send_frame(FIN | PING, b"are you there").await;
     socket.send_frame(0, &request.as_bytes()[10..20]).await;
@@ -833,7 +832,7 @@ async fn frames_that_are_allowed_work() {
     assert_eq!(pong, b"are you there");
     assert_eq!(socket.read_until("ack").await, json!({}));
 
-    // And an unasked pong is nobody's business
+    // And an unsolicited pong changes nothing
     socket.send_frame(FIN | PONG, b"").await;
     socket.send_frame(FIN | TEXT, request.as_bytes()).await;
     assert_eq!(socket.read_until("ack").await, json!({}));

@@ -1,11 +1,11 @@
-//! Servers of different versions on one Redis: each says which others run.
+//! Servers of different versions on one Redis: each reports which others run.
 
 use redis::{AsyncConnectionConfig, Client as RedisClient, PushKind, cmd};
 use tokio::sync::mpsc;
 
 use crate::support::{Redis, Server, Value, eventually, http, json};
 
-/// Answers questions to all servers as one of version 0.1.0 does, until it is dropped.
+/// Answers requests to all servers as one of version 0.1.0 does, until it is dropped.
 async fn former_server(redis: &Redis) -> tokio::task::JoinHandle<()> {
     let (sender, mut pushes) = mpsc::unbounded_channel();
     let url = format!("{}?protocol=resp3", redis.url());
@@ -53,11 +53,11 @@ fn others(version: &str, contract: u32) -> Value {
 
 #[tokio::test]
 async fn a_server_that_finds_others_of_a_former_version_says_so() {
-    // Given a server of a version before
+    // Given a server of an earlier version
     let redis = Redis::start().await;
     let former = former_server(&redis).await;
 
-    // When a new one starts, then it knows it, and takes clients all the same
+    // When a new one starts, then it recognizes it, and accepts clients all the same
     let server = Server::start(&redis).await;
     eventually("it says so", async || {
         readyz(&server).await["otherVersions"] == others("0.0.9", 1)
@@ -77,7 +77,7 @@ async fn servers_of_one_version_say_nothing_and_learn_of_a_later_one_when_it_sta
         assert_eq!(readyz(server).await["otherVersions"], json!(null));
     }
 
-    // When a later version asks who is there, and announces what these do not know
+    // When a later version asks which servers run, and announces things that these do not know
     let from =
         r#"{"host":"later","address":"127.0.0.1:1","pid":1,"version":"99.0.0","contract":99}"#;
     let question = format!(
@@ -90,7 +90,7 @@ async fn servers_of_one_version_say_nothing_and_learn_of_a_later_one_when_it_sta
         assert_eq!(heard, 2);
     }
 
-    // Then both say that it runs, once, and nothing of what they do not know
+    // Then both report once that it runs, and nothing of what they do not know
     for server in [&one, &other] {
         eventually("it says so", async || {
             readyz(server).await["otherVersions"] == others("99.0.0", 99)

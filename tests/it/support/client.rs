@@ -25,7 +25,7 @@ use tokio_tungstenite::{
 
 use super::{PATIENCE, Server, Value, json, server::Log, token};
 
-/// Users and messages that only [`Client::fence`] makes; tests never see them.
+/// The user and messages that only [`Client::fence`] makes; tests never see them.
 const FENCE: &str = "~fence";
 static FENCES: AtomicU64 = AtomicU64::new(0);
 
@@ -42,13 +42,13 @@ struct Ended(Option<u16>);
 
 /// A connected device.
 ///
-/// Frames arrive in the inbox in the order the server sent them; answers to
-/// requests (`ack`, and `error` with an id) are kept apart.
+/// Frames are in the inbox in the order the server sent them; answers to requests (`ack`, and `error` with an id) are
+/// kept apart.
 pub(crate) struct Client {
     pub(crate) user: String,
-    /// What came first of all.
+    /// The first event.
     pub(crate) hello: Value,
-    /// The list that came with the connection.
+    /// The list that came after connecting.
     pub(crate) first_list: Value,
     full: bool,
     sink: SplitSink<WebSocketStream<TcpStream>, Message>,
@@ -57,7 +57,7 @@ pub(crate) struct Client {
     inbox: VecDeque<Frame>,
     answers: HashMap<u64, Result<Value, Value>>,
     fences: HashSet<String>,
-    /// The rooms of fences that this device was told of.
+    /// The rooms of fences that this device was notified of.
     fence_rooms: HashSet<String>,
     ended: Option<Ended>,
     last_id: u64,
@@ -79,7 +79,7 @@ impl Device {
         self
     }
 
-    /// Learns of changes by `chatEntry`, `newMessage` and `messageRead` alone.
+    /// Is notified of changes by `chatEntry`, `newMessage` and `messageRead` alone.
     pub(crate) fn delta(mut self) -> Self {
         self.full = false;
         self
@@ -91,7 +91,7 @@ impl Device {
         self
     }
 
-    /// Connects, and sees that the server greets as it should.
+    /// Connects, and checks that the server greets as it should.
     pub(crate) async fn connect(self, server: &Server) -> Client {
         let lists = if self.full { "" } else { "&chatList=delta" };
         let content = self.content.map(|shape| format!("&content={shape}"));
@@ -183,7 +183,7 @@ impl Client {
         Self::device(user).connect(server).await
     }
 
-    /// Connects a device of `user` that keeps count itself.
+    /// Connects a device of `user` that is a delta device: it keeps count itself.
     pub(crate) async fn connect_delta(server: &Server, user: &str) -> Self {
         Self::device(user).delta().connect(server).await
     }
@@ -198,7 +198,7 @@ impl Client {
         }
     }
 
-    /// Sends an event and wants no answer.
+    /// Sends an event that needs no answer.
     pub(crate) async fn emit(&mut self, event: &str, data: Value) {
         self.send_text(&json!({ "event": event, "data": data }).to_string())
             .await;
@@ -244,8 +244,7 @@ impl Client {
         }
     }
 
-    /// Sends an event and waits for its answer. Events that come meanwhile stay
-    /// in the inbox.
+    /// Sends an event and waits for its answer. Events that arrive meanwhile stay in the inbox.
     #[track_caller]
     pub(crate) fn request(
         &mut self,
@@ -308,8 +307,8 @@ impl Client {
         }
     }
 
-    /// The data of the next event, which must be `event`. On a full device chat
-    /// lists, which may come at any time, are stepped over and kept.
+    /// The data of the next event, which must be `event`. On a full device, chat lists, which may come at any time, are
+    /// skipped and kept.
     #[track_caller]
     pub(crate) fn expect(&mut self, event: &str) -> impl Future<Output = Value> {
         let at = Location::caller();
@@ -334,8 +333,7 @@ impl Client {
         }
     }
 
-    /// The data of the first `event` for which `matches` holds; what comes
-    /// before stays in the inbox.
+    /// The data of the first `event` for which `matches` holds; what comes before stays in the inbox.
     #[track_caller]
     pub(crate) fn until(
         &mut self,
@@ -360,14 +358,14 @@ impl Client {
         }
     }
 
-    /// The data of the first `event`, wherever it stands.
+    /// The data of the first `event`, wherever it is in the inbox.
     #[track_caller]
     pub(crate) fn expect_any(&mut self, event: &str) -> impl Future<Output = Value> {
         self.until(event, |_| true)
     }
 
-    /// Waits until all that Redis published before now has come here: a message
-    /// in a room that only fences know makes the same way behind it.
+    /// Waits until everything that Redis published before now has arrived here: a message in a room that only fences
+    /// use takes the same way behind it.
     #[track_caller]
     pub(crate) fn fence(&mut self) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -397,7 +395,7 @@ impl Client {
         }
     }
 
-    /// Sees that nothing named `event` has come, nor is on its way.
+    /// Checks that nothing named `event` has arrived or is on its way.
     #[track_caller]
     pub(crate) fn expect_nothing_of(&mut self, event: &str) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -409,8 +407,7 @@ impl Client {
         }
     }
 
-    /// Sees that nothing has come, nor is on its way (chat lists apart, on a
-    /// full device).
+    /// Checks that nothing has arrived or is on its way (apart from chat lists, on a full device).
     #[track_caller]
     pub(crate) fn expect_nothing(&mut self) -> impl Future<Output = ()> {
         let at = Location::caller();
@@ -427,7 +424,7 @@ impl Client {
         }
     }
 
-    /// Takes all that has come, after a [`fence`](Self::fence).
+    /// Takes everything that has arrived, after a [`fence`](Self::fence).
     pub(crate) async fn settle(&mut self) -> Vec<Frame> {
         self.fence().await;
         self.take_inbox()
@@ -438,8 +435,7 @@ impl Client {
         self.inbox.drain(..).collect()
     }
 
-    /// The code with which the server closed the connection; `None` where it
-    /// ended without one.
+    /// The code with which the server closed the connection; `None` where it ended without one.
     #[track_caller]
     pub(crate) fn close_code(&mut self) -> impl Future<Output = Option<u16>> {
         let at = Location::caller();
@@ -454,14 +450,13 @@ impl Client {
         }
     }
 
-    /// Says goodbye and waits until the server has agreed.
+    /// Sends a close frame and waits until the server has answered it.
     pub(crate) async fn disconnect(mut self) {
         self.send(Message::Close(None)).await;
         self.close_code().await;
     }
 
-    /// Files what comes next. False where nothing came before the deadline, or
-    /// nothing can come any more.
+    /// Files whatever comes next. False where nothing came before the deadline, or nothing more can come.
     async fn pump(&mut self, deadline: Instant) -> bool {
         if self.ended.is_some() {
             return false;
@@ -513,7 +508,7 @@ impl Client {
                     .insert(frame.data["roomId"].as_str()?.to_owned());
                 return None;
             }
-            // A repair tells markers of its room, too.
+            // A repair sends the read marks of its room, too.
             "messageRead" if self.fence_rooms.contains(frame.data["roomId"].as_str()?) => {
                 return None;
             }
@@ -528,7 +523,7 @@ impl Client {
         Some(frame)
     }
 
-    /// Fails the test with all that is known.
+    /// Fails the test with everything that is known.
     fn fail(&self, at: &Location<'_>, what: &str) -> ! {
         let mut message = format!("{}: {what} (at {at})\n--- inbox ---\n", self.user);
         for frame in &self.inbox {
@@ -542,9 +537,9 @@ impl Client {
     }
 }
 
-/// Requests as a test's story tells them.
+/// Requests in the words of a test's story.
 impl Client {
-    /// Makes a room, or finds the one there is; what that pushes is consumed.
+    /// Makes a room, or finds the existing one; the events that this causes are consumed.
     pub(crate) async fn open_room(&mut self, participants: &[&str]) -> String {
         let opened = self
             .done("initializeChat", json!({ "participants": participants }))
@@ -567,7 +562,7 @@ impl Client {
         self.done("enterChat", json!({ "roomId": room })).await
     }
 
-    /// Views no room any more.
+    /// Stops viewing any room.
     pub(crate) async fn leave(&mut self) {
         assert_eq!(self.done("leaveChat", Value::Null).await, json!({}));
     }
@@ -585,7 +580,7 @@ impl Client {
     pub(crate) async fn list(&mut self) -> Value {
         self.inbox.retain(|frame| frame.event != "chatList");
         self.done("getChatList", Value::Null).await;
-        // The one asked for came before the ack; a refresh may have come before it.
+        // The requested list came before the ack; a refresh may have come before it.
         let at = self
             .inbox
             .iter()

@@ -81,7 +81,7 @@ pub(crate) async fn post(
         .expect("an HTTP answer in time")
 }
 
-/// Asks for an upgrade to WebSocket on `path`, for seeing how it is refused.
+/// Requests an upgrade to WebSocket on `path`, to see how it is refused.
 pub(crate) async fn upgrade(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut all = vec![
         ("Connection", "Upgrade"),
@@ -95,8 +95,8 @@ pub(crate) async fn upgrade(address: SocketAddr, path: &str, headers: &[(&str, &
         .expect("the server listens")
 }
 
-/// Reads one answer, its body as long as `Content-Length` says (else none for
-/// an upgrade, else to the end of the stream).
+/// Reads one answer, with a body as long as `Content-Length` says (without that header none for an upgrade, otherwise
+/// everything to the end of the stream).
 pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

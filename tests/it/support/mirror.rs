@@ -1,29 +1,29 @@
-//! What a delta device knows of its rooms: the protocol's own recipe, kept to
-//! the letter, so that a wrong, missing or repeated event shows.
+//! What a delta device knows of its rooms: it follows the protocol's own recipe to the letter, so that a wrong, missing
+//! or repeated event shows.
 
 use std::collections::BTreeMap;
 
 use super::{Frame, Value, find_entry};
 
-/// One delta device's books.
+/// The state of one delta device.
 #[derive(Debug)]
 pub(crate) struct Mirror {
     user: String,
     rooms: BTreeMap<String, Room>,
 }
 
-/// One room in them.
+/// One room in it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Room {
     pub(crate) seq: u64,
-    /// How far each user has read, as far as this device was told.
+    /// How far each user has read, as far as this device was notified.
     pub(crate) markers: BTreeMap<String, u64>,
-    /// The messages that came, in the order in which they came.
+    /// The messages that arrived, in order of arrival.
     pub(crate) contents: Vec<String>,
 }
 
 impl Mirror {
-    /// Begins with the list that came with the connection.
+    /// Starts with the list that came after connecting.
     pub(crate) fn new(user: &str, first_list: &Value) -> Self {
         let mut mirror = Self {
             user: user.into(),
@@ -90,7 +90,7 @@ impl Mirror {
             .unwrap_or(0)
     }
 
-    /// Sees that a list from the server says the same.
+    /// Checks that a list from the server says the same.
     #[track_caller]
     pub(crate) fn assert_agrees(&self, list: &Value) {
         if let Some(difference) = self.difference(list) {
@@ -98,7 +98,7 @@ impl Mirror {
         }
     }
 
-    /// Where a list from the server says something else.
+    /// Where a list from the server differs.
     pub(crate) fn difference(&self, list: &Value) -> Option<String> {
         for (id, room) in &self.rooms {
             let Some(entry) = find_entry(list, id) else {

@@ -1,7 +1,7 @@
 //! The harness: a Redis, a server and devices, each a real process or socket.
 //!
-//! Nothing here sleeps to let something happen: every wait is for a condition,
-//! bounded by [`PATIENCE`], and a wait that fails prints what there was instead.
+//! Nothing here sleeps to let something happen: every wait is for a condition, bounded by [`PATIENCE`], and a wait that
+//! fails prints the state instead.
 
 pub(crate) mod client;
 pub(crate) mod http;
@@ -32,8 +32,8 @@ pub(crate) use self::{
 };
 pub(crate) use serde_json::{Value, json};
 
-/// How long any wait lasts before it fails the test: far above what one takes even on a busy machine, so that only a hang
-/// ends it.
+/// How long any wait lasts before it fails the test: far longer than one takes even on a busy machine, so that only a
+/// hang reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Polls `check` until it is true; for conditions that nothing announces.
@@ -74,7 +74,7 @@ pub(crate) fn entry<'a>(list: &'a Value, room: &str) -> &'a Value {
     find_entry(list, room).unwrap_or_else(|| panic!("no room {room} in {list}"))
 }
 
-/// One room's entry of a chat list, if it is there.
+/// One room's entry of a chat list, if the list has it.
 pub(crate) fn find_entry<'a>(list: &'a Value, room: &str) -> Option<&'a Value> {
     list.as_array()?
         .iter()

@@ -13,7 +13,7 @@ use super::{
     token,
 };
 
-/// Where Socket.IO clients poll.
+/// The path that Socket.IO clients poll.
 const PATH: &str = "/socket.io/?EIO=4&transport=polling";
 
 /// One session.
@@ -29,7 +29,7 @@ impl Polling {
         Self::try_open(server).await.expect("there is room")
     }
 
-    /// The same; `None` where the server has no room.
+    /// The same; `None` where the server accepts no more.
     pub(crate) async fn try_open(server: &Server) -> Option<Self> {
         let answer = http::get(server.address, PATH).await;
         if answer.status == 503 {
@@ -57,7 +57,7 @@ impl Polling {
         self.send(&format!("40{auth}")).await;
     }
 
-    /// Sends packets, which the server takes.
+    /// Sends packets, which the server must accept.
     pub(crate) async fn send(&self, payload: &str) {
         let answer = self.post(payload).await;
         assert_eq!((answer.status, &*answer.body), (200, "ok"));
@@ -68,14 +68,14 @@ impl Polling {
         http::post(self.address, &self.path, &[("Host", &host)], payload).await
     }
 
-    /// Asks once for packets.
+    /// Polls once.
     pub(crate) async fn poll(&self) -> Vec<String> {
         let answer = http::get(self.address, &self.path).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.body.split('\u{1e}').map(str::to_owned).collect()
     }
 
-    /// Asks for packets until one begins like this: all that came.
+    /// Polls until a packet begins like this; returns all that arrived.
     pub(crate) async fn poll_until(&self, beginning: &str) -> Vec<String> {
         let mut packets = Vec::new();
         let is_there = |packets: &[String]| packets.iter().any(|it| it.starts_with(beginning));
@@ -85,7 +85,7 @@ impl Polling {
         packets
     }
 
-    /// Asks for packets and reads nothing, with a small buffer in the kernel.
+    /// Polls and reads nothing, with a small buffer in the kernel.
     pub(crate) async fn poll_unread(&self) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -95,13 +95,13 @@ impl Polling {
         stream
     }
 
-    /// Opens a WebSocket for this session, and says nothing.
+    /// Opens a WebSocket for this session, and sends nothing.
     pub(crate) async fn open_websocket(&self, server: &Server) -> RawSocket {
         let sid = &self.sid;
         RawSocket::socket_io(server, &format!("transport=websocket&sid={sid}")).await
     }
 
-    /// The same, and learns that it carries packets. What the session's polls bring from now on, they bring at once.
+    /// The same, and checks by a probe that it carries packets. From now on, the session's polls are answered at once.
     pub(crate) async fn probe(&self, server: &Server) -> RawSocket {
         let mut socket = self.open_websocket(server).await;
         socket.send_frame(FIN | TEXT, b"2probe").await;

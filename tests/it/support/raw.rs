@@ -1,5 +1,4 @@
-//! A WebSocket client that may break every rule: it sends any bytes, and reads
-//! only when told to.
+//! A WebSocket client that may break every rule: it sends any bytes, and reads only when asked to.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -49,7 +48,7 @@ impl RawSocket {
         Self::socket_io(server, "transport=websocket").await
     }
 
-    /// Connects to `/socket.io/` with this in the query.
+    /// Connects to `/socket.io/` with this query.
     pub(crate) async fn socket_io(server: &Server, query: &str) -> Self {
         let path = format!("/socket.io/?EIO=4&{query}");
         Self::open(server, &path, "", None).await
@@ -90,7 +89,7 @@ impl RawSocket {
         self.stream.write_all(bytes).await.expect("write");
     }
 
-    /// Sends `bytes` so many times without reading anything, unless the server ends the connection before.
+    /// Sends `bytes` so many times without reading anything, unless the server ends the connection first.
     pub(crate) async fn flood(&mut self, bytes: &[u8], times: usize) {
         let flood = async {
             for _ in 0..times {

@@ -20,18 +20,18 @@ use super::{PATIENCE, eventually, free_port, server::signal};
 /// A running `redis-server`, killed on drop. Data lives in a temporary folder.
 pub(crate) struct Redis {
     dir: TempDir,
-    /// The command that starts it, as words in front of its options.
+    /// The command that starts it, as words that precede its options.
     launcher: Vec<String>,
-    /// What differs from the usual options.
+    /// The options that differ from the usual ones.
     options: Vec<String>,
-    /// The TCP port, 0 where it listens on the unix socket alone.
+    /// The TCP port, 0 where it listens only on the unix socket.
     pub(crate) port: u16,
     process: Option<Child>,
     admin: Option<MultiplexedConnection>,
 }
 
 impl Redis {
-    /// Starts one that listens on a unix socket alone.
+    /// Starts one that listens only on a unix socket.
     pub(crate) async fn start() -> Self {
         Self::launch(0).await
     }
@@ -102,7 +102,7 @@ impl Redis {
         self.admin = Some(admin.expect("an admin connection"));
     }
 
-    /// Stops the process where it stands, its connections open, until [`thaw`](Self::thaw).
+    /// Freezes the process, with its connections open, until [`thaw`](Self::thaw).
     pub(crate) fn freeze(&self) {
         self.signal("STOP");
     }
@@ -130,12 +130,12 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// A connection for looking at and changing things behind the server's back.
+    /// A connection for inspecting and changing data behind the server's back.
     pub(crate) fn admin(&self) -> MultiplexedConnection {
         self.admin.clone().expect("Redis runs")
     }
 
-    /// Runs one command, its words parted by spaces.
+    /// Runs one command whose words are separated by spaces.
     pub(crate) async fn run<T: redis::FromRedisValue>(&self, command: &str) -> T {
         let mut words = command.split(' ');
         let mut call = cmd(words.next().expect("a command"));
@@ -153,7 +153,7 @@ impl Redis {
         keys.sort();
         let mut dump = BTreeMap::new();
         for key in keys {
-            // A set changes its order by itself, while Redis rehashes it.
+            // A set's order changes by itself while Redis rehashes it.
             let members: Result<BTreeSet<Vec<u8>>, _> =
                 cmd("SMEMBERS").arg(&key).query_async(&mut admin).await;
             let value: Option<Vec<u8>> = match members {
@@ -180,7 +180,7 @@ impl Redis {
         count.expect("a count").trim().parse().expect("a number")
     }
 
-    /// Listens to every command that Redis runs from now on.
+    /// Monitors every command that Redis runs from now on.
     pub(crate) async fn monitor(&self) -> Monitor {
         let stream = UnixStream::connect(self.socket())
             .await
@@ -211,7 +211,7 @@ impl Redis {
         redis
     }
 
-    /// Starts it by way of these words, to which its options are added.
+    /// Starts it through these words, to which its options are appended.
     pub(crate) fn launched_by(mut self, words: &[&str]) -> Self {
         self.launcher = words.iter().map(|word| (*word).into()).collect();
         self
@@ -231,7 +231,7 @@ impl Redis {
     }
 }
 
-/// What `MONITOR` tells.
+/// The output of `MONITOR`.
 pub(crate) struct Monitor {
     lines: Lines<BufReader<OwnedReadHalf>>,
     _writer: tokio::net::unix::OwnedWriteHalf,
@@ -239,8 +239,8 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
-    /// The commands that clients sent since the last call; not those that
-    /// scripts ran, nor those of the test's own admin connection.
+    /// The commands that clients sent since the last call; not those that scripts ran, nor those of the test's own
+    /// admin connection.
     pub(crate) async fn commands(&mut self, redis: &Redis) -> Vec<String> {
         self.fences += 1;
         let fence = format!("fence-{}", self.fences);
@@ -258,7 +258,7 @@ impl Monitor {
             if command.contains(&fence) {
                 return commands;
             }
-            // Servers ask now and then whether Redis is there, and what it is.
+            // Servers ask now and then whether Redis is reachable, and which role it has.
             let asks = ["\"PING\"", "\"INFO\""];
             let asks = asks.iter().any(|question| command.starts_with(question));
             if !source.ends_with(" lua") && !asks {
@@ -268,7 +268,7 @@ impl Monitor {
     }
 }
 
-/// All that is in a Redis: two are equal if nothing was written in between.
+/// Everything in a Redis: two are equal if nothing was written in between.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Dump(BTreeMap<String, Vec<u8>>);
 
@@ -278,7 +278,7 @@ impl Dump {
         self.0.keys().map(String::as_str).collect()
     }
 
-    /// The same but for the keys that begin so.
+    /// The same without the keys that begin with this prefix.
     #[allow(dead_code, reason = "of the binaries that share this only one asks")]
     pub(crate) fn without(mut self, prefix: &str) -> Self {
         self.0.retain(|key, _| !key.starts_with(prefix));

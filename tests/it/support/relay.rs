@@ -1,4 +1,4 @@
-//! An address that moves: what connects to it is passed on to one Redis, then to another.
+//! An address that moves: its connections are passed on to one Redis, then to another.
 
 use std::sync::{
     Arc, Mutex,
@@ -11,7 +11,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// A TCP port whose connections stay where they were made to.
+/// A TCP port whose connections stay with the target that they were made to.
 pub(crate) struct Relay {
     pub(crate) port: u16,
     target: Arc<AtomicU16>,
@@ -26,7 +26,7 @@ struct Passed {
 }
 
 impl Relay {
-    /// One that leads to this port of loopback.
+    /// One that leads to this port on loopback.
     pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let own = listener.local_addr().expect("an address").port();

@@ -1,4 +1,4 @@
-//! What the replaced server leaves in its Redis, and the command that takes it over.
+//! What the replaced server leaves in its Redis, and the command that imports it.
 
 use redis::{cmd, pipe};
 
@@ -8,14 +8,14 @@ use super::{Redis, Server, Value, json};
 pub(crate) const GROUP: &str = "6f9619ff-8b86-4011-b42d-00c04fc964ff";
 pub(crate) const DIRECT: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 pub(crate) const DIRECT_TOO: &str = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
-/// Where Alice and Bob talk in this server.
+/// The room of Alice and Bob in this server.
 pub(crate) const ALICE_AND_BOB: &str = "5b534b82-d924-5ce9-a884-b847bb4d73be";
 
 pub(crate) fn key(room: &str, part: &str) -> String {
     format!("chat:{{room:{room}}}:{part}")
 }
 
-/// Of each message, who said what.
+/// The sender and text of each message.
 pub(crate) fn said(history: &[Value]) -> Vec<(&str, &str)> {
     fn text<'a>(it: &'a Value, name: &str) -> &'a str {
         it[name].as_str().unwrap()
@@ -36,7 +36,7 @@ pub(crate) fn assert_counts(printed: &str, counts: &[(u64, &str)]) {
     }
 }
 
-/// The lines that list what was not taken, in the order of their texts.
+/// The lines that list what was not imported, ordered by their texts.
 pub(crate) fn listed(exit: &Exit) -> Vec<&str> {
     let is_listed = |line: &&str| line.starts_with("refused: ") || line.starts_with("skipped: ");
     let mut lines: Vec<&str> = exit.stdout.lines().filter(is_listed).collect();
@@ -70,7 +70,7 @@ pub(crate) struct Replaced<'a> {
 }
 
 impl Replaced<'_> {
-    /// A room, in the sets of its users too, with its messages as the list has them, from head to tail.
+    /// A room, which is in the sets of its users too, with its messages in the order of the list, from head to tail.
     pub(crate) async fn room(&self, id: &str, users: &[&str], list: &[Value]) {
         self.set(&format!("chat:{id}:users"), users).await;
         for user in users {
@@ -92,7 +92,7 @@ impl Replaced<'_> {
         self.push_raw(id, &texts).await;
     }
 
-    /// Adds anything at the tail of a room's list.
+    /// Adds any value at the tail of a room's list.
     pub(crate) async fn push_raw(&self, id: &str, list: &[impl AsRef<[u8]>]) {
         if list.is_empty() {
             return;
@@ -112,19 +112,19 @@ impl Replaced<'_> {
     }
 }
 
-/// `chat-server import` from the one into the other, as an operator types it: no token settings.
+/// `chat-server import` from one Redis into the other, as an operator types it: no token settings.
 pub(crate) fn importing(from: &str, into: &Redis, arguments: &[&str]) -> Builder {
     let mut all = vec!["import", "--from", from];
     all.extend(arguments);
     Server::on(into).without("JWT_SECRET").args(&all)
 }
 
-/// Runs the import, and sees that it leaves the old Redis as it is.
+/// Runs the import, and checks that it leaves the old Redis unchanged.
 pub(crate) async fn import(from: &Redis, into: &Redis, arguments: &[&str]) -> Exit {
     leaving_alone(from, importing(&from.url(), into, arguments)).await
 }
 
-/// Runs a command to its end, and sees that it leaves this Redis as it is.
+/// Runs a command to its end, and checks that it leaves this Redis unchanged.
 pub(crate) async fn leaving_alone(from: &Redis, command: Builder) -> Exit {
     let (before, changes) = (from.dump().await, from.changes().await);
     let exit = command.run().await;
@@ -137,7 +137,7 @@ pub(crate) async fn leaving_alone(from: &Redis, command: Builder) -> Exit {
     exit
 }
 
-/// The same, which must take everything.
+/// The same; the import must take everything.
 #[track_caller]
 pub(crate) fn import_all<'a>(
     from: &'a Redis,

@@ -40,7 +40,7 @@ impl Rules {
         self.dir.path().join(format!("{script}.lua"))
     }
 
-    /// Replaces the one place where a script says `from`, and returns the line on which it is.
+    /// Replaces the only place where a script says `from`, and returns the line of that place.
     #[track_caller]
     pub(crate) fn edit(&self, script: &str, from: &str, to: &str) -> usize {
         let text = fs::read_to_string(self.file(script)).expect("a script");
@@ -50,7 +50,7 @@ impl Rules {
         1 + before.matches('\n').count()
     }
 
-    /// Puts a tag in front of each message's content, but for those that a device waits for as its fence.
+    /// Puts a tag in front of each message's content, except the messages that a device waits for as its fence.
     #[track_caller]
     pub(crate) fn tag(&self, tag: &str) {
         self.edit(
@@ -80,7 +80,7 @@ pub(crate) async fn scripts(redis: &Redis, arguments: &[&str]) -> Exit {
         .await
 }
 
-/// The same, which must succeed; what it printed.
+/// The same, which must succeed; returns what it printed.
 #[track_caller]
 pub(crate) fn scripts_do<'a>(
     redis: &'a Redis,
@@ -95,7 +95,7 @@ pub(crate) fn scripts_do<'a>(
     }
 }
 
-/// What `chat-server scripts list --json` tells.
+/// The output of `chat-server scripts list --json`.
 pub(crate) async fn list(redis: &Redis) -> Value {
     let printed = scripts_do(redis, &["list", "--json"]).await;
     serde_json::from_str(&printed).expect("JSON")

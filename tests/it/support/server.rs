@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{PATIENCE, Redis, eventually, http, token};
 
-/// Whatever the machine: what goes wrong with one thread only, or only with several, is to be seen on all of them.
+/// Fixed on every machine: a fault that occurs with one thread only, or only with several, must show on all of them.
 fn next_worker_threads() -> &'static str {
     static STARTED: AtomicUsize = AtomicUsize::new(0);
     ["1", "4", "2"][STARTED.fetch_add(1, Ordering::Relaxed) % 3]
@@ -72,7 +72,7 @@ impl Server {
         Self::builder().env("REDIS_DATA_DIR", &folder.display().to_string())
     }
 
-    /// One without any Redis named.
+    /// One for which no Redis is named.
     pub(crate) fn builder() -> Builder {
         Builder {
             env: BTreeMap::new(),
@@ -88,7 +88,7 @@ impl Server {
         .env("WORKER_THREADS", next_worker_threads())
     }
 
-    /// Asks it to end as an operator would, and sees that it does so cleanly.
+    /// Asks it to stop as an operator would, and checks that it does so cleanly.
     pub(crate) async fn stop(mut self) {
         signal(self.pid, "TERM");
         self.assert_exits_cleanly().await;
@@ -99,12 +99,12 @@ impl Server {
         signal(self.pid, "TERM");
     }
 
-    /// Sends SIGHUP: read the scripts again.
+    /// Sends SIGHUP, on which it reads the scripts again.
     pub(crate) fn hang_up(&self) {
         signal(self.pid, "HUP");
     }
 
-    /// Waits for the end, which must be a good one.
+    /// Waits for the exit, which must be clean.
     pub(crate) async fn assert_exits_cleanly(&mut self) {
         let status = self.exited().await;
         assert_eq!(status.code(), Some(0), "exit status {status}\n{}", self.log);
@@ -118,14 +118,14 @@ impl Server {
         }
     }
 
-    /// `kill -9`. What it started lives on, until this value is dropped.
+    /// `kill -9`. The processes that it started live on until this value is dropped.
     pub(crate) async fn kill_9(&mut self) {
         self.children = self.child_processes();
         signal(self.pid, "KILL");
         self.exited().await;
     }
 
-    /// The most memory that it had at once so far, in bytes; the resident part.
+    /// The peak of its resident memory so far, in bytes.
     #[allow(dead_code, reason = "of the binaries that share this only one asks")]
     pub(crate) fn peak_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("Linux");
@@ -245,7 +245,7 @@ impl Builder {
         server
     }
 
-    /// Runs it to its end, which must come by itself.
+    /// Runs it until it exits by itself.
     pub(crate) async fn run(self) -> Exit {
         let (process, _cwd) = self.spawn(Stdio::piped());
         let output = match timeout(PATIENCE, process.wait_with_output()).await {
@@ -259,7 +259,7 @@ impl Builder {
         }
     }
 
-    /// Spawns it in a folder with its files alone, with no environment but its own and PATH.
+    /// Spawns it in a folder that has only its files, with no environment except its own and PATH.
     fn spawn(&self, stdout: Stdio) -> (Child, TempDir) {
         let cwd = TempDir::with_prefix("chat-it-").expect("a temporary folder");
         for (name, text) in &self.files {
@@ -285,7 +285,7 @@ impl Builder {
     }
 }
 
-/// Sends a signal to a process, if it still is there.
+/// Sends a signal to a process, if it still exists.
 pub(crate) fn signal(pid: u32, name: &str) {
     std::process::Command::new("sh")
         .args(["-c", &format!("kill -{name} {pid}")])
@@ -302,7 +302,7 @@ pub(crate) fn lives(pid: u32) -> bool {
 /// Every living process with its parent.
 fn processes() -> Vec<(u32, u32)> {
     let Ok(folders) = std::fs::read_dir("/proc") else {
-        // Not Linux, then.
+        // This is not Linux, then.
         let ps = std::process::Command::new("ps")
             .args(["-A", "-o", "pid=,stat=,ppid="])
             .output();
@@ -323,7 +323,7 @@ fn processes() -> Vec<(u32, u32)> {
         .collect()
 }
 
-/// Reads `pid state parent`; nothing for a process that has ended.
+/// Reads `pid state parent`; returns nothing for a process that has ended.
 fn living(line: &str) -> Option<(u32, u32)> {
     let mut words = line.split_whitespace();
     let pid = words.next()?.parse().ok()?;
@@ -337,7 +337,7 @@ pub(crate) fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a server wrote to stderr so far.
+/// What a server has written to stderr so far.
 #[derive(Clone)]
 pub(crate) struct Log {
     lines: Arc<Mutex<Vec<String>>>,
@@ -345,8 +345,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Collects lines on a thread of its own, so that a busy test never makes
-    /// the server wait for its log.
+    /// Collects lines on a thread of its own, so that a busy test never makes the server wait for its log.
     fn collect(stderr: std::fs::File) -> Self {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (sender, grown) = watch::channel(0);

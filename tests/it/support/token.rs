@@ -29,7 +29,7 @@ pub(crate) fn of(user: &str) -> String {
     with_claims(&json!({ "id": user }))
 }
 
-/// A good token of `user` that ends `secs` from now.
+/// A good token of `user` that expires `secs` from now.
 pub(crate) fn expiring(user: &str, secs: u64) -> String {
     with_claims(&json!({ "id": user, "exp": now() + secs }))
 }
