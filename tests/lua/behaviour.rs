@@ -1,5 +1,5 @@
-//! What the server relies on is held against edited scripts: what breaks it is refused at its line, what does not is
-//! taken.
+//! Edited scripts are checked for what the server relies on: an edit that breaks it is refused at its line, any other
+//! is accepted.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -27,7 +27,7 @@ pub(crate) fn edited(script: Script, from: &str, to: &str) -> ScriptSet {
     set.with(script, ScriptText::new(text, source))
 }
 
-/// The last line of the edited script on which this stands.
+/// The last line of the edited script that contains this.
 fn line_of(set: &ScriptSet, script: Script, piece: &str) -> usize {
     let lines: Vec<&str> = set.get(script).text.lines().collect();
     let index = lines.iter().rposition(|line| line.contains(piece));
@@ -50,7 +50,7 @@ struct Planted {
     script: Script,
     from: &'static str,
     to: &'static str,
-    /// What stands on the line that is to be named.
+    /// The text of the line that must be named.
     at: &'static str,
     /// Part of the reason.
     says: &'static str,
@@ -341,7 +341,7 @@ async fn a_chat_that_takes_nothing_passes_and_says_so() {
     assert!(rejected.iter().all(|case| case.text == "It is late."));
 }
 
-/// A message of the chat's own, as the first one in each group.
+/// A message that the cases themselves send, as the first one in each group.
 const WELCOME: &str = "
 if created and kind == 'group' then
   local id = now_ms .. '-1'
@@ -392,7 +392,7 @@ async fn a_script_that_the_server_calls_by_itself_may_not_reject() {
     .await;
 }
 
-/// A `redis-server` that notes its process and its folder beside itself.
+/// A `redis-server` that records its process and its folder in files beside itself.
 struct Noted {
     dir: tempfile::TempDir,
 }

@@ -1,4 +1,4 @@
-//! What a user and a room may use up in Redis: rooms, and bytes of messages.
+//! How much a user and a room may use in Redis: rooms, and bytes of messages.
 
 use chat_server::error::{ChatError, ErrorCode};
 use chat_server::protocol::ids::{RoomId, UserId};
@@ -6,7 +6,7 @@ use chat_server::store::calls::{Initialized, NewRoom};
 
 use crate::support::{World, user, users};
 
-/// Asks for a group, or for two people's room.
+/// Requests a group, or a room of two people.
 async fn ask(world: &World, members: &[UserId]) -> Result<Initialized, ChatError> {
     let (is_group, room) = match members {
         [one, other] => (false, RoomId::direct(one, other)),
@@ -23,7 +23,7 @@ async fn ask(world: &World, members: &[UserId]) -> Result<Initialized, ChatError
 
 #[tokio::test]
 async fn nobody_gets_a_room_too_many() {
-    // Given Bob, who is in as many rooms as one may be
+    // Given Bob, who is in as many rooms as a user may be
     let world = World::start().await.ruled(|rules| rules.rooms_max = 3);
     let [alice, bob, carol] = users(["alice", "bob", "carol"]);
     for other in users(["dave", "erin"]) {
@@ -32,7 +32,7 @@ async fn nobody_gets_a_room_too_many() {
     world.group(&[alice.clone(), bob.clone()]).await;
     let before = world.redis.dump().await;
 
-    // When somebody wants another room with him, or he does himself, then it is not made
+    // When somebody else wants another room with him, or he does himself, then it is not made
     let pair = [alice.clone(), bob.clone()];
     let own = [bob.clone(), carol.clone()];
     let group = [carol.clone(), alice.clone(), bob.clone()];
@@ -44,19 +44,19 @@ async fn nobody_gets_a_room_too_many() {
     }
     assert_eq!(world.redis.dump().await, before);
 
-    // But one that is there is found, and others get theirs
+    // But an existing room is found, and others can make theirs
     let found = ask(&world, &[bob.clone(), user("dave")]).await.unwrap();
     assert!(!found.created);
     let made = ask(&world, &[alice, carol]).await.unwrap();
     assert!(made.created);
 }
 
-/// Bytes that a message of this content, sent by Alice, counts for.
+/// The bytes that a message of this content, sent by Alice, counts for.
 fn counted(content: &str) -> usize {
     content.len() + "alice".len() + 64
 }
 
-/// The contents of the messages that are stored, the oldest first.
+/// The contents of the stored messages, oldest first.
 async fn stored(world: &World, room: RoomId) -> Vec<String> {
     type Entries = Vec<(String, Vec<String>)>;
     let entries: Entries = world
@@ -75,14 +75,14 @@ fn sum(contents: &[String]) -> usize {
 
 #[tokio::test]
 async fn a_room_keeps_so_many_bytes() {
-    // Given a bound of a room's bytes
+    // Given a bound on a room's bytes
     const MAX: usize = 10_000;
     let world = World::start().await;
     let world = world.ruled(|rules| rules.room_max_bytes = MAX as u64);
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;
 
-    // When more is sent, then the oldest go, and no more of them than must
+    // When more is sent, then the oldest go, and no more of them than necessary
     let mut sent = Vec::new();
     for number in 0..60 {
         let content = format!("{number} {}", "x".repeat(number * 37 % 1000));
@@ -96,12 +96,12 @@ async fn a_room_keeps_so_many_bytes() {
         }
     }
 
-    // And the history goes on without a hole
+    // And the history continues without a gap
     let page = world.latest(room, &bob).await;
     assert_eq!(page.position.seq, 60);
     assert_eq!(page.messages.last().unwrap().seq, 60);
 
-    // And a message larger than all a room may have is kept alone, once the others are gone
+    // And a message larger than the room's bound is kept alone, once the others are gone
     let large = "y".repeat(2 * MAX);
     for _ in 0..3 {
         world.say(room, &alice, &large).await;
@@ -122,7 +122,7 @@ async fn a_large_message_has_few_removed_at_a_time() {
     let full = stored(&world, room).await.len();
     assert!(full > 100);
 
-    // When a large one comes, then not more than eight make room for it at once, and more with those after it
+    // When a large one comes, then at most eight make room for it at once, and more with the messages after it
     world.say(room, &alice, &"x".repeat(9000)).await;
     assert_eq!(stored(&world, room).await.len(), full + 1 - 8);
     for _ in 0..20 {
@@ -142,7 +142,7 @@ async fn the_bound_may_come_later_and_go() {
         world.say(room, &alice, &kilobyte).await;
     }
 
-    // When it has one, then those of before are not counted: they go once so much was sent
+    // When it has one, then those messages are not counted: they go once enough is sent
     let world = world.ruled(|rules| rules.room_max_bytes = 10_000);
     for _ in 0..9 {
         world.say(room, &alice, &kilobyte).await;

@@ -1,4 +1,4 @@
-//! What headers and `lua/README.md` tell people to type, typed: by a shell, at the repository's root, as written.
+//! Runs what headers and `lua/README.md` tell people to type: in a shell, at the repository's root, as written.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::files::{header, read, root};
 use crate::support::{PATIENCE, Redis, World, users};
 
-/// A terminal on a Redis: `redis-cli` reaches that one, fails where Redis does, and prints as it does to people
+/// A terminal on a Redis: `redis-cli` connects to that one, fails where Redis does, and prints as it does for people
 /// (numbered, quoted) where its output is the terminal's own and not a pipe's.
 struct Terminal<'a> {
     redis: &'a Redis,
@@ -42,7 +42,7 @@ impl<'a> Terminal<'a> {
         Self { redis, screen }
     }
 
-    /// Starts the lines; what they print is on the screen.
+    /// Starts the lines; their output is on the screen.
     fn start(&self, lines: &str) -> Child {
         let screen = File::create(&self.screen).unwrap();
         let path = std::env::var("PATH").unwrap();
@@ -96,7 +96,7 @@ async fn the_try_line_of_each_script_works() {
             terminal.succeeds(&try_line(seed)).await;
         }
 
-        // When the script's own line is typed, then Redis does it
+        // When the script's own line is typed, then Redis runs it
         let screen = terminal.succeeds(&try_line(script)).await;
         assert!(
             screen.starts_with("1) ") && !screen.contains("(error)"),
@@ -115,7 +115,7 @@ async fn the_terminal_tells_a_failure() {
     assert!(screen.contains("NOT_MEMBER"), "{screen}");
 }
 
-/// A recipe of the README: a fenced block of `sh`, and what a block of `text` right after it shows.
+/// A recipe of the README: a fenced block of `sh`, and the output in a block of `text` right after it.
 struct Recipe {
     line: usize,
     commands: String,
@@ -145,7 +145,7 @@ fn recipes(readme: &str) -> Vec<Recipe> {
     recipes
 }
 
-/// What differs from run to run, made the same: times, the random part of an epoch, a device's id, bytes.
+/// Replaces what differs from run to run: times, the random part of an epoch, a device's id, bytes.
 pub(crate) fn masked(text: &str) -> String {
     let mut text = text.to_owned();
     for (pattern, mask) in [
@@ -168,7 +168,8 @@ pub(crate) fn masked(text: &str) -> String {
     lines.join("\n")
 }
 
-/// What the recipes find: Alice and Bob have talked, Bob has read one of three messages and views on his phone.
+/// The data that the recipes find: Alice and Bob have talked, Bob has read one of three messages and views the room on
+/// his phone.
 async fn seeded() -> World {
     let world = World::start().await;
     let [alice, bob, carol, odd] = users(["alice", "bob", "carol", "auth0|66f1"]);
@@ -201,7 +202,7 @@ async fn each_recipe_of_the_readme_works() {
         let shown = recipe
             .shown
             .unwrap_or_else(|| panic!("no output is shown after {what}"));
-        // Each begins on the same data, so that they may be read in any order
+        // Each starts with the same data, so that they may be read in any order
         let world = seeded().await;
         if recipe.commands.contains("}:viewing") {
             enter_as_bob(&world).await;
@@ -219,7 +220,7 @@ async fn each_recipe_of_the_readme_works() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Bob's phone views the room, and a device of Alice's did when its server died.
+/// Bob's phone views the room, and a device of Alice's did when its server was killed.
 async fn enter_as_bob(world: &World) {
     let [alice, bob] = users(["alice", "bob"]);
     let room = chat_server::protocol::ids::RoomId::direct(&alice, &bob);
@@ -232,7 +233,7 @@ async fn enter_as_bob(world: &World) {
         .await;
 }
 
-/// A recipe that goes on until Ctrl-C: it shows what happens in the room meanwhile.
+/// A recipe that runs until Ctrl-C: it shows what happens in the room meanwhile.
 async fn follows(world: &World, terminal: &Terminal<'_>, commands: &str, shown: &str) {
     let mut shell = terminal.start(commands);
     let [alice, bob] = users(["alice", "bob"]);

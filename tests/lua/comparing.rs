@@ -6,7 +6,7 @@ use chat_server::store::calls::COMPARE_CHUNK;
 
 use crate::support::{World, crowd, user, users};
 
-/// Rooms of Alice's with each of these, and where they are.
+/// Rooms of Alice's with each of these users, and the server's position in each.
 async fn rooms(world: &World, others: &[UserId]) -> Vec<(RoomId, Position)> {
     let alice = user("alice");
     let mut rooms = Vec::new();
@@ -26,8 +26,8 @@ async fn a_server_learns_in_which_rooms_it_missed_something() {
     let compare = async || world.store.compare_rooms(&asked).await.unwrap();
     assert_eq!(compare().await, []);
 
-    // When there is a message, a marker, a key that is lost, a room that is made anew, one that is rolled back, and one
-    // that was rolled back and went on as far
+    // When one gets a message, one a marker, one loses a key, one is recreated, one is rolled back, and one is rolled
+    // back and goes on as far
     let [alice, carol] = users(["alice", "carol"]);
     let (told, marked, lost) = (asked[0].0, asked[1].0, asked[2].0);
     let (anew, back) = (asked[3].0, asked[4].0);
@@ -46,7 +46,7 @@ async fn a_server_learns_in_which_rooms_it_missed_something() {
     let meta = world.key(on, "meta");
     let _: u64 = world.redis.run(&["HSET", &meta, "last_id", "1-1"]).await;
 
-    // Then it learns which they are, in the order in which it asked
+    // Then it learns which they are, in the order of its request
     assert_eq!(compare().await, [told, marked, lost, anew, back, on]);
 
     // And nothing was written
@@ -67,7 +67,7 @@ async fn as_many_rooms_as_a_server_asks_for_are_one_call() {
 
 #[tokio::test]
 async fn a_room_of_a_wrong_type_costs_no_other() {
-    // Given two rooms in which something happened, of which one cannot be read any more
+    // Given two rooms in which something happened, one of which cannot be read any more
     let world = World::start().await;
     let asked = rooms(&world, &users(["bob", "carol"])).await;
     for (room, _) in &asked {

@@ -68,7 +68,8 @@ fn kept(world: &World, cancel: &CancellationToken, clock: RedisClock) -> Current
     current
 }
 
-/// Keeps Redis busy for a millisecond. It answers what it has read at once when all of it is done: so no call takes long.
+/// Keeps Redis busy for a millisecond. Redis sends the answers to everything it has read at once, after all of it is
+/// done: so no single call takes long.
 const SLOW: &str = "#!lua flags=no-writes
 local start = redis.call('TIME')
 repeat
@@ -79,7 +80,7 @@ return {{}, {}, {}}
 
 #[tokio::test]
 async fn a_redis_that_works_off_our_own_calls_is_not_taken_for_one_that_is_gone() {
-    // Given a queue of calls before Redis that lasts much longer than it may be silent
+    // Given a queue of calls in Redis that takes much longer than Redis may be silent
     let world = World::start().await;
     let cancel = CancellationToken::new();
     let mut current = kept(&world, &cancel, RedisClock::default());
@@ -92,7 +93,7 @@ async fn a_redis_that_works_off_our_own_calls_is_not_taken_for_one_that_is_gone(
     let [alice] = users(["alice"]);
     let calls = (0..5000).map(|_| store.get_chat_list(&alice, &[], true));
 
-    // Then nobody loses the connection meanwhile
+    // Then the connection is not withdrawn meanwhile
     let mut withdrawn = current.clone();
     tokio::select! {
         biased;
@@ -100,7 +101,7 @@ async fn a_redis_that_works_off_our_own_calls_is_not_taken_for_one_that_is_gone(
         done = join_all(calls) => assert!(done.iter().all(Result::is_ok)),
     }
 
-    // But when nothing comes any more, it is, until Redis goes on
+    // But when no more answers come, it is, until Redis goes on
     world.redis.signal("STOP");
     let mut seen = current.clone();
     let hung = timeout(PATIENCE, seen.wait_for(Option::is_none));
@@ -115,7 +116,7 @@ async fn a_redis_that_works_off_our_own_calls_is_not_taken_for_one_that_is_gone(
 
 #[tokio::test]
 async fn whether_redis_is_there_also_tells_its_time() {
-    // Given a clock that is half a century late
+    // Given a clock that is half a century slow
     let world = World::start().await;
     let (cancel, clock) = (CancellationToken::new(), RedisClock::default());
     clock.told(0);
@@ -149,11 +150,11 @@ async fn each_time_that_redis_is_gone_calls_wait_for_it_a_moment() {
         set.send_replace(Some(Connection::unkept(world.redis.admin())));
     };
 
-    // Given a call that missed the connection and then found it
+    // Given a call that found no connection and then got it
     let (first, ()) = tokio::join!(call(), comes_back(Duration::ZERO));
     assert!(first.is_ok());
 
-    // When it is gone again, later than calls wait for it, then the next call waits too
+    // When it is gone again for longer than calls wait for it, then the next call waits too
     set.send_replace(None);
     sleep(Duration::from_millis(600)).await;
     let (second, ()) = tokio::join!(call(), comes_back(Duration::from_millis(50)));
@@ -169,7 +170,7 @@ async fn the_former_connection_is_dropped_also_if_its_successor_breaks_at_that()
     let info = check_server(&mut first, false).await.unwrap();
     former.succeed(&mut first, &info).await.unwrap();
 
-    // When the next one breaks before Redis has dropped it
+    // When the next one breaks before Redis has dropped the former
     let mut second = open(&world).await;
     let id: u64 = redis::cmd("CLIENT")
         .arg("ID")
@@ -182,7 +183,7 @@ async fn the_former_connection_is_dropped_also_if_its_successor_breaks_at_that()
         .await;
     assert!(former.succeed(&mut second, &info).await.is_err());
 
-    // Then the one after it has it dropped
+    // Then the one after it has the former dropped
     let mut third = open(&world).await;
     former.succeed(&mut third, &info).await.unwrap();
     let ping = redis::cmd("PING").exec_async(&mut first).await;
@@ -199,7 +200,7 @@ async fn a_policy_that_drops_chats_is_noticed_while_the_server_runs() {
     let connection = kept(&world, &cancel, RedisClock::default());
     let watching = watch_policy(connection, Duration::from_millis(10), tell);
 
-    // When its policy is changed, and back, then each change is told, once
+    // When its policy is changed, and back, then each change is reported once
     let changing = async {
         for policy in ["allkeys-lru", "noeviction", "volatile-ttl"] {
             let _: String = world

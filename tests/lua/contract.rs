@@ -1,4 +1,4 @@
-//! The files of `lua/` as a whole, and what is asked of them beyond what every set must pass.
+//! The files of `lua/` as a whole, and what they must meet beyond what every set must pass.
 
 use chat_server::scripts::check::check_set;
 use chat_server::scripts::check::header::Items;
@@ -28,13 +28,13 @@ fn each_file_is_short() {
 
 #[test]
 fn no_lease_is_longer_than_the_scripts_believe() {
-    // Given the longest lease that may be set, as the list of settings has it
+    // Given the longest lease that may be set, according to the list of settings
     let settings = std::fs::read_to_string(root().join(".env.example")).unwrap();
     let before = settings.split("VIEWER_LEASE_MS").next().unwrap();
     let (_, range) = before.rsplit_once(" to ").unwrap();
     let longest = range.split(';').next().unwrap();
 
-    // Then the scripts that tell leases of a clock that was ahead by it have the same
+    // Then the scripts that use it to recognize leases from a clock that was ahead have the same value
     for script in [Script::SendMessage, Script::EnterChat, Script::LeaveChat] {
         let constant = format!("local LEASE_MAX_MS = {longest}\n");
         let text = read(&format!("{}.lua", script.name()));
@@ -73,11 +73,11 @@ fn all_room_scripts_get_the_same_keys_in_the_same_order() {
 
 #[tokio::test]
 async fn each_script_loads_under_the_sha1_that_the_server_calls() {
-    // Given a Redis that knows no script
+    // Given a Redis that has no scripts loaded
     let redis = Redis::start().await;
     let scripts = ScriptSet::embedded().unwrap();
     for script in Script::ALL {
-        // When a file is loaded as it is, then Redis names it as the server does
+        // When a file is loaded as it is, then Redis gives it the same name as the server
         let text = read(&format!("{}.lua", script.name()));
         assert_eq!(scripts.get(script).text, text, "{}", script.name());
         let sha1: String = redis.run(&["SCRIPT", "LOAD", &text]).await;

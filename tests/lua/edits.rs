@@ -30,14 +30,14 @@ fn set_with(titles: &[&str]) -> ScriptSet {
         })
 }
 
-/// A world with one edit, and one with all of them: each does the same in both.
+/// A world with one edit, and one with all of them: the edit does the same in both.
 async fn worlds_with(title: &str) -> [World; 2] {
     let all: Vec<&str> = [title].into_iter().chain(ALL).collect();
     let with = async |titles| World::with(set_with(titles), 0).await;
     [with(&[title]).await, with(&distinct(&all)).await]
 }
 
-/// Each title once, at its first place.
+/// Each title once, where it first occurs.
 fn distinct<'a>(titles: &[&'a str]) -> Vec<&'a str> {
     let mut distinct = Vec::new();
     for title in titles {
@@ -48,7 +48,7 @@ fn distinct<'a>(titles: &[&'a str]) -> Vec<&'a str> {
     distinct
 }
 
-/// One by one, each two in both orders, and all of them.
+/// Each edit alone, every two in both orders, and all of them.
 fn combinations() -> Vec<Vec<&'static str>> {
     let singles = ALL.iter().map(|title| vec![*title]);
     let pairs = ALL
@@ -87,7 +87,7 @@ fn the_edits_can_be_applied_in_any_order() {
     }
 }
 
-/// What the user is told: the code, and the sentence after it.
+/// The error that the user gets: the code, and the sentence after it.
 fn refused<T>(outcome: Result<T, ChatError>) -> (ErrorCode, String) {
     let error = outcome.err().expect("a refusal");
     (error.code, error.message)
@@ -111,7 +111,7 @@ fn the_readme_has_no_other_edits() {
 #[test]
 fn each_edit_leaves_good_lua() {
     for titles in combinations() {
-        // Given edits, when luacheck reads what they make of the scripts, then it has nothing to say
+        // Given edits, when luacheck reads the edited scripts, then it reports nothing
         let folder = tempfile::tempdir().unwrap();
         for (file, text) in edited(&titles) {
             let lines = text.lines().count();
@@ -147,7 +147,7 @@ async fn each_edit_keeps_what_the_server_relies_on() {
     for titles in combinations() {
         let outcome = behaviour::run(&set_with(&titles), &program).await;
         let report = outcome.unwrap_or_else(|error| panic!("{titles:?}: {error}"));
-        // The cases do nothing that an edit has a rule against.
+        // The cases do nothing that an edit forbids.
         assert_eq!(report.rejected, [], "{titles:?}");
     }
 }
@@ -155,7 +155,7 @@ async fn each_edit_keeps_what_the_server_relies_on() {
 #[tokio::test]
 async fn the_word_filter_refuses_whole_words() {
     for mut world in worlds_with(WORD_FILTER).await {
-        // Given a room with a message from before the filter's time
+        // Given a room with a message from before the filter existed
         let [alice, bob] = users(["alice", "bob"]);
         let room = world.direct(&alice, &bob).await;
         world.follow_room(room).await;
@@ -178,13 +178,13 @@ async fn the_word_filter_refuses_whole_words() {
         }
         assert_eq!(world.redis.dump().await, before);
 
-        // And what was stored is still found, whatever the word list says now
+        // And stored messages are still found, whatever the word list says now
         let again = store.send_message(room, &alice, "Casino", Some("m-1"));
         let again = again.await.unwrap();
         assert_eq!((again.id, again.duplicate), (first.unwrap().id, true));
         assert_eq!(world.published().await, []);
 
-        // And parts of other words are no matter
+        // And the words may occur as parts of other words
         world.say(room, &alice, "casinos, élotteryé").await;
     }
 }
@@ -206,7 +206,7 @@ async fn slow_mode_lets_each_user_send_one_message_in_five_seconds() {
         assert!(text.starts_with("This chat is in slow mode"), "{text}");
         assert_eq!(world.redis.dump().await, before);
 
-        // But the first one again is a duplicate, and Bob has a turn of his own
+        // But the first one again is a duplicate, and Bob's turns are his own
         let again = store.send_message(room, &alice, "One", Some("m-1")).await;
         assert_eq!(again.unwrap().id, first.unwrap().id);
         world.say(room, &bob, "Hello").await;
@@ -217,7 +217,7 @@ async fn slow_mode_lets_each_user_send_one_message_in_five_seconds() {
         set_ext(&world, room, "slow:alice", &(sent_ms - 5000).to_string()).await;
         world.say(room, &alice, "Two").await;
 
-        // And rooms that it is not on in know nothing of it
+        // And rooms without slow mode are not affected
         let _: u64 = world.redis.run(&["HDEL", &ext, "slow_secs"]).await;
         world.say(room, &alice, "Three").await;
         world.say(room, &alice, "Four").await;
@@ -253,7 +253,7 @@ async fn a_group_begins_with_a_welcome() {
         );
         assert_eq!(entry_of_alice.entry.unread_cnt, 0);
 
-        // And the event sends the others to read theirs, where it is unread
+        // And the event makes the others' servers read their entries, where it is unread
         let events = world.events().await;
         assert_eq!(events.len(), 1);
         assert_eq!(
@@ -265,19 +265,19 @@ async fn a_group_begins_with_a_welcome() {
         assert_eq!(entry_of_bob.position, entry_of_alice.position);
         assert_eq!(entry_of_bob.entry.unread_cnt, 1);
 
-        // And a server that begins with the event has missed nothing, and goes on from there
+        // And a server that begins with the event has missed nothing, and continues from there
         let missed = world.store.sync_room(room, &entry_of_bob.position).await;
         assert!(matches!(missed.unwrap(), Missed::Page(page) if page.messages.is_empty()));
         assert_eq!(world.say(room, bob, "Hello").await.seq, 2);
         let page = world.latest(room, alice).await;
         assert_eq!(contents(&page), ["Welcome!", "Hello"]);
 
-        // When the group is asked for again, then it is there, without another welcome
+        // When the group is requested again, then it exists, and gets no second welcome
         let found = world.store.initialize_chat(new()).await.unwrap();
         assert!(!found.created && found.event.is_none());
         assert_eq!(found.entry.unwrap().position.seq, 2);
 
-        // And two people's room begins empty, as ever
+        // And a room of two people begins empty, as always
         let direct = world.direct(alice, bob).await;
         assert!(
             entry(&world, bob, direct)
@@ -292,7 +292,7 @@ async fn a_group_begins_with_a_welcome() {
 #[tokio::test]
 async fn without_read_markers_nobody_learns_who_has_read() {
     let alone = vec![NO_READ_MARKERS];
-    // A welcome would be one message more to read.
+    // A welcome would be one more message to read.
     let silent = ALL.into_iter().filter(|title| *title != WELCOME).collect();
     for (size, edits) in [(2, &alone), (101, &alone), (2, &silent)] {
         // Given a room without read markers, and Bob views it on his phone
@@ -313,7 +313,7 @@ async fn without_read_markers_nobody_learns_who_has_read() {
         let last = world.say(room, &alice, "Four").await;
         let marked = world.store.mark_as_read(room, &bob, last).await;
 
-        // Then his own count is right, and only he is told of his marker, each time that it moves
+        // Then his own count is right, and only he gets his marker, each time that it moves
         assert_eq!(marked.unwrap().read_seq, 4);
         assert_eq!(entry(&world, &bob, room).await.entry.unread_cnt, 0);
         let (reads, messages): (Vec<_>, Vec<_>) = world
@@ -337,7 +337,7 @@ async fn without_read_markers_nobody_learns_who_has_read() {
             assert!(message.get("readBy").is_none(), "{message}");
         }
 
-        // And no page and no entry tells of him
+        // And no page and no entry shows it
         let device = chat_server::protocol::ids::DeviceId::random();
         let entered = world.store.enter_chat(room, &alice, device, 50).await;
         let mut told = entered.unwrap().page.messages;
@@ -362,7 +362,7 @@ async fn without_read_markers_nobody_learns_who_has_read() {
             assert_eq!((message.read_by, message.read_count), (vec![], 1));
         }
 
-        // When they are on again, then all see the markers as they are
+        // When read markers are on again, then all see the markers as they are
         set_ext(&world, room, "receipts", "on").await;
         let last = entry(&world, &alice, room).await.entry.last_message;
         assert_eq!(last.unwrap().read_count, 2);
@@ -371,7 +371,7 @@ async fn without_read_markers_nobody_learns_who_has_read() {
 
 #[tokio::test]
 async fn an_archive_keeps_more() {
-    // Given a server that keeps 100 messages, an archive, and a group that is none
+    // Given a server that keeps 100 messages, an archive, and a group that is not one
     let world = World::with(set_with(&[ARCHIVES]), 100).await;
     let members = users(["alice", "bob", "carol"]);
     let group = async |name| {

@@ -1,4 +1,4 @@
-//! What may not change anything: callers who are no members, keys of a wrong type, a full memory. And the reset.
+//! Cases in which nothing may change: callers who are not members, keys of a wrong type, a full memory. And the reset.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn who_is_no_member_learns_and_changes_nothing() {
     let store = &world.store;
     let device = DeviceId::random();
 
-    // When she tries each event in it, and in a room that does not exist, then she is told the same of both
+    // When she tries each event in it, and in a room that does not exist, then she gets the same error for both
     for room in [room, RoomId::random()] {
         let refusals = [
             refusal(store.enter_chat(room, &mallory, device, 50).await),
@@ -73,7 +73,7 @@ async fn who_is_no_member_learns_and_changes_nothing() {
     assert_eq!(world.published().await, []);
 }
 
-/// A call of each script that writes, by Bob, on a room where it would.
+/// A call of each script that writes, by Bob, on a room where it would write.
 fn writing_calls(
     world: &World,
     room: RoomId,
@@ -106,7 +106,7 @@ fn writing_calls(
     ]
 }
 
-/// A room of so many in which each of [`writing_calls`] has something to write.
+/// A room of so many members in which each of [`writing_calls`] has something to write.
 async fn unread_room(size: usize) -> (World, RoomId, String) {
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
@@ -114,7 +114,7 @@ async fn unread_room(size: usize) -> (World, RoomId, String) {
     members.extend(crowd(size - 2));
     let room = world.group(&members).await;
     let id = world.say(room, &alice, "Hello").await.to_string();
-    // Bob's phone views the room, in a lease that has not yet moved his marker; another's has run out.
+    // Bob's phone views the room, with a lease that has not moved his marker yet; another device's lease has run out.
     hold_lease(&world, room, 10_000, "bobs-phone:bob").await;
     hold_lease(&world, room, -1, "old-phone:bob").await;
     // And his index has lost the room.
@@ -124,7 +124,7 @@ async fn unread_room(size: usize) -> (World, RoomId, String) {
 
 #[tokio::test]
 async fn a_key_of_a_wrong_type_leaves_nothing_half_written() {
-    // Where a call does not need a key, its type does not matter to it.
+    // Where a call does not need a key, the key's type does not matter to it.
     let not_needed = |script, part: &str, large: bool| match script {
         Script::InitializeChat => ["viewing", "ext", "sent"].contains(&part),
         Script::EnterChat => ["ext", "sent", "viewers"].contains(&part),
@@ -192,7 +192,7 @@ async fn a_key_of_a_wrong_type_leaves_nothing_half_written() {
 
 #[tokio::test]
 async fn a_half_made_room_of_wrong_types_is_left_alone() {
-    // Given two people's room of which the index of one is lost
+    // Given a room of two people that is missing from the index of one
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;
@@ -240,7 +240,7 @@ async fn a_full_memory_refuses_what_stores_and_nothing_else() {
         world.follow_room(room).await;
         let before = world.redis.dump().await;
 
-        // Then what stores is refused, and nothing is written or told
+        // Then calls that store are refused, and nothing is written or published
         for (script, keys, args) in writing_calls(&world, room, &bob, &id) {
             if script == Script::LeaveChat {
                 continue;
@@ -253,7 +253,7 @@ async fn a_full_memory_refuses_what_stores_and_nothing_else() {
         assert_eq!(world.redis.dump().await, before);
         assert_eq!(world.published().await, []);
 
-        // And what reads works
+        // And calls that read work
         assert_eq!(world.latest(room, &bob).await.messages.len(), 1);
         let list = world.store.get_chat_list(&alice, &[room], true).await;
         assert!(list.unwrap().entries[0].is_some());
@@ -261,7 +261,7 @@ async fn a_full_memory_refuses_what_stores_and_nothing_else() {
         let missed = world.store.sync_room(room, &head).await.unwrap();
         assert!(matches!(missed, Missed::Page(_)));
 
-        // And leaving works, also where it moves a marker
+        // And leaving works, even where it moves a marker
         let keys = world.room_keys(Script::LeaveChat, room, &bob, "");
         let args = ["bob".to_owned(), "bobs-phone".to_owned()];
         world.eval(Script::LeaveChat, &keys, &args).await.unwrap();
@@ -281,19 +281,19 @@ async fn a_script_that_was_lost_is_loaded_into_a_full_memory() {
     let _: String = world.redis.run(&full).await;
     let flush = async || world.redis.run::<String>(&["SCRIPT", "FLUSH"]).await;
 
-    // Then what needs no memory works as if nothing had happened
+    // Then calls that need no memory work as if nothing had happened
     flush().await;
     assert_eq!(world.latest(room, &alice).await.messages.len(), 1);
     flush().await;
     world.store.leave_chat(room, &bob, phone).await.unwrap();
 
-    // And what needs some is refused for what it is
+    // And calls that need some are refused for that reason
     flush().await;
     let sent = world.store.send_message(room, &alice, "Hello", None).await;
     assert_eq!(refusal(sent), Some(ErrorCode::Unavailable));
 }
 
-/// What sending these in one round trip brought: each message's number, or the code of its refusal.
+/// The results of sending these in one round trip: each message's number, or the code of its refusal.
 async fn sent_in_a_row(
     world: &World,
     user: &UserId,
@@ -332,7 +332,7 @@ async fn messages_in_a_row_are_answered_one_by_one() {
     ];
     let expected = [Ok(1), Err(ErrorCode::NotMember), Ok(2), Ok(1), Ok(3)];
 
-    // Then each is answered for itself, and they are stored in their order
+    // Then each is answered separately, and they are stored in order
     assert_eq!(sent_in_a_row(&world, &alice, &row).await, expected);
     let page = world.latest(room, &bob).await;
     assert_eq!(contents(&page), ["one", "two", "three"]);
@@ -342,7 +342,7 @@ async fn messages_in_a_row_are_answered_one_by_one() {
     let again = [Ok(1), Err(ErrorCode::NotMember), Ok(4), Ok(1), Ok(3)];
     assert_eq!(sent_in_a_row(&world, &alice, &row).await, again);
 
-    // And with its memory full it refuses them for that
+    // And with Redis's memory full, all are refused for that reason
     let _: String = world.redis.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let full = [Err(ErrorCode::Unavailable); 5];
     assert_eq!(sent_in_a_row(&world, &alice, &row).await, full);
@@ -353,7 +353,7 @@ async fn messages_in_a_row_are_answered_one_by_one() {
 
 #[tokio::test]
 async fn a_reset_deletes_this_installation_alone() {
-    // Given chats, and keys of others in the same database
+    // Given chats, and keys of other applications in the same database
     let mut world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;
@@ -377,7 +377,7 @@ async fn a_reset_deletes_this_installation_alone() {
     }
     world.follow("chat:control").await;
 
-    // When it is reset, then theirs are all that is left, and every server is told
+    // When it is reset, then only the other keys are left, and every server is notified
     world.store.reset().await.unwrap();
     let left = world.redis.dump().await;
     let mut left: Vec<&str> = left.keys().map(String::as_str).collect();
@@ -387,12 +387,12 @@ async fn a_reset_deletes_this_installation_alone() {
     assert_eq!(left, expected);
     assert_eq!(world.events().await, [json!({ "event": "reset" })]);
 
-    // And the room can be made anew, as another history
+    // And the room can be made again, with another history
     world.direct(&alice, &bob).await;
     assert_eq!(world.latest(room, &alice).await.position.rev, 1);
 }
 
-/// Stores, and takes longer than half of the call's time; made again it finds Redis full.
+/// Stores, and takes longer than half of the call's time; when called again, it finds Redis full.
 const SLOW_THEN_FULL: &str = "#!lua
 if redis.call('INCR', KEYS[6]) == 1 then
   local start = redis.call('TIME')
@@ -422,7 +422,7 @@ async fn a_refusal_of_a_repeat_does_not_say_that_nothing_was_stored() {
     let rules = *world.store.rules();
     let store = Store::new(world.keys.clone(), fixed(set), current, bounds, rules);
 
-    // When its repeat is refused, then nobody claims to know that it was not done
+    // When its repeat is refused, then the error does not claim that it was not done
     let sent = store.send_message(room, &alice, "Hello", Some("m-1")).await;
     assert_eq!(refusal(sent), Some(ErrorCode::Timeout));
     let runs: u64 = world.redis.run(&["GET", &world.key(room, "ext")]).await;

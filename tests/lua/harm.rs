@@ -1,4 +1,4 @@
-//! Edits that read well and do harm, found by what the set does with texts of all kinds; and the same done well.
+//! Edits that look right and do harm, found by how the set handles texts of all kinds; and correct versions of them.
 
 use chat_server::scripts::check::check_set;
 use chat_server::scripts::{Script, ScriptSet};
@@ -16,7 +16,7 @@ fn rule(script: Script, text: &str) -> ScriptSet {
     edited(script, MARKED, &format!("{MARKED}{text}\n"))
 }
 
-/// Reading finds nothing wrong with it: it is told by what the set does.
+/// The static check finds nothing wrong with the set; running it shows the fault.
 async fn is_found(what: &str, set: ScriptSet, says: &str) {
     assert_eq!(check_set(&set), [], "{what}");
     let problem = problem(&set).await;
@@ -62,7 +62,7 @@ async fn a_pattern_that_freezes_redis() {
         let began = Instant::now();
         let set = rule(Script::SendMessage, pattern);
         is_found(pattern, set, "and Redis does nothing else meanwhile").await;
-        // What was frozen is killed. The trial's own limit is far below this.
+        // A frozen Redis is killed. The trial's own limit is far below this.
         assert!(began.elapsed() < Duration::from_secs(50), "{pattern}");
     }
 }
@@ -118,7 +118,7 @@ async fn a_text_that_is_stored_otherwise_than_published() {
 
 #[tokio::test]
 async fn a_further_field_does_no_harm_but_for_another_client_id() {
-    // By its name nothing else is found, wherever it stands
+    // Fields are found by name, so an additional one may be anywhere
     let further =
         "local entry = {'at', tostring(now_ms), 'sender', user, 'content', content, 'x', 'y'}";
     let set = edited(Script::SendMessage, ENTRY, further);
@@ -133,7 +133,8 @@ async fn a_further_field_does_no_harm_but_for_another_client_id() {
 
 #[tokio::test]
 async fn a_repeat_that_a_rule_refuses() {
-    // Given a rule before the answer, where no reader sees it: `rule` is no refusal, it only forgets what was sent
+    // Given a rule before the answer that the static check does not see: `rule` is not a refusal, it only forgets what
+    // was sent
     let lookup = "  if first then";
     let forgets = "  if first and content ~= 'casino' then";
     let set = edited(Script::SendMessage, lookup, forgets);
@@ -149,7 +150,7 @@ async fn a_repeat_that_a_rule_refuses() {
         Script::SendMessage,
         chat_server::scripts::ScriptText::new(text, source),
     );
-    // Then a message that is stored and sent again is seen to be refused
+    // Then the refusal of a message that is stored and sent again is noticed
     let said = "is sent again with its clientMessageId and gets REJECTED";
     is_found("repeat", set, said).await;
 }

@@ -1,4 +1,4 @@
-//! Rooms that lost part of what they are, and clocks that were wrong.
+//! Rooms that lost part of their data, and clocks that were wrong.
 
 use chat_server::protocol::ids::{MessageId, RoomId, UserId};
 use chat_server::store::calls::{Initialized, NewRoom};
@@ -33,7 +33,7 @@ async fn a_room_that_lost_its_meta_is_made_anew_around_the_rest() {
     world.follow_user(&alice).await;
     world.follow_user(&bob).await;
 
-    // When one of them makes it again, then it is another history, and both learn of a room with something in it
+    // When one of them makes it again, then it is another history, and both learn of a room that has messages
     let made = make(&world, room, &members).await;
     assert!(made.created);
     let events = world.events().await;
@@ -46,7 +46,7 @@ async fn a_room_that_lost_its_meta_is_made_anew_around_the_rest() {
     assert_eq!((entry.position.seq, entry.position.last_id), (3, last));
     assert_eq!(entry.entry.last_message.unwrap().content, "three");
 
-    // And every message is there, with what was read of it, and the next one goes on from it
+    // And every message is there, with how far each was read, and the next one continues from it
     assert_eq!(world.marker(room, &bob).await, 1);
     let next = world.say(room, &bob, "four").await;
     assert_eq!(next.seq, 4);
@@ -63,7 +63,7 @@ async fn a_room_that_lost_its_meta_is_made_anew_around_the_rest() {
 
 #[tokio::test]
 async fn a_room_made_anew_has_no_marker_ahead_of_it() {
-    // Given a room whose meta and newest messages are lost, all of which Bob has read
+    // Given a room whose meta and newest messages are lost, all of which Bob had read
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let members = [bob.clone(), alice.clone()];
@@ -77,11 +77,11 @@ async fn a_room_made_anew_has_no_marker_ahead_of_it() {
     }
     let _: u64 = world.redis.run(&["DEL", &world.key(room, "meta")]).await;
 
-    // When it is made again, then he has read all there is, and not what comes
+    // When it is made again, then he has read all that is left, and not what comes
     let entry = make(&world, room, &members).await.entry.unwrap().entry;
     assert_eq!((entry.seq, entry.read_seq, entry.unread_cnt), (1, 1, 0));
     let _: u64 = world.redis.run(&["DEL", &world.key(room, "viewing")]).await;
-    // Redis gives no id out again that was deleted, and an id begins with the time.
+    // Redis never reuses the id of a deleted message, and an id begins with the time.
     let lost_at = redis_ms(&world).await;
     while redis_ms(&world).await <= lost_at {}
     world.say(room, &alice, "new").await;
@@ -90,7 +90,7 @@ async fn a_room_made_anew_has_no_marker_ahead_of_it() {
     assert_eq!((entry.seq, entry.unread_cnt), (2, 1));
 }
 
-/// When Redis thinks it is, in ms.
+/// The time according to Redis, in ms.
 async fn redis_ms(world: &World) -> u64 {
     let (secs, micros): (u64, u64) = world.redis.run(&["TIME"]).await;
     secs * 1000 + micros / 1000
@@ -127,10 +127,10 @@ async fn a_clock_that_was_ahead_keeps_no_room_on_top() {
     let made_at = world.head(room, "created_at").await.parse::<u64>().unwrap();
     let ahead = say_ahead(&world, room, 3_600_000).await;
 
-    // Then it is as old as the room in lists
+    // Then lists sort it by the room's own age
     assert_eq!(active_at_ms(&world, room, &bob).await, made_at);
 
-    // And with the next message as old as that, although ids go on from the other
+    // And with the next message by that message's age, although ids continue from the other
     let before = redis_ms(&world).await;
     let id = world.say(room, &alice, "now").await;
     assert_eq!((id.ms, id.seq), (ahead, 2));

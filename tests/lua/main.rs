@@ -1,5 +1,5 @@
-//! The scripts of `lua/`: that each is what its header says, does what the server relies on, and can be run by hand
-//! as `lua/README.md` shows. On real `redis-server` processes, without a chat server.
+//! The scripts of `lua/`: each does what its header says and what the server relies on, and can be run by hand as
+//! `lua/README.md` shows. On real `redis-server` processes, without a chat server.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod behaviour;

@@ -20,7 +20,7 @@ async fn a_message_is_stored_counted_and_told() {
     let room = world.direct(&alice, &bob).await;
     world.follow_room(room).await;
 
-    // When Alice sends two messages, one with an id of her own
+    // When Alice sends two messages, one with a client id
     let first = world.say(room, &alice, "Hello \"Bob\"\n🦀").await;
     let second = world.store.send_message(room, &alice, "Bob?", Some("m-2"));
     let second = second.await.unwrap();
@@ -29,7 +29,7 @@ async fn a_message_is_stored_counted_and_told() {
     assert_eq!((first.seq, second.id.seq), (1, 2));
     assert!(second.id.ms >= first.ms && !second.duplicate);
 
-    // And each is told once, as it is
+    // And each is published once, as it is
     let epoch = world.head(room, "epoch").await;
     assert_eq!(
         world.events().await,
@@ -45,7 +45,7 @@ async fn a_message_is_stored_counted_and_told() {
         ]
     );
 
-    // And each is in the history, which Bob has not read
+    // And each is in the history, and Bob has not read them
     let page = world.latest(room, &bob).await;
     assert_eq!(contents(&page), ["Hello \"Bob\"\n🦀", "Bob?"]);
     let id = page.messages[1].client_message_id.as_deref();
@@ -75,7 +75,7 @@ async fn several_strings_of_another_type_are_stored_as_one_text_with_their_bytes
     };
     world.store.send(&alice, &message).await.unwrap();
 
-    // Then the event and the entry have one text, and beside it the type and the bytes of each
+    // Then the event and the entry have one text, along with the type and the bytes of each string
     let event = world.events().await.remove(0);
     assert_eq!(event["content"], "Hello\nBob\né");
     assert_eq!(
@@ -96,7 +96,7 @@ async fn several_strings_of_another_type_are_stored_as_one_text_with_their_bytes
     ];
     assert_eq!(entries[0].1, fields);
 
-    // And one string of text has neither
+    // And a single string of text has neither
     world.say(room, &alice, "Hello").await;
     let event = world.events().await.remove(0);
     assert!(
@@ -109,7 +109,7 @@ async fn several_strings_of_another_type_are_stored_as_one_text_with_their_bytes
 
 #[tokio::test]
 async fn a_repeated_send_is_one_message() {
-    // Given a message of Alice's with an id of her own
+    // Given a message of Alice's with a client id
     let mut world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;
@@ -118,7 +118,7 @@ async fn a_repeated_send_is_one_message() {
     let before = world.redis.dump().await;
     world.follow_room(room).await;
 
-    // When it comes again, then nothing is stored or told, and she learns the first one's id
+    // When it is sent again, then nothing is stored or published, and she gets the first one's id
     let again = world.store.send_message(room, &alice, "Hello", Some("m-1"));
     let again = again.await.unwrap();
     assert!(again.duplicate);
@@ -126,7 +126,7 @@ async fn a_repeated_send_is_one_message() {
     assert_eq!(world.redis.dump().await, before);
     assert_eq!(world.published().await, []);
 
-    // And the same id of Bob's, or in another room, is another message
+    // And the same id from Bob, or in another room, is another message
     let bobs = world.store.send_message(room, &bob, "Hi", Some("m-1"));
     assert!(!bobs.await.unwrap().duplicate);
     let other = world.direct(&alice, &user("carol")).await;
@@ -138,7 +138,7 @@ async fn a_repeated_send_is_one_message() {
 
 #[tokio::test]
 async fn a_call_that_is_made_again_gets_its_first_result() {
-    // Given a server whose call was stored, but which never heard of it
+    // Given a server whose call was stored, but which never got the answer
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;
@@ -154,7 +154,7 @@ async fn a_call_that_is_made_again_gets_its_first_result() {
     let first = send("call-1").await;
     assert!(!first.2);
 
-    // When it makes the call again, then it is told what the first one did; another call is a duplicate
+    // When it repeats the call, then it gets the first one's answer; another call is a duplicate
     assert_eq!(send("call-1").await, first);
     assert_eq!(send("call-2").await, (first.0, first.1, true));
     assert_eq!(world.latest(room, &bob).await.messages.len(), 1);
@@ -162,14 +162,14 @@ async fn a_call_that_is_made_again_gets_its_first_result() {
 
 #[tokio::test]
 async fn a_repeat_is_answered_before_any_rule() {
-    // Given a message of Alice's with an id of her own, and one of Bob's
+    // Given a message of Alice's with a client id, and one of Bob's
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;
     let first = world.store.send_message(room, &alice, "Hello", Some("m-1"));
     let first = first.await.unwrap();
 
-    // When she sends it again though she is no member any more, and it is too large by now
+    // When she sends it again although she is no longer a member, and it is now too large
     let members = world.key(room, "members");
     let _: u64 = world.redis.run(&["HDEL", &members, "alice"]).await;
     let before = world.redis.dump().await;
@@ -181,7 +181,7 @@ async fn a_repeat_is_answered_before_any_rule() {
     assert_eq!((again.id, again.duplicate), (first.id, true));
     assert_eq!(world.redis.dump().await, before);
 
-    // And what is new is refused, as is everything once the room is gone
+    // And a new message is refused, as is everything once the room is gone
     let new = world.store.send_message(room, &alice, "Hello", Some("m-2"));
     assert_eq!(refusal(new.await), Some(ErrorCode::NotMember));
     let _: u64 = world.redis.run(&["DEL", &world.key(room, "meta")]).await;
@@ -189,7 +189,7 @@ async fn a_repeat_is_answered_before_any_rule() {
     assert_eq!(refusal(again.await), Some(ErrorCode::NotMember));
 }
 
-/// Sends Alice's message `m-1` in a room that remembers it for `ttl_ms`: its id, and whether it is another's.
+/// Sends Alice's message `m-1` in a room that remembers it for `ttl_ms`: returns its id, and whether it is a duplicate.
 async fn send_again(world: &World, room: RoomId, ttl_ms: u64) -> (MessageId, bool) {
     let keys = world.room_keys(Script::SendMessage, room, &user("alice"), "m-1");
     let (ttl_ms, call) = (ttl_ms.to_string(), DeviceId::random().to_string());
@@ -211,7 +211,7 @@ async fn a_client_id_is_remembered_for_its_time_and_at_most_twice() {
     let room = world.direct(&alice, &bob).await;
     let (mut stored, _) = send_again(&world, room, TTL_MS).await;
     for _ in 0..10 {
-        // Given a message, which its room forgets in time
+        // Given a message, which its room forgets after a while
         let turn_ms = stored.ms / TTL_MS * TTL_MS;
         let next = loop {
             let now_ms = world.redis.now_ms().await;
@@ -225,7 +225,7 @@ async fn a_client_id_is_remembered_for_its_time_and_at_most_twice() {
             );
         };
 
-        // Then it was known for as long as it should be, by Redis's clock, which names messages
+        // Then it was known for as long as it should be, by Redis's clock, from which the ids of messages come
         assert!(
             next.ms >= stored.ms + TTL_MS,
             "{stored} was forgotten at {next}"
@@ -248,7 +248,7 @@ async fn what_was_sent_is_remembered_in_two_keys_that_take_turns() {
         sent.await.unwrap();
     }
 
-    // Then one key remembers it, or two at the turn of the day, each until the other's turn is over
+    // Then one key remembers it, or two when the day changes, each until the other's day is over
     let sent = [world.key(room, "sent_a"), world.key(room, "sent_b")];
     let turns = [began_ms / TTL_MS, world.redis.now_ms().await / TTL_MS];
     let mut remembered = 0;
@@ -265,7 +265,7 @@ async fn what_was_sent_is_remembered_in_two_keys_that_take_turns() {
 
 #[tokio::test]
 async fn what_another_clock_remembered_ends_in_time() {
-    // Given a room whose memory expires in years, for Redis's clock was ahead when it was made
+    // Given a room whose client ids expire in years, because Redis's clock was ahead when it was made
     const TTL_MS: u64 = 86_400_000;
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
@@ -276,7 +276,7 @@ async fn what_another_clock_remembered_ends_in_time() {
         let _: u64 = world.redis.run(&["PEXPIREAT", key, "99999999999999"]).await;
     }
 
-    // When a message is sent, then what it is remembered in expires as if it was new
+    // When a message is sent, then the key that remembers it expires as if it were new
     let (id, _) = send_again(&world, room, TTL_MS).await;
     let turn = id.ms / TTL_MS;
     let key = &sent[usize::from(turn % 2 == 1)];
@@ -294,7 +294,7 @@ async fn what_version_0_1_0_remembered_is_known() {
     let old = world.keys.sent_before(room, &alice, "m-1");
     let _: String = world.redis.run(&["SET", &old, &format!("{id} c1")]).await;
 
-    // When it comes again, then it is known; another's is not
+    // When it is sent again, then it is known; another user's is not
     let again = world.store.send_message(room, &alice, "Hello", Some("m-1"));
     let again = again.await.unwrap();
     assert_eq!((again.id, again.duplicate), (id, true));
@@ -304,7 +304,7 @@ async fn what_version_0_1_0_remembered_is_known() {
 
 #[tokio::test]
 async fn ids_go_on_where_the_clock_does_not() {
-    // Given a room whose last message is of a Redis with a clock far ahead
+    // Given a room whose last message is from a Redis with a clock far ahead
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;
@@ -346,7 +346,7 @@ async fn a_marker_moves_forward_only() {
     }
     world.follow_room(room).await;
 
-    // When he reads up to the second, then all are told
+    // When he reads up to the second, then everyone is notified
     let marked = world.store.mark_as_read(room, &bob, ids[1]).await.unwrap();
     assert_eq!((marked.read_seq, marked.position.seq), (2, 3));
     assert_eq!(marked.position.rev, 5);
@@ -359,7 +359,7 @@ async fn a_marker_moves_forward_only() {
         })]
     );
 
-    // When he goes back, or stays, then nothing moves and nobody is told
+    // When he goes back, or stays, then nothing moves and nobody is notified
     let before = world.redis.dump().await;
     for id in [ids[0], ids[1]] {
         let marked = world.store.mark_as_read(room, &bob, id).await.unwrap();
@@ -388,7 +388,7 @@ async fn a_mark_needs_a_message_of_this_room() {
     let last = world.say(room, &alice, "two").await;
     let before = world.redis.dump().await;
 
-    // When Bob marks what is none of this room's messages, then he is told so, and nothing is written
+    // When Bob marks an id that is not one of this room's messages, then he gets an error, and nothing is written
     for wrong in [
         MessageId::NONE,
         MessageId { ms: 0, seq: 1 },
@@ -458,7 +458,7 @@ async fn a_trimmed_message_can_still_be_marked() {
     assert_eq!(marked.unwrap().read_seq, last_trimmed.seq);
     assert_eq!(world.published().await.len(), 2);
 
-    // And what is not older than the first one kept was never a message
+    // And an id not older than the first message kept was never a message
     for wrong in [
         MessageId {
             ms: ids[299].ms + 1,
@@ -517,7 +517,7 @@ async fn history_comes_in_pages() {
         assert_eq!(page.position.seq, 5);
     }
 
-    // And ids that are none of this room's are refused, each cursor in its own way
+    // And ids that are not from this room are refused, each cursor in its own way
     for wrong in [
         MessageId {
             ms: ids[4].ms,
@@ -563,7 +563,7 @@ async fn history_knows_what_was_trimmed() {
     let id_of = |seq: usize| ids[seq - 1];
     let history = |cursor, limit| world.store.get_history(room, &bob, cursor, limit);
 
-    // Then nothing is before a trimmed one, nor before the first one kept
+    // Then nothing comes before a trimmed one, nor before the first one kept
     for seq in [1, first_seq - 1, first_seq] {
         let page = history(Cursor::Before(id_of(seq)), 10).await.unwrap();
         assert!(page.messages.is_empty() && !page.has_more, "{seq}");
@@ -575,7 +575,7 @@ async fn history_knows_what_was_trimmed() {
         assert_eq!(page.messages[0].id, id_of(seq + 1));
     }
 
-    // And after an older one there is a hole: the reader has to begin anew
+    // And after an older one there is a gap: the reader has to start over
     for id in [id_of(1), id_of(first_seq - 2), MessageId::NONE] {
         let page = history(Cursor::After(id), 10).await;
         assert_eq!(refusal(page), Some(ErrorCode::HistoryReset), "{id}");
@@ -598,7 +598,7 @@ async fn a_page_ends_at_so_many_bytes() {
             .collect()
     };
 
-    // Then a page holds two, from whichever side it begins
+    // Then a page holds two, whichever end it starts from
     let latest = world.latest(room, &bob).await;
     assert_eq!((initials(&latest).as_str(), latest.has_more), ("cd", true));
     let cursor = Cursor::After(MessageId::NONE);
@@ -652,7 +652,7 @@ async fn a_server_fetches_what_it_missed() {
     assert!(page.messages.is_empty() && !page.has_more);
     assert_eq!(page.position, seen);
 
-    // When it missed a mark and 120 messages, then it gets the next 100 and where everyone has read
+    // When it missed a mark and 120 messages, then it gets the next 100 and how far everyone has read
     let two = world.say(room, &alice, "two").await;
     world.store.mark_as_read(room, &bob, two).await.unwrap();
     for i in 3..=121 {
@@ -673,7 +673,7 @@ async fn a_server_fetches_what_it_missed() {
         .collect();
     assert_eq!(marks, [("bob".to_owned(), 2), ("alice".to_owned(), 121)]);
 
-    // And from the last of those it gets the rest; from before the first one, all
+    // And after the last of those it gets the rest; from before the first one, all of them
     let on = Position {
         last_id: page.messages[99].id,
         seq: page.messages[99].seq,
@@ -699,7 +699,7 @@ async fn a_server_learns_that_the_history_is_another() {
     let last = world.say(room, &alice, "two").await;
     let head = world.latest(room, &alice).await.position;
 
-    // When what it delivered is not the beginning of what is stored, then it is told where the room is now
+    // When what it delivered is not the beginning of what is stored, then it gets the room's current position
     let changed = [
         Position {
             epoch: "1-other".into(),
@@ -729,7 +729,7 @@ async fn a_server_learns_that_the_history_is_another() {
         );
     }
 
-    // When the room is gone, then it is told that
+    // When the room is gone, then it learns that
     let _: u64 = world.redis.run(&["DEL", &world.key(room, "meta")]).await;
     let missed = world.store.sync_room(room, &head).await.unwrap();
     assert!(matches!(missed, Missed::Gone));
@@ -746,7 +746,7 @@ async fn a_gap_older_than_the_retention_is_a_reset() {
         ..head.clone()
     };
 
-    // Given what was delivered ends right before the first one kept, then the rest follows
+    // Given that what was delivered ends right before the first one kept, then the rest follows
     for seq in [first_seq - 1, first_seq] {
         let Missed::Page(page) = world.store.sync_room(room, &at(seq)).await.unwrap() else {
             panic!("no page after {seq}");
@@ -765,7 +765,7 @@ async fn a_gap_older_than_the_retention_is_a_reset() {
 
 #[tokio::test]
 async fn content_of_a_byte_too_many_is_refused() {
-    // Given a room, and what is just not too large
+    // Given a room, and messages that are just small enough
     let world = World::start().await;
     let [alice, bob, mallory] = users(["alice", "bob", "mallory"]);
     let room = world.direct(&alice, &bob).await;
@@ -773,7 +773,7 @@ async fn content_of_a_byte_too_many_is_refused() {
     world.say(room, &alice, &largest).await;
     let before = world.redis.dump().await;
 
-    // When it has one byte more, then whoever sends it learns what is accepted, and nothing is written
+    // When one has one byte more, then its sender gets the limit in the error, and nothing is written
     let longer = format!("{largest}x");
     for user in [&alice, &mallory] {
         let sent = world.store.send_message(room, user, &longer, None);

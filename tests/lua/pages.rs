@@ -1,4 +1,4 @@
-//! What pages and lists hold of messages: whatever was stored, and never more than their bounds.
+//! What pages and lists contain of messages: they cope with whatever was stored, and never exceed their bounds.
 
 use chat_server::protocol::content::ContentShape;
 use chat_server::protocol::event::{Message, Shown};
@@ -9,12 +9,12 @@ use chat_server::store::calls::NewRoom;
 
 use crate::support::{World, contents, crowd, users};
 
-/// Bytes of a page as JSON, at most, unless one message alone is larger.
+/// The most bytes of a page as JSON, unless a single message is larger.
 const PAGE_MAX_BYTES: usize = 256 * 1024;
-/// Bytes of a preview as JSON, at most.
+/// The most bytes of a preview as JSON.
 const PREVIEW_MAX_BYTES: usize = 512;
 
-/// What is stored of a message, and what is shown of it: sender, content, and the client's id.
+/// What is stored of a message, and what is shown of it: sender, content, and client id.
 type Spoiled = (
     &'static [&'static [u8]],
     &'static str,
@@ -22,7 +22,7 @@ type Spoiled = (
     Option<&'static str>,
 );
 
-/// Stores a message as the script would, but for its fields.
+/// Stores a message as the script would, except for its fields.
 async fn store_entry(world: &World, room: RoomId, fields: &[&[u8]]) -> MessageId {
     let last = MessageId::parse(&world.head(room, "last_id").await).unwrap();
     let id = MessageId {
@@ -42,7 +42,7 @@ async fn store_entry(world: &World, room: RoomId, fields: &[&[u8]]) -> MessageId
     id
 }
 
-/// The room's messages by each way of reading a page: the latest, forth from the start, on entering, after a gap.
+/// The room's messages by each way of reading a page: the latest, forward from the start, on entering, after a gap.
 async fn pages(world: &World, room: RoomId, user: &UserId) -> [Page; 4] {
     let store = &world.store;
     let made = Position {
@@ -67,7 +67,7 @@ async fn pages(world: &World, room: RoomId, user: &UserId) -> [Page; 4] {
     ]
 }
 
-/// The last message as lists have it, and as who makes the room again gets it.
+/// The last message as lists show it, and as a user who makes the room again gets it.
 async fn last_messages(world: &World, room: RoomId, members: &[UserId; 2]) -> [Message; 2] {
     let list = world.store.get_chat_list(&members[0], &[room], false).await;
     let listed = list.unwrap().entries.remove(0).unwrap();
@@ -167,7 +167,7 @@ async fn a_spoiled_message_costs_itself() {
         }
     }
 
-    // And none is left out, and the room goes on
+    // And none is left out, and the room continues
     world.say(room, &alice, "last").await;
     for page in pages(&world, room, &bob).await {
         let shown = [
@@ -197,7 +197,7 @@ async fn a_spoiled_marker_costs_itself() {
     add.arg(&[&b"1.5"[..], b"bob", b"inf", b"carol", b"1", b"da\xffve"]);
     add.exec_async(&mut world.redis.admin()).await.unwrap();
 
-    // When the room is read, then those that can be read are there
+    // When the room is read, then the readable ones are included
     for page in pages(&world, room, &bob).await {
         let mut readers = page.messages[0].read_by.clone();
         readers.sort();
@@ -207,7 +207,7 @@ async fn a_spoiled_marker_costs_itself() {
 
 #[tokio::test]
 async fn a_page_is_bounded_as_json() {
-    // Given rooms full of what takes more bytes as JSON than it has, or is told with many names
+    // Given rooms full of messages that take more bytes as JSON than they have, or that many members have read
     let world = World::start().await;
     let (pair, group) = (users(["alice", "bob"]).to_vec(), long_names(100));
     for (members, content) in [
@@ -235,7 +235,7 @@ async fn a_page_is_bounded_as_json() {
             assert!(page.has_more && bytes > PAGE_MAX_BYTES / 2, "{bytes} bytes");
         }
 
-        // And page after page nothing is left out
+        // And page by page nothing is left out
         let (mut cursor, mut seqs) = (Cursor::After(MessageId::NONE), Vec::new());
         loop {
             let page = world.store.get_history(room, &members[1], cursor, 100);
@@ -279,7 +279,7 @@ async fn reading_stops_at_the_bound() {
     let stored = memory(&world, "used_memory").await;
     assert!(stored > 100 * LARGE);
 
-    // When pages are read, then Redis never holds more than a few of them on top
+    // When pages are read, then Redis never needs extra memory for more than a few of them
     pages(&world, room, &bob).await;
     let extra = memory(&world, "used_memory_peak")
         .await
@@ -310,7 +310,7 @@ async fn a_preview_is_bounded_as_json() {
         // Given a message that takes more bytes as JSON than a preview may have
         world.say(room, &alice, &content).await;
 
-        // Then lists have its beginning, up to a character
+        // Then lists have its beginning, cut at a character
         for last in last_messages(&world, room, &[bob.clone(), alice.clone()]).await {
             let bytes = json_bytes(&last.content) - 2;
             println!(
@@ -326,7 +326,7 @@ async fn a_preview_is_bounded_as_json() {
 
 #[tokio::test]
 async fn a_room_that_cannot_be_read_costs_no_other() {
-    // Given Bob's rooms, of which some have a key of a wrong type, or a head that is none
+    // Given Bob's rooms, some of which have a key of a wrong type or an invalid head
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let mut rooms = Vec::new();

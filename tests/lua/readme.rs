@@ -1,4 +1,4 @@
-//! The tables and examples of `lua/README.md` against the scripts and the server.
+//! The tables and examples of `lua/README.md`, compared with the scripts and the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::by_hand::masked;
 use crate::files::{header, read};
 use crate::support::{World, users};
 
-/// The cells of the table under a heading, without its head; code marks taken off.
+/// The cells of the table under a heading, without the header row and without code marks.
 fn table(readme: &str, heading: &str) -> Vec<Vec<String>> {
     let is_row = |line: &&str| line.starts_with('|');
     let lines = section(readme, heading).lines();
@@ -78,7 +78,7 @@ fn the_table_of_keys_is_that_of_the_headers() {
         .collect();
     assert_eq!(in_readme, in_headers);
 
-    // And the server builds them so
+    // And the server builds them the same way
     let keys = Keys::new("chat");
     let [user, sender] = users(["U", "<user>"]);
     let room = RoomId::random();
@@ -170,7 +170,7 @@ async fn each_example_of_an_event_is_as_published() {
     world.follow_room(room).await;
     world.follow("chat:control").await;
 
-    // When each thing happens that is published
+    // When each event that is published happens
     world.direct(&alice, &bob).await;
     let sent = world
         .store
@@ -202,7 +202,7 @@ async fn each_example_of_an_event_is_as_published() {
 
 #[tokio::test]
 async fn the_example_of_a_rule_works() {
-    // Given the README's rule, put where it says
+    // Given the README's rule, inserted where it says
     let readme = read("README.md");
     let block = Regex::new(r"(?ms)^```lua\n(.*?)^```\n").unwrap();
     let rule = block.captures(&readme).unwrap()[1].to_owned();
@@ -215,7 +215,7 @@ async fn the_example_of_a_rule_works() {
     let marked = text.lines().find(|line| line.starts_with(place)).unwrap();
     let changed = text.replacen(marked, &format!("{marked}\n{rule}"), 1);
 
-    // When an operator closes the room, then sending is refused in his words
+    // When an operator closes the room, then sending is refused with the operator's words
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;

@@ -14,7 +14,7 @@ use crate::support::{PARTICIPANTS_MAX, World, crowd, user, users};
 
 #[tokio::test]
 async fn two_people_have_one_room_however_often_it_is_made() {
-    // Given Alice and Bob, each listening
+    // Given Alice and Bob, each subscribed
     let mut world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     world.follow_user(&alice).await;
@@ -31,7 +31,7 @@ async fn two_people_have_one_room_however_often_it_is_made() {
     };
     let made = world.store.initialize_chat(new(&members)).await.unwrap();
 
-    // Then it is new, and both gain it
+    // Then it is new, and both are notified of it
     assert!(made.created && made.entry.is_none());
     let epoch = world.head(room, "epoch").await;
     let gained = json!({
@@ -52,7 +52,7 @@ async fn two_people_have_one_room_however_often_it_is_made() {
     let swapped = [bob.clone(), alice.clone()];
     let found = world.store.initialize_chat(new(&swapped)).await.unwrap();
 
-    // Then it is the same one, told to nobody, and he gets his entry
+    // Then it is the same one, nobody is notified, and he gets his entry
     assert!(!found.created && found.event.is_none());
     assert_eq!(world.published().await, []);
     let entry = found.entry.unwrap();
@@ -69,7 +69,7 @@ async fn two_people_have_one_room_however_often_it_is_made() {
         }
     }
 
-    // And the list says the same of it
+    // And the list says the same about it
     let list = world
         .store
         .get_chat_list(&bob, &[room], true)
@@ -83,7 +83,7 @@ async fn two_people_have_one_room_however_often_it_is_made() {
 
 #[tokio::test]
 async fn a_half_made_room_heals() {
-    // Given a room that Bob's index and the list of members have lost him from
+    // Given a room that is missing from Bob's index and whose list of members lacks him
     let mut world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;
@@ -104,7 +104,7 @@ async fn a_half_made_room_heals() {
     };
     let found = world.store.initialize_chat(new).await.unwrap();
 
-    // Then Bob, and only he, gains it again, and is in it
+    // Then Bob, and only he, is notified of it again, and is in it
     assert!(!found.created);
     let event = found.event.unwrap();
     let published = world.published().await;
@@ -210,7 +210,7 @@ async fn a_list_has_an_entry_for_each_room_asked_for() {
     let entry = &list.entries[1].as_ref().unwrap().entry;
     assert!(entry.last_message.is_none() && entry.available);
 
-    // And who is left alone in a room has nobody to talk to
+    // And a user who is left alone in a room has nobody to talk to
     let members_key = world.key(his, "members");
     let _: u64 = world.redis.run(&["HDEL", &members_key, "alice"]).await;
     let list = world
@@ -220,7 +220,7 @@ async fn a_list_has_an_entry_for_each_room_asked_for() {
         .unwrap();
     assert!(!list.entries[0].as_ref().unwrap().entry.available);
 
-    // And who is nowhere has nothing
+    // And a user without rooms has nothing
     let list = world
         .store
         .get_chat_list(&user("dave"), &[], true)
@@ -254,7 +254,7 @@ async fn what_is_read_of_a_room_serves_all_who_wait_for_it() {
         (0, &mallory, false),
         (1, &bob, true),
         (1, &carol, false),
-        // What cannot be read for her is read for nobody, and each finds out by a call of their own.
+        // What cannot be read for her is read for nobody, and each member finds out by a call of their own.
         (2, &carol, false),
         (3, &bob, false),
     ];
@@ -270,7 +270,7 @@ async fn what_is_read_of_a_room_serves_all_who_wait_for_it() {
     };
     let answer = world.store.get_chat_lists(&call).await.unwrap();
 
-    // Then she has hers, as ever
+    // Then she gets hers, as always
     let own = world
         .store
         .get_chat_list(&alice, &rooms, true)
@@ -280,7 +280,7 @@ async fn what_is_read_of_a_room_serves_all_who_wait_for_it() {
     assert_eq!(answer.chunk.index, own.index);
     assert_eq!(answer.chunk.index.len(), 3);
 
-    // And each member who waits has the very entry that a call of their own brings
+    // And each member who waits gets the same entry that a call of their own returns
     assert_eq!(answer.for_readers.len(), waiting.len());
     for ((place, user, has_entry), shared) in waiting.into_iter().zip(&answer.for_readers) {
         assert_eq!(shared.is_some(), has_entry, "{user} in room {place}");
@@ -341,7 +341,7 @@ async fn a_preview_is_cut_at_a_character() {
         // Given a message of so many bytes
         world.say(room, &alice, &content).await;
 
-        // Then the list has its first 512 at most, whole characters
+        // Then the list has its first 512 bytes at most, in whole characters
         let list = world
             .store
             .get_chat_list(&bob, &[room], false)
@@ -375,7 +375,7 @@ async fn a_room_of_one_too_many_is_not_made() {
     let world = World::start().await;
     let members = crowd(PARTICIPANTS_MAX + 1);
 
-    // When they want a group, then they are told how many may be, and nothing is written
+    // When they want a group, then the error says how many are allowed, and nothing is written
     let new = NewRoom {
         room: RoomId::random(),
         is_group: true,

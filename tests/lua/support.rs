@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long any wait lasts before it fails the test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The settings that the rules are given.
+/// The settings that the rules get.
 pub(crate) const CONTENT_MAX_BYTES: usize = 512 * 1024;
 pub(crate) const PARTICIPANTS_MAX: usize = 1000;
 
@@ -80,7 +80,7 @@ impl Redis {
         assert!(kill.is_ok_and(|status| status.success()));
     }
 
-    /// A connection for what takes more than words.
+    /// A connection for commands that need more than words.
     pub(crate) fn admin(&self) -> MultiplexedConnection {
         self.admin.clone()
     }
@@ -118,7 +118,7 @@ impl Redis {
     }
 }
 
-/// A value as `DUMP` gives it.
+/// A value as `DUMP` returns it.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Dumped(pub(crate) Vec<u8>);
 
@@ -161,7 +161,7 @@ fn store_on(redis: &Redis, keys: &Keys, scripts: &ScriptSet, rules: Rules) -> St
     Store::new(keys.clone(), scripts, current, bounds, rules)
 }
 
-/// Ends a batch of events: it comes after all that was published before.
+/// Ends a batch of events: it comes after everything that was published before.
 const FENCE: &str = "fence";
 
 impl World {
@@ -212,7 +212,7 @@ impl World {
         self
     }
 
-    /// Hears a channel from now on.
+    /// Subscribes to a channel from now on.
     pub(crate) async fn follow(&mut self, channel: &str) {
         let mut subscribe = redis::cmd("SSUBSCRIBE");
         let outcome = subscribe
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    /// The events alone, where it is clear which channel they came from.
+    /// The events alone, for when it is clear which channel they came from.
     pub(crate) async fn events(&mut self) -> Vec<Json> {
         let published = self.published().await;
         published.into_iter().map(|(_, event)| event).collect()
@@ -270,7 +270,7 @@ impl World {
             .await
     }
 
-    /// The room of two people, made if it is not there.
+    /// The room of two people, made if it does not exist.
     pub(crate) async fn direct(&self, one: &UserId, other: &UserId) -> RoomId {
         let room = RoomId::direct(one, other);
         let members = [one.clone(), other.clone()];
@@ -321,7 +321,7 @@ impl World {
         score.unwrap_or_default()
     }
 
-    /// The keys that a script gets of this room; [`Script::SendMessage`] for a message with this client id.
+    /// The keys of this room that a script gets; [`Script::SendMessage`] for a message with this client id.
     pub(crate) fn room_keys(
         &self,
         script: Script,
@@ -340,7 +340,7 @@ impl World {
         keys
     }
 
-    /// Calls a script directly, for what the typed calls do not tell.
+    /// Calls a script directly, for results that the typed calls do not return.
     pub(crate) async fn eval(
         &self,
         script: Script,
@@ -369,7 +369,7 @@ pub(crate) fn crowd(size: usize) -> Vec<UserId> {
     (1..=size).map(|i| user(&format!("user-{i:03}"))).collect()
 }
 
-/// The code that a call was refused with.
+/// The code with which a call was refused.
 pub(crate) fn refusal<T>(outcome: Result<T, ChatError>) -> Option<ErrorCode> {
     outcome.err().map(|error| error.code)
 }
@@ -378,13 +378,13 @@ pub(crate) fn contents(page: &Page) -> Vec<&str> {
     page.messages.iter().map(|m| m.content.as_str()).collect()
 }
 
-/// Who holds a lease, live or not: `device:user`, that which ends first before the others.
+/// The holders of leases, live or not: `device:user`, in the order in which they end.
 pub(crate) async fn leases(world: &World, room: RoomId) -> Vec<String> {
     let viewing = world.key(room, "viewing");
     world.redis.run(&["ZRANGE", &viewing, "0", "-1"]).await
 }
 
-/// Gives a lease, `device:user`, that ends so many milliseconds from now by Redis's clock.
+/// Sets a lease, `device:user`, that ends so many milliseconds from now by Redis's clock.
 pub(crate) async fn hold_lease(world: &World, room: RoomId, ends_in_ms: i64, lease: &str) {
     let end_ms = world.redis.now_ms().await.saturating_add_signed(ends_in_ms);
     let (viewing, end) = (world.key(room, "viewing"), end_ms.to_string());

@@ -5,10 +5,10 @@ use serde_json::json;
 
 use crate::support::{World, contents, crowd, hold_lease, leases, user, users};
 
-/// More than any lease may last.
+/// Longer than any lease may last.
 const AN_HOUR_MS: i64 = 3_600_000;
 
-/// Whose devices hold a lease, live or not, sorted.
+/// The users whose devices hold a lease, live or not, sorted.
 async fn viewers(world: &World, room: RoomId) -> Vec<String> {
     let leases = leases(world, room).await;
     let user = |lease: &String| lease.split_once(':').unwrap().1.to_owned();
@@ -17,7 +17,7 @@ async fn viewers(world: &World, room: RoomId) -> Vec<String> {
     users
 }
 
-/// Leases of so many devices of the user's, which end so many milliseconds from now and one after the other.
+/// Leases of so many devices of the user's, which end one after the other, the first so many milliseconds from now.
 async fn hold_leases(world: &World, room: RoomId, ends_in_ms: i64, count: i64, user: &UserId) {
     for i in 0..count {
         hold_lease(world, room, ends_in_ms + i, &format!("device-{i}:{user}")).await;
@@ -34,7 +34,7 @@ async fn who_enters_has_read_the_room() {
     let last = world.say(room, &alice, "two").await;
     world.follow_room(room).await;
 
-    // When he enters, then he gets them, at the position before his mark, read by himself too
+    // When he enters, then he gets them, with the position before his mark, and himself among the readers
     let phone = DeviceId::random();
     let entered = world.store.enter_chat(room, &bob, phone, 50).await.unwrap();
     assert_eq!(contents(&entered.page), ["one", "two"]);
@@ -43,7 +43,7 @@ async fn who_enters_has_read_the_room() {
     read_by.sort();
     assert_eq!(read_by, ["alice", "bob"]);
 
-    // And everyone is told
+    // And everyone is notified
     let epoch = world.head(room, "epoch").await;
     assert_eq!(
         world.events().await,
@@ -54,7 +54,7 @@ async fn who_enters_has_read_the_room() {
     );
     assert_eq!(viewers(&world, room).await, ["bob"]);
 
-    // When he enters again, on a second device, then there is nothing to tell
+    // When he enters again, on a second device, then there is nothing to publish
     let laptop = DeviceId::random();
     let again = world.store.enter_chat(room, &bob, laptop, 1).await.unwrap();
     assert_eq!((again.page.position.rev, again.rev_after), (4, 4));
@@ -64,7 +64,7 @@ async fn who_enters_has_read_the_room() {
     );
     assert_eq!(world.published().await, []);
 
-    // When one device leaves, then the other still views
+    // When one device leaves, then the other still views the room
     world.store.leave_chat(room, &bob, phone).await.unwrap();
     assert_eq!(viewers(&world, room).await, ["bob"]);
     world.say(room, &alice, "three").await;
@@ -99,7 +99,7 @@ async fn an_empty_room_can_be_entered() {
 
 #[tokio::test]
 async fn who_views_a_small_room_reads_what_is_sent() {
-    // Given Bob viewing on two devices, and a lease of Carol's that ran out
+    // Given Bob viewing on two devices, and a lease of Carol's that has run out
     let mut world = World::start().await;
     let [alice, bob, carol] = users(["alice", "bob", "carol"]);
     let room = world
@@ -119,7 +119,7 @@ async fn who_views_a_small_room_reads_what_is_sent() {
     assert_eq!(world.marker(room, &bob).await, 1);
     assert_eq!(world.marker(room, &carol).await, 0);
 
-    // And who sends and views is counted once
+    // And a user who both sends and views is counted once
     world.enter(room, &alice).await;
     world.say(room, &alice, "Still here").await;
     let events = world.events().await;
@@ -132,7 +132,7 @@ async fn who_views_a_small_room_reads_what_is_sent() {
 
 #[tokio::test]
 async fn leases_that_ran_out_are_cleared_by_the_next_who_enters() {
-    // Given more leases of a server that died than one call clears, and a live one
+    // Given more leases of a killed server than one call clears, and a live one
     let world = World::start().await;
     let [alice, bob, carol] = users(["alice", "bob", "carol"]);
     let room = world
@@ -145,14 +145,14 @@ async fn leases_that_ran_out_are_cleared_by_the_next_who_enters() {
     world.enter(room, &bob).await;
     assert_eq!(leases(&world, room).await.len(), 32);
 
-    // And when he enters again, the rest, and no live one
+    // And when he enters again, the rest are cleared, and no live one
     world.enter(room, &bob).await;
     assert_eq!(viewers(&world, room).await, ["alice", "bob", "bob"]);
 }
 
 #[tokio::test]
 async fn a_lease_of_a_clock_that_was_ahead_counts_as_over() {
-    // Given a lease of Carol's that ends later than any that is made now, for Redis's clock has been set back since
+    // Given a lease of Carol's that ends later than any that is made now, because Redis's clock has been set back since
     let mut world = World::start().await;
     let [alice, bob, carol] = users(["alice", "bob", "carol"]);
     let room = world
@@ -167,7 +167,7 @@ async fn a_lease_of_a_clock_that_was_ahead_counts_as_over() {
     assert_eq!(world.events().await[0]["readBy"], json!(["alice", "bob"]));
     assert_eq!(world.marker(room, &carol).await, 0);
 
-    // And such leases are cleared as those that have ended are
+    // And these leases are cleared like those that have ended
     hold_leases(&world, room, AN_HOUR_MS, 130, &carol).await;
     world.enter(room, &alice).await;
     assert_eq!(leases(&world, room).await.len(), 33);
@@ -200,7 +200,7 @@ async fn a_user_id_with_colons_is_told_from_the_device() {
 
 #[tokio::test]
 async fn the_viewers_of_version_0_1_0_go_with_the_first_who_enters() {
-    // Given a room in which servers of version 0.1.0 have noted a viewer
+    // Given a room in which servers of version 0.1.0 have recorded a viewer
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);
     let room = world.direct(&alice, &bob).await;
@@ -221,7 +221,7 @@ async fn the_viewers_of_version_0_1_0_go_with_the_first_who_enters() {
 
 #[tokio::test]
 async fn a_send_looks_at_a_bounded_number_of_viewing_devices() {
-    // Given a small room that Bob views on as many devices as a send looks at, and Carol on one whose lease ends earlier
+    // Given a small room that Bob views on as many devices as a send checks, and Carol on one whose lease ends earlier
     let mut world = World::start().await;
     let [alice, bob, carol] = users(["alice", "bob", "carol"]);
     let room = world
@@ -235,7 +235,7 @@ async fn a_send_looks_at_a_bounded_number_of_viewing_devices() {
     let id = world.say(room, &alice, "Hello").await;
     assert_eq!(world.events().await[0]["readBy"], json!(["alice", "bob"]));
 
-    // And Carol has when her device is renewed, which all are told
+    // And Carol has read it when her device's lease is renewed, and everyone is notified
     let renewed = [(phone, carol.clone())];
     world.store.renew_viewers(room, &renewed).await.unwrap();
     let epoch = world.head(room, "epoch").await;
@@ -288,19 +288,19 @@ async fn a_renewed_device_goes_on_viewing() {
     assert_eq!(world.marker(room, &bob).await, 0);
     world.follow_room(room).await;
 
-    // When its server renews it, and a device of Carol's, who is no member
+    // When its server renews it, along with a device of Carol's, who is not a member
     let before_ms = world.redis.now_ms().await;
     let renewed = [(phone, bob.clone()), (DeviceId::random(), carol)];
     world.store.renew_viewers(room, &renewed).await.unwrap();
 
-    // Then the phone views again, Carol does not, and what came meanwhile is read
+    // Then the phone views the room again, Carol does not, and what came meanwhile is read
     assert_eq!(viewers(&world, room).await, ["bob"]);
     assert_eq!(world.marker(room, &bob).await, 1);
     assert_eq!(world.published().await.len(), 1);
     world.say(room, &alice, "two").await;
     assert_eq!(world.marker(room, &bob).await, 2);
 
-    // And the lease ends when it was said to
+    // And the lease ends when it should
     let viewing = world.key(room, "viewing");
     let lease = format!("{phone}:bob");
     let end_ms: u64 = world.redis.run(&["ZSCORE", &viewing, &lease]).await;
@@ -320,7 +320,7 @@ async fn in_a_large_room_markers_move_on_enter_renewal_and_leave() {
     let room = world.group(&members).await;
     world.follow_room(room).await;
 
-    // When two enter the empty room and one sends, then the viewers' markers stay; nobody is listed
+    // When two enter the empty room and one member sends, then the viewers' markers stay, and no readers are listed
     let bobs = world.enter(room, bob).await;
     let carols = world.enter(room, carol).await;
     world
@@ -338,7 +338,7 @@ async fn in_a_large_room_markers_move_on_enter_renewal_and_leave() {
     assert_eq!(events[0]["readCount"], 1);
     assert_eq!(world.marker(room, bob).await, 0);
 
-    // When Bob's device is renewed, then his marker moves, told to himself
+    // When Bob's device is renewed, then his marker moves, published to himself
     let renew = [(bobs, bob.clone()), (carols, carol.clone())];
     world.store.renew_viewers(room, &renew[..1]).await.unwrap();
     let epoch = world.head(room, "epoch").await;
@@ -350,7 +350,7 @@ async fn in_a_large_room_markers_move_on_enter_renewal_and_leave() {
     };
     assert_eq!(world.events().await, [mark(3, 1, first.to_string(), bob)]);
 
-    // And once more there is nothing to tell, but Carol's first renewal
+    // And another renewal publishes nothing but Carol's first one
     world.store.renew_viewers(room, &renew).await.unwrap();
     assert_eq!(world.events().await, [mark(4, 1, first.to_string(), carol)]);
 
@@ -361,7 +361,7 @@ async fn in_a_large_room_markers_move_on_enter_renewal_and_leave() {
     assert_eq!(world.events().await, [mark(6, 2, second.to_string(), bob)]);
     assert_eq!(world.marker(room, bob).await, 2);
 
-    // And Carol has not, whose lease had run out when she was cleared away
+    // And Carol has not, because her lease had run out before she left
     hold_lease(&world, room, -1, &format!("{carols}:{carol}")).await;
     world.store.leave_chat(room, carol, carols).await.unwrap();
     assert_eq!(world.published().await, []);
@@ -374,12 +374,12 @@ async fn in_a_large_room_markers_move_on_enter_renewal_and_leave() {
         [mark(7, 2, second.to_string(), carol)]
     );
 
-    // And a mark of another's own is told to himself too
+    // And another member's own mark is published to himself too
     let dave = user("user-004");
     world.store.mark_as_read(room, &dave, first).await.unwrap();
     assert_eq!(world.events().await[0]["to"], "user");
 
-    // And the history and the list count who has read, and name nobody
+    // And the history and the list count the readers, and name nobody
     let page = world.latest(room, alice).await;
     let counts: Vec<u64> = page.messages.iter().map(|m| m.read_count).collect();
     assert_eq!(counts, [4, 3]);
@@ -412,7 +412,7 @@ async fn a_room_of_a_hundred_is_small() {
     }
     world.follow_room(room).await;
 
-    // Given 99 viewers, when the hundredth sends, then all have read it at once
+    // Given 99 viewers, when the hundredth member sends, then all have read it at once
     let id = world.say(room, &members[0], "Hello all").await;
     let events = world.events().await;
     assert_eq!(events.len(), 1);

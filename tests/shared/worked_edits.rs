@@ -1,10 +1,10 @@
-//! The worked edits of `lua/README.md`: read out of it and applied to the scripts as delivered.
+//! The worked edits of `lua/README.md`: read from it and applied to the scripts as delivered.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-/// The headings that they stand under.
+/// The headings of their sections.
 pub(crate) const WORD_FILTER: &str = "A word filter";
 pub(crate) const SLOW_MODE: &str = "Slow mode";
 pub(crate) const WELCOME: &str = "A welcome message";
@@ -16,8 +16,8 @@ pub(crate) fn lua_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("lua")
 }
 
-/// The texts of the scripts that these edits change, with all of them, by the names of their files. They are applied one
-/// after the other, in this order.
+/// The texts of the scripts that these edits change, with all edits applied, by file name. They are applied one after
+/// the other, in this order.
 pub(crate) fn edited(titles: &[&str]) -> BTreeMap<String, String> {
     let readme = fs::read_to_string(lua_folder().join("README.md")).unwrap();
     let mut texts = BTreeMap::new();
