@@ -1,7 +1,7 @@
 //! The drills: real processes under load, a fault, and a checker that says whether a promise of the protocol broke.
 //!
-//! `cargo test --test drill` runs a short form of each, `make drill` the full one. A table of all of them is printed in
-//! the end. Only what a drill finds wrong fails it; how long something took never does.
+//! `cargo test --test drill` runs a short form of each, `make drill` the full one. A table of all of them is printed at
+//! the end. A drill fails only because of what it finds wrong, never because of how long something took.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod checker;
@@ -23,7 +23,7 @@ use libtest_mimic::Arguments;
 
 use self::faults::Scale;
 
-/// Drills at once in the short form. In the full form they run one after the other.
+/// How many drills run at once in the short form. In the full form they run one after the other.
 const AT_ONCE: usize = 2;
 
 fn main() -> ExitCode {

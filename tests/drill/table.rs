@@ -54,7 +54,7 @@ fn row_of_return(back: &Return) -> String {
     )
 }
 
-/// Prints what there is to stderr.
+/// Prints the tables that have rows to stderr.
 pub(crate) fn print() {
     print_table(HEAD, &lock(&ROWS));
     print_table(RETURNS_HEAD, &lock(&RETURNS));
@@ -71,7 +71,7 @@ fn print_table(head: &str, rows: &[String]) {
 }
 
 fn lock(rows: &'static Mutex<Vec<String>>) -> MutexGuard<'static, Vec<String>> {
-    // A drill that panicked has added no row, and harmed none.
+    // A drill that panicked has added no row, and has left the others intact.
     rows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

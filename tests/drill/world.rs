@@ -1,4 +1,4 @@
-//! One Redis and two servers that can be hurt.
+//! One Redis and two servers that can be disturbed.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -10,8 +10,8 @@ use crate::support::{
     server::{Builder, signal},
 };
 
-/// Ports from which the system takes none for the near end of a connection, so that a server that starts again
-/// surely finds its own free.
+/// Ports from which the system takes none for the local end of a connection, so that a server that restarts is sure to
+/// find its own port free.
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 10_000;
 
@@ -24,7 +24,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Starts two servers on this Redis, which runs.
+    /// Starts two servers on this running Redis.
     pub(crate) async fn start(redis: Redis, settings: &[(&str, &str)]) -> Self {
         let mut world = Self {
             redis,
@@ -49,12 +49,12 @@ impl World {
         world
     }
 
-    /// Two servers with defaults on a Redis with defaults.
+    /// Starts two servers with default settings on a Redis with default settings.
     pub(crate) async fn ordinary() -> Self {
         Self::start(Redis::start().await, &[]).await
     }
 
-    /// A server that runs.
+    /// A running server.
     pub(crate) fn server(&self, number: usize) -> &Server {
         self.servers[number].as_ref().expect("the server runs")
     }
@@ -70,18 +70,18 @@ impl World {
         server.kill_9().await;
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM, and waits for the exit.
     pub(crate) async fn stop_server(&mut self, number: usize) {
         let server = self.servers[number].take().expect("the server runs");
         server.stop().await;
     }
 
-    /// SIGSTOP or SIGCONT to Redis.
+    /// Sends SIGSTOP or SIGCONT to Redis.
     pub(crate) fn signal_redis(&self, name: &str) {
         signal(self.redis.pid(), name);
     }
 
-    /// `kill -9` of Redis, and a start on what it has on its disk.
+    /// Kills Redis with `kill -9`, and starts it with what it has on disk.
     pub(crate) async fn restart_redis(&mut self) {
         self.redis.kill_9().await;
         self.redis.appear().await;
@@ -107,7 +107,7 @@ impl World {
 
 fn steady_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Two runs at once begin at different places.
+    // Two runs at the same time begin at different places.
     let begin = u16::try_from(std::process::id() % u32::from(PORTS)).expect("it is small");
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);

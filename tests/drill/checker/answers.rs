@@ -1,11 +1,11 @@
-//! Requests against their answers.
+//! Checks requests against their answers.
 
 use std::collections::BTreeMap;
 
 use super::Report;
 use super::record::{DeviceLog, Record, Step};
 
-/// Each request of a connection that lives is answered once, before those that the device asked after it.
+/// Each request on a connection that stays open is answered once, before those that the device sent after it.
 pub(super) fn judge(record: &Record, report: &mut Report) {
     for log in &record.devices {
         judge_device(log, report);

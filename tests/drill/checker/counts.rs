@@ -1,4 +1,4 @@
-//! Unread counts against histories and marks.
+//! Checks unread counts against histories and marks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::Report;
 use super::history::{Histories, counts_from};
 use super::record::{DeviceLog, Entry, Record, Step};
 
-/// Between which numbers a user's read marker must be.
+/// The range of numbers in which a user's read marker must be.
 #[derive(Clone, Copy, Default)]
 struct Bounds {
     at_least: u64,
@@ -27,7 +27,7 @@ impl Bounds {
 /// By user and room.
 type Markers<'a> = BTreeMap<(&'a str, &'a str), Bounds>;
 
-/// Holds every user's chat list against what is known of the rooms and the user's marks.
+/// Checks every user's chat list against what is known of the rooms and the user's marks.
 pub(super) fn judge(record: &Record, histories: &Histories<'_>, report: &mut Report) {
     let markers = markers(record);
     for (user, list) in &record.lists {
@@ -76,7 +76,7 @@ fn judge_entry(user: &str, entry: &Entry, last: u64, bounds: Bounds, report: &mu
     }
 }
 
-/// The rooms that devices of the user were told of and that are still there.
+/// The rooms that devices of the user were notified of and that still exist.
 fn rooms_of<'a>(record: &'a Record, user: &str) -> BTreeSet<&'a str> {
     let devices = record.devices.iter().filter(|log| log.user == user);
     let began = devices
@@ -107,7 +107,7 @@ fn marks<'a>(log: &'a DeviceLog, markers: &mut Markers<'a>) {
         match step {
             Step::Marked { room, seq } => {
                 let bounds = markers.entry((&log.user, room)).or_default();
-                // A mark of a history that is gone may have gone with it.
+                // A mark in a history that is gone may have gone with it.
                 if at < counts_from(&log.steps, room) {
                     bounds.perhaps(*seq);
                 } else {

@@ -1,6 +1,6 @@
-//! Light clients: how often they had to connect, and whether they had what they came for.
+//! Light clients: how often they had to connect, and whether they got what they came for.
 
-/// A server that puts a client off must name a time at which it can be let in. So often it may be wrong.
+/// A server that puts a client off must name a time at which it can connect. It may be wrong this many times.
 const PUT_OFF_AT_MOST: u64 = 10;
 
 /// What one light client went through.
@@ -13,11 +13,11 @@ pub(crate) struct Life {
     pub(crate) kills: u64,
     /// Connections on which a chat list came.
     pub(crate) lists: u64,
-    /// How often it was told to come back later, before it had a WebSocket.
+    /// How often it was asked to come back later, before it had a WebSocket.
     pub(crate) put_off: u64,
     /// The message that was sent after the last fault reached it.
     pub(crate) heard: bool,
-    /// Why it was let down by a server that lives, if it was. It does not come back then.
+    /// Why a running server let it down, if one did. It does not come back then.
     pub(crate) let_down: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What devices were given against what is there.
+//! Checks what devices received against what is stored.
 
 use std::collections::BTreeSet;
 
@@ -6,18 +6,18 @@ use super::Report;
 use super::history::{Histories, counts_from};
 use super::record::{DeviceLog, Message, Record, Step, short};
 
-/// How one device stands to one room.
+/// The state of one device in one room.
 struct Place<'a> {
     log: &'a DeviceLog,
     room: &'a str,
     histories: &'a Histories<'a>,
     /// It has all messages from where it joined up to this number.
     has: Option<u64>,
-    /// Where the room was when this connection began.
+    /// The room's number when this connection began.
     began: u64,
-    /// The last number that came by itself on this connection.
+    /// The last number that was pushed on this connection.
     live: Option<u64>,
-    /// Numbers that were stepped over on this connection, and may only be late.
+    /// Numbers that were skipped on this connection, and may only be late.
     skipped: BTreeSet<u64>,
 }
 
@@ -42,7 +42,7 @@ fn follow<'a>(
         log,
         room,
         histories,
-        // After a reset everything is to be taken anew.
+        // After a reset everything has to be loaded again.
         has: (from > 0).then_some(0),
         began: 0,
         live: None,
@@ -104,7 +104,7 @@ impl<'a> Place<'a> {
         self.has = self.has.map(|has| if seq == has + 1 { seq } else { has });
     }
 
-    /// A page must go on where the device's own history ends.
+    /// A page must continue where the device's own history ends.
     fn page(&mut self, after: u64, messages: &'a [Message], report: &mut Report) {
         let mut last = after;
         for message in messages {
@@ -123,7 +123,7 @@ impl<'a> Place<'a> {
             .map(|has| if after <= has { has.max(last) } else { has });
     }
 
-    /// What came is what is there.
+    /// What the device received is what is stored.
     fn compare(&self, given: &'a Message, report: &mut Report) {
         let Some(there) = self.histories.at(self.room, given.seq) else {
             let (seq, content) = (given.seq, short(&given.content));

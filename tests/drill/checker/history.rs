@@ -1,4 +1,4 @@
-//! The final histories: whole in themselves, and easy to look things up in.
+//! The final histories: consistent in themselves, and indexed for look-ups.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ pub(super) struct Histories<'a> {
 }
 
 impl<'a> Histories<'a> {
-    /// Reads them in, and reports what is wrong with them by themselves.
+    /// Reads them, and reports what is wrong with each by itself.
     pub(super) fn index(record: &'a Record, report: &mut Report) -> Self {
         let mut histories = Self {
             by_seq: HashMap::new(),
@@ -78,8 +78,8 @@ fn judge_numbers(room: &str, messages: &[Message], report: &mut Report) {
     }
 }
 
-/// From which step on a device's words about a room count: after its last `HISTORY_RESET`, for what was before is of a
-/// history that is gone.
+/// The step from which a device's statements about a room count: after its last `HISTORY_RESET`, because everything
+/// before it belongs to a history that is gone.
 pub(super) fn counts_from(steps: &[Step], room: &str) -> usize {
     let is_reset = |step: &Step| matches!(step, Step::Reset { room: reset } if reset == room);
     steps

@@ -1,7 +1,7 @@
-//! The history checker: holds what devices did and saw against the history that there is in the end.
+//! The history checker: compares what devices did and saw with the final history.
 //!
-//! It reads no code and asks no server. What is promised stands under "Order and loss" in `docs/protocol.md`. It is checked
-//! itself: `planted` holds it against planted faults.
+//! It reads no code and asks no server. The promises are listed under "Order and loss" in `docs/protocol.md`. The
+//! checker is tested too: `planted` runs it on planted faults.
 
 mod answers;
 mod counts;
@@ -19,17 +19,17 @@ use self::record::{Record, Rest};
 /// What the checker found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// Attempts to send that were acked, repeats of one message included.
+    /// Attempts to send that were acked, including repeats of the same message.
     pub(crate) acked: u64,
-    /// Attempts whose outcome the device was not told.
+    /// Attempts whose outcome the device did not learn.
     pub(crate) unknown: u64,
     /// Attempts that the server refused.
     pub(crate) refused: u64,
-    /// Acked messages that are not there, and stored ones that a device was not given.
+    /// Acked messages that are not stored, and stored ones that a device did not receive.
     pub(crate) lost: u64,
-    /// Messages that are there twice, and those that a device was given twice.
+    /// Messages that are stored twice, and those that a device received twice.
     pub(crate) doubled: u64,
-    /// Messages that stand, or came, before one that was earlier.
+    /// Messages that are stored, or arrived, before an earlier one.
     pub(crate) reordered: u64,
     /// Every finding, in words.
     pub(crate) problems: Vec<String>,

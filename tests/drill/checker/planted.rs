@@ -1,4 +1,4 @@
-//! The checker checked: a drill in which all went well, and the same with one thing planted.
+//! Tests of the checker: a drill in which all went well, and the same with one thing planted.
 
 use libtest_mimic::{Failed, Trial};
 
@@ -234,7 +234,7 @@ const PLANTED: &[Planted] = &[
     },
 ];
 
-/// What is no fault, and must not be called one.
+/// What is not a fault, and must not be reported as one.
 const SOUND: &[(&str, Change)] = &[
     ("nothing_happened", |_| {}),
     ("an_unknown_outcome_that_was_stored", |record| {
@@ -281,7 +281,7 @@ const SOUND: &[(&str, Change)] = &[
     }),
 ];
 
-/// One trial for each fault and for each soundness.
+/// One trial for each fault and for each case that is not a fault.
 pub(crate) fn trials() -> impl Iterator<Item = Trial> {
     let caught = PLANTED.iter().map(|planted| {
         let name = format!("checker::catches_{}", planted.name);
@@ -317,7 +317,7 @@ fn passes(change: Change) -> Result<(), Failed> {
     Err(format!("called a fault: {report:#?}").into())
 }
 
-/// Bob says one, two, three; Alice sees it, and has read two.
+/// Bob sends one, two, three; Alice sees them, and has read two.
 fn sound() -> Record {
     let texts = [(1, "one"), (2, "two"), (3, "three")];
     let mut record = Record::default();
@@ -387,7 +387,7 @@ fn everyone_gets(record: &mut Record, seq: u64, content: &str) {
     *entry(record, "bob") = listed(seq, seq);
 }
 
-/// Alice was away while Bob spoke, and asks for what she missed.
+/// Alice was away while Bob sent, and requests what she missed.
 fn catch_up(record: &mut Record, messages: Vec<Message>) {
     *alice(record) = vec![
         began(0),

@@ -1,8 +1,8 @@
-//! What is written down during a drill, for the checker to judge.
+//! What is recorded during a drill, for the checker to judge.
 
 use std::collections::BTreeMap;
 
-/// A message as a device or a fresh client was given it.
+/// A message as a device or a fresh client received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) room: String,
@@ -12,7 +12,7 @@ pub(crate) struct Message {
     pub(crate) content: String,
 }
 
-/// All of one drill: what the devices went through, and what there is in the end.
+/// The whole record of one drill: what the devices did and saw, and the final state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Record {
     pub(crate) devices: Vec<DeviceLog>,
@@ -20,16 +20,16 @@ pub(crate) struct Record {
     pub(crate) histories: BTreeMap<String, Vec<Message>>,
     /// Each user's chat list, read the same way.
     pub(crate) lists: BTreeMap<String, Vec<Entry>>,
-    /// The time after the load, in which nobody asked for anything.
+    /// The time after the load, in which nobody sent a request.
     pub(crate) rest: Rest,
 }
 
-/// What the servers asked Redis for while no device asked them for anything.
+/// How often the servers called Redis while no device sent them a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rest {
     /// Scripts that Redis ran.
     pub(crate) calls: u64,
-    /// How many it may be asked for in that time.
+    /// How many it may run in that time.
     pub(crate) allowed: u64,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Entry {
     pub(crate) unread: u64,
 }
 
-/// What one device did and saw, in its order. It lives on over its connections.
+/// What one device did and saw, in order. It covers all of the device's connections.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeviceLog {
     pub(crate) name: String,
@@ -55,19 +55,19 @@ pub(crate) struct DeviceLog {
 /// One thing that happened to a device.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// It is connected, and was told where a room is: what comes next in it is `seq` + 1.
+    /// It is connected, and received a room's position: the next message in it is `seq` + 1.
     Began { room: String, seq: u64 },
-    /// It asked for something, by a number that no other request of the device has.
+    /// It sent a request, under a number that no other request of the device has.
     Asked { request: u64, event: &'static str },
     /// The server answered, by an ack or an error.
     Answered { request: u64 },
-    /// It sent something; `attempt` is a number of its own, also where the content was sent before.
+    /// It sent a message; `attempt` is a number of its own, even where the content was sent before.
     Sent {
         attempt: u64,
         room: String,
         content: String,
     },
-    /// The server said that it is stored.
+    /// The server acked it as stored.
     Acked {
         attempt: u64,
         id: String,
@@ -80,24 +80,24 @@ pub(crate) enum Step {
     Unknown { attempt: u64 },
     /// `newMessage`.
     Saw(Message),
-    /// A page that it asked for to catch up; it begins after the message of this number.
+    /// A page that it requested to catch up; it begins after the message of this number.
     Page {
         room: String,
         after: u64,
         messages: Vec<Message>,
     },
-    /// `HISTORY_RESET`: what it has of the room counts no more.
+    /// `HISTORY_RESET`: what it has of the room no longer counts.
     Reset { room: String },
-    /// Its mark was taken; its user has read up to here.
+    /// Its mark was accepted; its user has read up to here.
     Marked { room: String, seq: u64 },
-    /// It asked for a mark up to here, and does not know what came of it.
+    /// It requested a mark up to here, and does not know the outcome.
     MaybeMarked { room: String, seq: u64 },
-    /// The connection ended; events may pass it by.
+    /// The connection ended; events may be missed.
     Disconnected,
 }
 
 impl Step {
-    /// The room that it is about, where it says so itself.
+    /// The room that it is about, if the step names one.
     pub(crate) fn room(&self) -> Option<&str> {
         match self {
             Self::Began { room, .. }

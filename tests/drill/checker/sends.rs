@@ -1,4 +1,4 @@
-//! What was sent against what is there.
+//! Checks what was sent against what is stored.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -34,7 +34,7 @@ struct Sending<'a> {
     attempts: Vec<&'a Attempt<'a>>,
 }
 
-/// Holds every send against the histories, and the histories against the sends.
+/// Checks every send against the histories, and the histories against the sends.
 pub(super) fn judge(record: &Record, histories: &Histories<'_>, report: &mut Report) {
     let mut known = HashSet::new();
     for log in &record.devices {
@@ -114,7 +114,7 @@ fn count(attempts: &[Attempt<'_>], report: &mut Report) {
     }
 }
 
-/// The attempts of each message together. One device sends no content twice but to repeat it.
+/// The attempts of each message, grouped. A device sends the same content twice only to repeat it.
 fn sendings<'a>(log: &'a DeviceLog, attempts: &'a [Attempt<'a>]) -> Vec<Sending<'a>> {
     let mut together: BTreeMap<(&str, &str), Vec<&Attempt<'_>>> = BTreeMap::new();
     for attempt in attempts {
@@ -149,7 +149,7 @@ fn judge_sending(sending: &Sending<'_>, histories: &Histories<'_>, report: &mut 
     judge_refusals(sending, stored, report);
 }
 
-/// Each ack names the one message that there is.
+/// Each ack names the one message that is stored.
 fn judge_acks(sending: &Sending<'_>, stored: &[&Message], report: &mut Report) {
     let mut first: Option<(&str, u64)> = None;
     for attempt in sending.attempts.iter().filter(|attempt| !attempt.excused) {
@@ -179,7 +179,7 @@ fn judge_acks(sending: &Sending<'_>, stored: &[&Message], report: &mut Report) {
     }
 }
 
-/// What was refused is not there; and a first ack that calls itself a repeat gives away that it was.
+/// A refused message is not stored; and a first ack that says "duplicate" reveals that it was.
 fn judge_refusals(sending: &Sending<'_>, stored: &[&Message], report: &mut Report) {
     let mut refused_by = None;
     for attempt in &sending.attempts {
@@ -203,8 +203,8 @@ fn judge_refusals(sending: &Sending<'_>, stored: &[&Message], report: &mut Repor
     }
 }
 
-/// What one device sent to a room stands in the order in which it sent it. A repeat has the place of the first attempt
-/// that was stored, of which the device may not know which it was.
+/// What one device sent to a room is stored in the order in which it sent it. A repeat has the place of the first
+/// attempt that was stored, and the device may not know which one that was.
 fn judge_order(log: &DeviceLog, attempts: &[Attempt<'_>], report: &mut Report) {
     let mut latest: HashMap<&str, (u64, &str)> = HashMap::new();
     for attempt in attempts.iter().filter(|attempt| !attempt.excused) {

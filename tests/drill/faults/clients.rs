@@ -1,4 +1,4 @@
-//! Clients that behave badly, or have a bad line.
+//! Clients that behave badly, or have a bad connection.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::world::World;
 /// Close code of a device that is too slow to read its queue.
 const TOO_SLOW: u16 = 4408;
 
-/// Some devices of members never read. They are let go, and the others do not notice.
+/// Some members' devices never read. They are closed, and the others are not affected.
 pub(super) async fn that_never_read(scale: Scale) -> Outcome {
     let settings = [("QUEUE_MAX_BYTES", "524288")];
     let world = World::start(Redis::start().await, &settings).await;
     let mut shape = scale.load();
     shape.padding = 12 * 1024;
-    // Those who read must be able to.
+    // The devices that do read must be able to keep up.
     shape.send_every = scale.of(Duration::from_millis(100), Duration::from_millis(500));
     let mut load = Load::start(&world.addresses, &shape).await;
     let mut slow = Vec::new();
@@ -25,7 +25,7 @@ pub(super) async fn that_never_read(scale: Scale) -> Outcome {
         let server = world.server(number % 2);
         slow.push(RawSocket::connect_with_buffer(server, &user, Some(4096)).await);
     }
-    // Enough that what the system buffers for a connection is full as well.
+    // Enough to fill what the system buffers for a connection as well.
     for _ in 0..scale.of(1, 4) {
         load.more(scale.of(600, 3000)).await;
     }
@@ -34,9 +34,9 @@ pub(super) async fn that_never_read(scale: Scale) -> Outcome {
         load.finding("a device that reads had to connect again".to_owned());
     }
     for (number, mut slow) in slow.into_iter().enumerate() {
-        // A device that was not closed finds no end to read up to.
+        // For a device that was not closed, there would be no end to read up to.
         let end = tokio::spawn(async move { slow.close_code().await }).await;
-        // Where the socket took not even the close frame, the connection just ends.
+        // Where the socket did not even take the close frame, the connection just ends.
         if !matches!(end, Ok(Some(TOO_SLOW) | None)) {
             load.finding(format!(
                 "client {number} never read, and was not let go: {end:?}"
@@ -46,7 +46,7 @@ pub(super) async fn that_never_read(scale: Scale) -> Outcome {
     load.finish(&world).await
 }
 
-/// Devices that go through a tunnel again and again, and catch up each time.
+/// Devices that lose their connection again and again, as in tunnels, and catch up each time.
 pub(super) async fn that_drop(scale: Scale) -> Outcome {
     let world = World::ordinary().await;
     let (rooms, stays, lasting) = scale.of(

@@ -17,8 +17,8 @@ use crate::world::World;
 const KILLED: usize = 0;
 const LEFT: usize = 1;
 
-/// A server is killed, and all its clients come to the other one; then Redis is killed and comes back. Nobody is closed by
-/// a server that lives, and those who chat meanwhile are refused nothing.
+/// A server is killed, and all its clients go to the other one; then Redis is killed and comes back. No running server
+/// closes a client, and those who chat meanwhile get no refusal.
 pub(super) async fn comes_back(scale: Scale) -> Outcome {
     let mut redis = Redis::with_options(&["--appendonly", "yes"]);
     redis.appear().await;
@@ -33,9 +33,9 @@ struct Drill {
     world: World,
     crowd: Crowd,
     size: Size,
-    /// Devices that chat, all at the server that is left.
+    /// Devices that chat, all on the server that is left.
     load: Load,
-    /// What has not come by then never comes.
+    /// What has not come by then counts as never coming.
     limit: Duration,
     sends: u64,
     returns: Vec<Return>,
@@ -94,10 +94,10 @@ impl Drill {
     async fn restart_redis(&mut self) {
         let mut before = Before::of(self).await;
         self.world.restart_redis().await;
-        // It counts anew.
+        // It counts from zero again.
         before.calls = 0;
         self.world.ready().await;
-        // What was asked for while Redis was away may be refused.
+        // Requests made while Redis was away may be refused.
         self.load.settle().await;
         let refused = self.refused();
         self.load.resume();
@@ -116,7 +116,7 @@ impl Drill {
         self.nobody_was_refused(refused);
     }
 
-    /// Sends that were not acked, and connections that those who chat had to make.
+    /// Sends that were not acked, and connections that the chatting devices had to make.
     fn refused(&self) -> u64 {
         let counts = self.load.board.counts();
         counts.refused + counts.unknown + counts.connected
@@ -152,7 +152,7 @@ impl Drill {
     }
 }
 
-/// How things stood when a fault began.
+/// The state when a fault began.
 struct Before {
     since: Instant,
     calls: u64,
@@ -169,7 +169,7 @@ impl Before {
     }
 }
 
-/// Clients and rooms at full scale: `DRILL_CLIENTS`, else 10,000, with 100 rooms each.
+/// Clients and rooms at full scale: `DRILL_CLIENTS`, by default 10,000, with 100 rooms each.
 fn size_from_environment() -> Size {
     let clients = std::env::var("DRILL_CLIENTS").ok();
     Size {

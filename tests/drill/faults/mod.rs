@@ -16,12 +16,12 @@ use libtest_mimic::{Failed, Trial};
 use crate::load::{Outcome, Shape};
 use crate::table;
 
-/// What makes the drills full.
+/// The environment variable that makes the drills full-scale.
 const FULL: &str = "DRILL_FULL";
 /// A drill that takes longer has hung.
 const LONGEST_SHORT: Duration = Duration::from_secs(120);
 const LONGEST_FULL: Duration = Duration::from_secs(900);
-/// Findings that are printed of one drill; the others are most often of the same kind.
+/// How many findings of one drill are printed; the others are mostly of the same kind.
 const PRINTED: usize = 20;
 
 /// How large the drills are.
@@ -63,7 +63,7 @@ impl Scale {
         shape
     }
 
-    /// So many acked sends stand before, between and after faults.
+    /// So many sends are acked before, between and after faults.
     fn sends(self) -> u64 {
         self.of(100, 3000)
     }
@@ -72,7 +72,7 @@ impl Scale {
 /// A drill.
 pub(crate) struct Drill {
     name: &'static str,
-    /// The fault as the table names it.
+    /// The name of the fault in the table.
     fault: &'static str,
     run: fn(Scale) -> LocalBoxFuture<'static, Outcome>,
     /// Whether it can be run on this system.
@@ -99,7 +99,7 @@ impl Drill {
         self
     }
 
-    /// As a test.
+    /// The drill as a test.
     pub(crate) fn trial(&'static self, scale: Scale) -> Trial {
         Trial::test(format!("drill::{}", self.name), move || self.check(scale))
             .with_ignored_flag(!self.here)

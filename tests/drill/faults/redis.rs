@@ -9,7 +9,7 @@ use crate::load::{Load, Outcome};
 use crate::support::Redis;
 use crate::world::World;
 
-/// Redis is killed, and comes back with what it had on its disk.
+/// Redis is killed, and comes back with what it had on disk.
 pub(super) async fn killed(scale: Scale) -> Outcome {
     let mut redis = Redis::with_options(&["--appendonly", "yes", "--appendfsync", "always"]);
     redis.appear().await;
@@ -24,7 +24,7 @@ pub(super) async fn killed(scale: Scale) -> Outcome {
     load.finish(&world).await
 }
 
-/// Redis answers nothing for longer than a call may take, and then all of it.
+/// Redis answers nothing for longer than a call may take, and then answers everything.
 pub(super) async fn stopped(scale: Scale) -> Outcome {
     let world = World::ordinary().await;
     let mut load = Load::start(&world.addresses, &scale.load()).await;
@@ -47,7 +47,7 @@ pub(super) async fn connections_cut(scale: Scale) -> Outcome {
     load.finish(&world).await
 }
 
-/// Cuts subscriptions and other connections once a second; between the cuts so many sends must get through.
+/// Cuts subscriptions and other connections once a second; between the cuts so many sends must succeed.
 pub(super) async fn cut_every_second(world: &World, load: &mut Load, times: u32, sends: u64) {
     let mut seconds = interval(Duration::from_secs(1));
     for _ in 0..times {

@@ -1,4 +1,4 @@
-//! Redis comes back with another history: devices must be told, and judge nothing by what they had.
+//! Redis comes back with another history: devices must be notified, and must not rely on what they had.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::world::World;
 /// More messages than any room has before the fault.
 const PAST_OLD_NUMBERS: u64 = 100;
 
-/// Rooms of two people: those are the ones that are the same again when they are made again.
+/// Rooms of two people: those are the same rooms again when they are recreated.
 fn shape(scale: Scale) -> Shape {
     let pace = Duration::from_millis(100);
     scale.of(Shape::new(8, 2, pace), Shape::new(60, 2, pace))
 }
 
-/// Load until there is a history, and then quiet, so that it is clear what was before the fault.
+/// Load until there is a history, and then quiet, so that it is clear what came before the fault.
 async fn begin(scale: Scale, world: &World) -> Load {
     let mut load = Load::start(&world.addresses, &shape(scale)).await;
     load.more(scale.of(100, 1500)).await;
@@ -24,14 +24,14 @@ async fn begin(scale: Scale, world: &World) -> Load {
     load
 }
 
-/// Load on the new history, once every device was told of it.
+/// Load on the new history, once every device has been notified of it.
 async fn go_on(scale: Scale, world: &World, mut load: Load) -> Outcome {
     load.resume();
     load.more(scale.of(100, 1500)).await;
     load.finish(world).await
 }
 
-/// Each device is in two rooms, and must be told of both.
+/// Each device is in two rooms, and must be notified of both.
 async fn all_told(load: &mut Load) {
     let rooms = 2 * load.devices();
     load.wait("each device got HISTORY_RESET for each room", |counts| {
@@ -40,7 +40,7 @@ async fn all_told(load: &mut Load) {
     .await;
 }
 
-/// All is gone, and rooms are made again.
+/// All data is lost, and rooms are made again.
 pub(super) async fn emptied(scale: Scale) -> Outcome {
     let mut world = World::ordinary().await;
     let mut load = begin(scale, &world).await;
@@ -51,7 +51,7 @@ pub(super) async fn emptied(scale: Scale) -> Outcome {
     go_on(scale, &world, load).await
 }
 
-/// All is gone, and when a server looks again its rooms have more messages than before, other ones.
+/// All data is lost, and by the time a server checks again its rooms have more messages than before, different ones.
 pub(super) async fn emptied_and_grown(scale: Scale) -> Outcome {
     let mut world = World::ordinary().await;
     let mut load = begin(scale, &world).await;
@@ -64,7 +64,7 @@ pub(super) async fn emptied_and_grown(scale: Scale) -> Outcome {
     go_on(scale, &world, load).await
 }
 
-/// What was said last is gone.
+/// The last messages are lost.
 pub(super) async fn rolled_back(scale: Scale) -> Outcome {
     let mut world = World::start(Redis::start().await, &[]).await;
     let mut load = begin(scale, &world).await;

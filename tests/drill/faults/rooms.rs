@@ -1,4 +1,4 @@
-//! Rooms that are large.
+//! Large rooms.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::load::{Load, Outcome, Shape};
 use crate::support::Redis;
 use crate::world::World;
 
-/// A room with many members of whom a few are there, while connections to Redis are cut.
+/// A room with many members, a few of whom are connected, while connections to Redis are cut.
 pub(super) async fn large(scale: Scale) -> Outcome {
     let settings = [("MAX_PARTICIPANTS", "5000")];
     let world = World::start(Redis::start().await, &settings).await;

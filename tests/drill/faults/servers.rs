@@ -7,7 +7,7 @@ use crate::load::{Load, Outcome, Shape};
 use crate::support::Redis;
 use crate::world::World;
 
-/// A server is killed, its devices go to the other one; it comes back.
+/// A server is killed, its devices go to the other one; then it comes back.
 pub(super) async fn killed(scale: Scale) -> Outcome {
     let mut world = World::ordinary().await;
     let mut load = Load::start(&world.addresses, &scale.load()).await;
@@ -22,7 +22,7 @@ pub(super) async fn killed(scale: Scale) -> Outcome {
     load.finish(&world).await
 }
 
-/// A server stands still for so long that Redis, which can't get rid of what it publishes, cuts its subscription.
+/// A server freezes for so long that Redis, which can't get rid of what it publishes, cuts its subscription.
 pub(super) async fn cut_off(scale: Scale) -> Outcome {
     let limit = "pubsub 65536 65536 1";
     let mut redis = Redis::with_options(&["--client-output-buffer-limit", limit]);

@@ -1,4 +1,4 @@
-//! Redis has no room for more.
+//! Redis has no space left.
 
 use std::process::Command;
 
@@ -7,10 +7,10 @@ use crate::load::{Load, Outcome, Shape};
 use crate::support::Redis;
 use crate::world::World;
 
-/// Starts Redis so that a file that may not grow is an error to it, as a full disk is, and not its end.
+/// Starts Redis so that it sees a file that may not grow as an error, like a full disk, instead of being killed by it.
 const SURVIVING: &[&str] = &["sh", "-c", "trap '' XFSZ; exec redis-server \"$@\"", "sh"];
 
-/// Some messages more than this, and the limit is reached.
+/// The space that is left: a few more messages, and the limit is reached.
 const LEFT_BYTES: u64 = 300_000;
 
 fn shape(scale: Scale) -> Shape {
@@ -48,7 +48,7 @@ pub(super) async fn memory_full(scale: Scale) -> Outcome {
     load.finish(&world).await
 }
 
-/// Redis can't append to its file any more, and later can.
+/// Redis can't append to its file any more, and later can again.
 pub(super) async fn disk_full(scale: Scale) -> Outcome {
     let options = ["--appendonly", "yes", "--appendfsync", "everysec"];
     let mut redis = Redis::with_options(&options).launched_by(SURVIVING);

@@ -1,4 +1,4 @@
-//! What a drill and its devices tell each other.
+//! How a drill and its devices communicate.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,30 +17,30 @@ pub(crate) type Heads = BTreeMap<String, u64>;
 /// What the devices are to do.
 #[derive(Clone, Debug)]
 pub(crate) enum Orders {
-    /// Send, each at its pace.
+    /// Send, each at its own pace.
     Send,
-    /// Send nothing new, and bring to an end what was begun.
+    /// Send nothing new, and finish what was begun.
     Settle,
-    /// Go, each when it has all of its rooms, or at last at this time.
+    /// Leave, each once it has all of its rooms, or at this time at the latest.
     Leave(Arc<Heads>, Instant),
 }
 
-/// The end of a fault: from then on it counts how long a device takes to have all that there was by then, and the next
-/// message of each room, which shows that all is well again.
+/// The end of a fault: the repair of a device is timed from then on, until it has every message that existed by then
+/// and the next message of each room, which shows that all is well again.
 #[derive(Clone, Debug)]
 pub(crate) struct Goal {
     pub(crate) since: Instant,
     pub(crate) heads: Arc<Heads>,
 }
 
-/// What is counted while a drill goes on.
+/// What is counted while a drill runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) connected: u64,
     pub(crate) acked: u64,
     pub(crate) refused: u64,
     pub(crate) unknown: u64,
-    /// Rooms that a device was told to take anew.
+    /// Rooms that a device had to load again after a reset.
     pub(crate) resets: u64,
 }
 
@@ -76,7 +76,7 @@ impl Board {
         *self.counts.borrow()
     }
 
-    /// Waits until the counts are as wished; false if they are not in time.
+    /// Waits until the counts are as wished; returns false if they are not in time.
     pub(crate) async fn reached(
         &self,
         limit: Duration,
@@ -86,7 +86,7 @@ impl Board {
         timeout(limit, counts.wait_for(wished)).await.is_ok()
     }
 
-    /// Notes that a device has nothing under way, or has again.
+    /// Notes that a device has nothing in flight, or has something again.
     pub(crate) fn set_idle(&self, device: usize, idle: bool) {
         self.idle.send_if_modified(|devices| {
             if idle {
@@ -97,7 +97,7 @@ impl Board {
         });
     }
 
-    /// Waits until so many devices have nothing under way; else says which have not.
+    /// Waits until so many devices have nothing in flight; otherwise returns those that do.
     pub(crate) async fn all_idle(&self, devices: usize, limit: Duration) -> Result<(), Vec<usize>> {
         let mut idle = self.idle.subscribe();
         let waited = timeout(limit, idle.wait_for(|idle| idle.len() == devices)).await;

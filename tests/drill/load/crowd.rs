@@ -1,4 +1,4 @@
-//! Many light clients: each has a socket and a small buffer, reads what comes, and does what a server tells it.
+//! Many light clients: each has a socket and a small buffer, reads what comes, and does what a server asks of it.
 
 use std::{
     net::SocketAddr,
@@ -28,20 +28,21 @@ const KEPT: u64 = 512;
 const BUFFER: usize = 1024;
 /// Clients that make rooms at once.
 const MAKERS: usize = 8;
-/// What is sent so that everybody hears something.
+/// The message that is sent so that everybody receives something.
 const CALL: &str = "is everybody back?";
-/// No server is given.
+/// The value that names no server.
 const NONE: usize = usize::MAX;
 
-/// How many there are, and in how many rooms each of them is.
+/// How many clients there are, and how many rooms each of them is in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     pub(crate) clients: usize,
-    /// A divisor of `clients`. There are as many rooms as clients, and as many members in each as rooms for each client.
+    /// A divisor of `clients`. There are as many rooms as clients, and each room has as many members as each client has
+    /// rooms.
     pub(crate) rooms_each: usize,
 }
 
-/// What is counted of all of them.
+/// What is counted over all of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) lists: usize,
@@ -50,7 +51,7 @@ pub(crate) struct Counts {
     pub(crate) let_down: usize,
 }
 
-/// What all of them know.
+/// The state that all of them share.
 struct Common {
     addresses: Vec<SocketAddr>,
     /// The number of the server that is killed.
@@ -85,7 +86,7 @@ impl Crowd {
         }
     }
 
-    /// Connects all at once, one after the other to the next server.
+    /// Connects them all at once, each to the next server in turn.
     pub(crate) fn connect(&mut self) {
         for number in 0..self.size.clients {
             let client = Client::new(number, self.common.clone());
@@ -93,7 +94,7 @@ impl Crowd {
         }
     }
 
-    /// The clients that are at this server while all servers live.
+    /// The clients on this server while all servers run.
     pub(crate) fn at(&self, server: usize) -> usize {
         let servers = self.common.addresses.len();
         (self.size.clients + servers - 1 - server) / servers
@@ -104,7 +105,7 @@ impl Crowd {
         self.common.killed.store(server, Ordering::SeqCst);
     }
 
-    /// Says something in enough rooms that every client hears it once.
+    /// Sends a message in enough rooms that every client receives it once.
     pub(crate) async fn call(&self, address: SocketAddr) {
         for maker in 0..MAKERS {
             let mut surveyor = Surveyor::connect(address, &maker_name(maker)).await;
@@ -121,7 +122,8 @@ impl Crowd {
         *self.common.counts.borrow()
     }
 
-    /// Waits until the counts are as wished; false if they are not in time. Nobody is waited for in vain who was let down.
+    /// Waits until the counts are as wished; returns false if they are not in time. Does not wait for clients that were
+    /// let down.
     pub(crate) async fn reached(
         &self,
         limit: Duration,
@@ -133,7 +135,7 @@ impl Crowd {
         timeout(limit, reached).await.is_ok()
     }
 
-    /// Lets all go home, and gives what they went through.
+    /// Lets all clients leave, and returns what they went through.
     pub(crate) async fn leave(self) -> Vec<Life> {
         self.common.leaving.cancel();
         let lives = join_all(self.clients).await;
@@ -145,7 +147,7 @@ impl Crowd {
 }
 
 impl Size {
-    /// Members of one room are so far apart.
+    /// The members of one room are this far apart.
     fn stride(self) -> usize {
         self.clients / self.rooms_each
     }
@@ -164,7 +166,7 @@ fn maker_name(number: usize) -> String {
     format!("maker{number}")
 }
 
-/// Makes every `MAKERS`th room, and gives their numbers and ids.
+/// Makes every `MAKERS`th room, and returns their numbers and ids.
 async fn make_rooms(address: SocketAddr, size: Size, maker: usize) -> Vec<(usize, String)> {
     let mut surveyor = Surveyor::connect(address, &maker_name(maker)).await;
     let mut rooms = Vec::new();
@@ -186,7 +188,7 @@ struct Client {
 enum End {
     /// Its server was killed.
     Killed,
-    /// It is to come back after so many seconds.
+    /// It must come back after so many seconds.
     PutOff(u64),
     LetDown(String),
 }
@@ -204,7 +206,7 @@ impl Client {
         }
     }
 
-    /// Lives until all leave, or a server lets it down.
+    /// Runs until all leave, or a server lets it down.
     async fn run(mut self) -> Life {
         let leaving = self.common.leaving.clone();
         leaving.run_until_cancelled(self.stay()).await;
@@ -292,7 +294,7 @@ impl Client {
                 }
                 raw::PING => {
                     let pong = raw::frame(raw::FIN | raw::PONG, &payload);
-                    // A connection that has broken says so on the next read.
+                    // A connection that has broken reports it on the next read.
                     socket.write_all(&pong).await.ok();
                 }
                 raw::CLOSE => {
@@ -306,7 +308,7 @@ impl Client {
     }
 }
 
-/// The head of the answer, in small letters. `None` where the connection ends before.
+/// The head of the answer, in lower case. `None` where the connection ends before.
 async fn read_head(socket: &mut BufReader<TcpStream>) -> Option<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -317,7 +319,7 @@ async fn read_head(socket: &mut BufReader<TcpStream>) -> Option<String> {
     Some(head.to_lowercase())
 }
 
-/// The seconds after which a client that was refused is to come back.
+/// The seconds after which a client that was refused may come back.
 fn come_back_after(head: &str) -> Option<u64> {
     let secs = head
         .lines()

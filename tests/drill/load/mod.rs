@@ -1,4 +1,4 @@
-//! Load: rooms full of devices over two servers, at both doors, and what is to be known of it afterwards.
+//! Load: rooms full of devices over two servers, with both protocols, and everything that is known about it afterwards.
 
 pub(crate) mod board;
 pub(crate) mod crowd;
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// How long devices wait for the last events once everything is quiet.
 const LAST_EVENTS: Duration = Duration::from_secs(10);
 
-/// What load there is to be. Each user is in two rooms, which overlap like the links of a chain.
+/// The load to run. Each user is in two rooms, which overlap like the links of a chain.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) rooms: usize,
@@ -58,7 +58,7 @@ impl Shape {
     }
 
     fn users(&self) -> usize {
-        // One room alone has no other to share its members with.
+        // A single room has no other to share its members with.
         if self.rooms == 1 {
             return self.members;
         }
@@ -78,7 +78,7 @@ fn name_of(number: usize) -> String {
     format!("u{number}")
 }
 
-/// A load that runs.
+/// A running load.
 pub(crate) struct Load {
     pub(crate) board: Arc<Board>,
     /// Each room with its members.
@@ -87,16 +87,16 @@ pub(crate) struct Load {
     addresses: Vec<SocketAddr>,
     /// Rooms that others have on the same servers.
     pub(crate) other_rooms: usize,
-    /// What others than the devices sent.
+    /// What clients other than the devices sent.
     extra: Vec<DeviceLog>,
     findings: Vec<String>,
 }
 
-/// What a drill gives.
+/// The result of a drill.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) report: Report,
-    /// How long devices took to have what they missed, shortest first.
+    /// How long devices took to get what they had missed, shortest first.
     pub(crate) repairs: Vec<Duration>,
     /// What it took until everybody had come back, in drills with a crowd.
     pub(crate) returns: Vec<Return>,
@@ -107,18 +107,18 @@ pub(crate) struct Outcome {
 pub(crate) struct Return {
     pub(crate) fault: &'static str,
     pub(crate) size: Size,
-    /// Until the last client had what it came for.
+    /// The time until the last client had what it came for.
     pub(crate) took: Duration,
     /// Scripts that Redis ran meanwhile.
     pub(crate) calls: u64,
-    /// How often clients were told to come later.
+    /// How often clients were asked to come later.
     pub(crate) put_off: u64,
-    /// The most memory that the server had at once until then.
+    /// The peak of the server's memory until then.
     pub(crate) peak_bytes: u64,
 }
 
 impl Load {
-    /// Makes the rooms, connects the devices, and waits until all are there.
+    /// Makes the rooms, connects the devices, and waits until all are connected.
     pub(crate) async fn start(addresses: &[SocketAddr], shape: &Shape) -> Self {
         let mut load = Self {
             board: Arc::new(Board::new()),
@@ -172,12 +172,12 @@ impl Load {
         self.devices.len() as u64
     }
 
-    /// Notes something that should not be.
+    /// Records something that should not be.
     pub(crate) fn finding(&mut self, text: String) {
         self.findings.push(text);
     }
 
-    /// Waits until the counts are as wished. That they never are is a finding.
+    /// Waits until the counts are as wished. If that never happens, it is a finding.
     pub(crate) async fn wait(&mut self, what: &str, wished: impl FnMut(&Counts) -> bool) -> bool {
         self.wait_for(LIMIT, what, wished).await
     }
@@ -204,12 +204,12 @@ impl Load {
         self.wait(&what, |counts| counts.acked >= wished).await
     }
 
-    /// The fault is over: from now on it counts how long repairs take.
+    /// The fault is over: repairs are timed from now on.
     pub(crate) fn fault_is_over(&self) {
         self.board.set_goal();
     }
 
-    /// Lets devices send nothing new, and waits until what was begun has ended.
+    /// Makes devices send nothing new, and waits until everything that was begun has ended.
     pub(crate) async fn settle(&mut self) {
         self.board.orders.send_replace(Orders::Settle);
         let devices = self.devices.len();

@@ -1,4 +1,4 @@
-//! What servers do when nobody asks them for anything.
+//! What servers do while nobody sends them a request.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use tokio::time::{Instant, interval};
 use crate::checker::record::Rest;
 use crate::world::World;
 
-/// Calls are counted for so long.
+/// How long calls are counted.
 const WINDOW: Duration = Duration::from_secs(3);
 /// What the load has left to do must be done by then.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Rooms that a server compares with Redis in one call.
 const ROOMS_A_CALL: usize = 128;
 
-/// Counts the scripts that Redis runs in a time without requests, once servers have come to rest.
+/// Counts the scripts that Redis runs in a period without requests, once servers have come to rest.
 ///
-/// Each server may compare each room once meanwhile. If they never come to rest, it gives the last count.
+/// Each server may compare each room once meanwhile. If they never come to rest, the last count is returned.
 pub(super) async fn watch(world: &World, rooms: usize) -> Rest {
     let comparisons = world.addresses.len() * rooms.div_ceil(ROOMS_A_CALL);
     let allowed = comparisons as u64;

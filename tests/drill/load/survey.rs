@@ -1,4 +1,4 @@
-//! What there is in the end, asked for by clients that took no part.
+//! The final state, requested by clients that took no part.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -9,10 +9,10 @@ use super::device::message;
 use super::wire::{Door, Incoming, Wire};
 use crate::checker::record::{DeviceLog, Entry, Message, Step};
 
-/// Surveyors at once.
+/// How many surveyors run at once.
 const AT_ONCE: usize = 16;
 
-/// A client of one user that only asks.
+/// A client of one user that only sends requests.
 pub(crate) struct Surveyor {
     wire: Wire,
     user: String,
@@ -21,7 +21,7 @@ pub(crate) struct Surveyor {
 }
 
 impl Surveyor {
-    /// Connects. All faults are over by then, so it must be let in.
+    /// Connects. All faults are over by then, so it must succeed.
     pub(crate) async fn connect(address: SocketAddr, user: &str) -> Self {
         let wire = Wire::connect(address, Door::Native, user, false).await;
         let mut wire = wire.unwrap_or_else(|| panic!("{user} is not let in after the drill"));
@@ -40,7 +40,7 @@ impl Surveyor {
         }
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and waits for the answer.
     pub(crate) async fn ask(&mut self, event: &str, data: &Value) -> Value {
         self.last_id += 1;
         self.wire.ask(self.last_id, event, data).await;
@@ -64,13 +64,13 @@ impl Surveyor {
         opened["roomId"].as_str().expect("a room id").to_owned()
     }
 
-    /// Says something in a room.
+    /// Sends a message in a room.
     pub(crate) async fn tell(&mut self, room: &str, content: &str) -> Value {
         let data = json!({ "roomId": room, "content": content });
         self.ask("sendMessage", &data).await
     }
 
-    /// Says so many things in a room, and gives what is to be known of it.
+    /// Sends so many messages in a room, and returns the log of it.
     pub(crate) async fn say(&mut self, room: &str, count: u64) -> DeviceLog {
         let mut steps = Vec::new();
         for number in 1..=count {

@@ -1,6 +1,6 @@
-//! One connection through either door, as requests, answers and events.
+//! One connection over either protocol, as requests, answers and events.
 //!
-//! Unlike the client of the integration tests it takes a broken connection for something that happens.
+//! Unlike the client of the integration tests, it treats a broken connection as something that happens.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -17,17 +17,17 @@ use tokio_tungstenite::{
 
 use crate::support::token;
 
-/// A server that does not let a device in by then is given up, for the other one.
+/// A server that does not accept a device by then is given up in favour of the other one.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
-/// Through which door a device comes.
+/// The protocol with which a device connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
     Native,
     SocketIo,
 }
 
-/// What came.
+/// What arrived.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Event(String, Value),
@@ -48,7 +48,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Connects a delta device, or one that gets whole lists; `None` where the server does not let it in.
+    /// Connects a delta device, or one that gets whole lists; `None` where the server does not accept it.
     pub(crate) async fn connect(
         address: SocketAddr,
         door: Door,
@@ -103,7 +103,7 @@ impl Wire {
         }
     }
 
-    /// Sends an event that wants an answer. A connection that has broken says so on the next read.
+    /// Sends an event that needs an answer. A connection that has broken reports it on the next read.
     pub(crate) async fn ask(&mut self, id: u64, event: &str, data: &Value) {
         let text = match self.door {
             Door::Native => json!({ "event": event, "id": id, "data": data }).to_string(),
@@ -112,12 +112,12 @@ impl Wire {
         self.write(text).await;
     }
 
-    /// Answers a ping of Engine.IO; those of WebSocket are answered by the library.
+    /// Answers a ping of Engine.IO; the library answers those of WebSocket.
     pub(crate) async fn pong(&mut self) {
         self.write("3".into()).await;
     }
 
-    /// Says goodbye.
+    /// Closes the connection with a goodbye.
     pub(crate) async fn close(mut self) {
         self.socket.close(None).await.ok();
     }
@@ -126,7 +126,7 @@ impl Wire {
         self.socket.send(Message::text(text)).await.ok();
     }
 
-    /// What comes next. Nothing is lost where this is given up while it waits.
+    /// The next thing that arrives. Nothing is lost if this is cancelled while it waits.
     pub(crate) async fn next(&mut self) -> Incoming {
         loop {
             let Some(text) = self.text().await else {
@@ -164,7 +164,7 @@ fn read_frame(text: &str) -> Option<Incoming> {
     })
 }
 
-/// Reads a packet of Engine.IO with one of Socket.IO in it; `None` for those of no interest.
+/// Reads a packet of Engine.IO that contains one of Socket.IO; `None` for those of no interest.
 fn read_packet(text: &str) -> Option<Incoming> {
     match text.as_bytes() {
         [b'2', ..] => Some(Incoming::Ping),

@@ -1,4 +1,4 @@
-//! What a device asks for, and what it makes of the answers.
+//! What a device requests, and what it does with the answers.
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -10,18 +10,18 @@ use super::{
 use crate::checker::record::Step;
 use crate::load::{board::Orders, wire::Wire};
 
-/// Sends of one device that may be under way at once.
+/// How many sends of one device may be in flight at once.
 const WINDOW: usize = 4;
-/// Messages that a device writes ahead while nothing gets through.
+/// How many messages a device writes ahead while nothing can be sent.
 const OUTBOX_MAX: usize = 20;
-/// Every so many messages have no `clientMessageId`, so cannot be sent again.
+/// One in so many messages has no `clientMessageId`, so it cannot be sent again.
 const WITHOUT_ID_EVERY: u64 = 4;
-/// Every so many messages are sent again though they were acked.
+/// One in so many messages is sent again although it was acked.
 const REPEAT_EVERY: u64 = 7;
 /// Errors after which the same request may succeed.
 const PASSING: &[&str] = &["UNAVAILABLE", "TIMEOUT", "RATE_LIMITED", "INTERNAL"];
 
-/// A message that it wants to be stored.
+/// A message that it wants to have stored.
 #[derive(Clone, Debug)]
 pub(super) struct Letter {
     number: u64,
@@ -30,7 +30,7 @@ pub(super) struct Letter {
     client_id: Option<String>,
 }
 
-/// A request that was not answered yet.
+/// A request that has not been answered yet.
 pub(super) enum Asked {
     Send(Letter),
     Mark { room: String, seq: u64 },
@@ -58,7 +58,7 @@ impl Device {
         });
     }
 
-    /// Asks for the pages, marks and sends that are due.
+    /// Requests the pages, marks and sends that are due.
     pub(super) async fn ask_what_is_due(&mut self, wire: &mut Wire) {
         if !self.greeted || Instant::now() < self.not_before {
             return;
@@ -80,7 +80,7 @@ impl Device {
         }
     }
 
-    /// A page for each room that is behind.
+    /// Requests a page for each room that is behind.
     fn pages_due(&mut self) -> Vec<(Asked, Value)> {
         let behind = |(_, room): &(&String, &mut Room)| room.behind && !room.asked;
         let page = |(id, room): (&String, &mut Room)| {
@@ -113,7 +113,7 @@ impl Device {
             .await;
     }
 
-    /// Ids go on over all connections, so that an attempt's id is its own.
+    /// Ids continue over all connections, so that an attempt's id is unique.
     async fn ask(&mut self, wire: &mut Wire, event: &'static str, asked: Asked, data: Value) {
         self.last_id += 1;
         let request = self.last_id;
@@ -189,7 +189,7 @@ impl Device {
         }
     }
 
-    /// What was under way when the connection ended is not known.
+    /// The outcome of what was in flight when the connection ended is unknown.
     pub(super) fn ended(&mut self) {
         self.greeted = false;
         self.board.set_idle(self.plan.number, false);

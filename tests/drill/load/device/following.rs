@@ -1,4 +1,4 @@
-//! What a device knows of its rooms, and how it keeps that up.
+//! What a device knows of its rooms, and how it keeps that up to date.
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -7,7 +7,7 @@ use super::{Device, SHORTEST_PAUSE};
 use crate::checker::record::{Message, Step};
 use crate::load::board::Orders;
 
-/// Every so many messages that come, the newest is marked as read.
+/// After every so many messages that arrive, the newest is marked as read.
 const MARK_EVERY: u64 = 5;
 /// The cursor before a room's first message.
 const START: &str = "0-0";
@@ -18,7 +18,7 @@ pub(super) struct Room {
     /// It has all messages up to this one, from where it joined.
     pub(super) has: u64,
     pub(super) newest: String,
-    /// What came by itself on this connection ends here.
+    /// The last message that was pushed on this connection.
     pub(super) live: u64,
     /// There is more to be fetched.
     pub(super) behind: bool,
@@ -47,7 +47,7 @@ impl Device {
         }
     }
 
-    /// The first list of a connection: where each room is, and with it what was missed.
+    /// The first list of a connection: it has each room's position, and so shows what was missed.
     fn greet(&mut self, list: &Value) {
         self.greeted = true;
         self.pause = SHORTEST_PAUSE;
@@ -77,7 +77,7 @@ impl Device {
         }
     }
 
-    /// The entry of a room that is new here, or one that was reset and is to be taken from its beginning.
+    /// The entry of a room that is new here, or of one that was reset and has to be loaded from its beginning.
     fn hear_of(&mut self, entry: &Value) {
         let id = text(&entry["roomId"]);
         let seq = entry["seq"].as_u64().expect("a count");
@@ -119,7 +119,7 @@ impl Device {
         self.log.steps.push(Step::Saw(message));
     }
 
-    /// What it has of a room counts no more; the room's entry is still to come.
+    /// What it has of a room no longer counts; the room's entry is still to come.
     fn reset(&mut self, id: &str) {
         if let Some(room) = self.rooms.get_mut(id).filter(|room| !room.gone) {
             *room = Room {
@@ -149,13 +149,13 @@ impl Device {
         match answer {
             Ok(page) => self.take_page(id, after, &page),
             Err(error) if error["code"] == "HISTORY_RESET" => {
-                // The connection began with the new history, so its entry has come already.
+                // The connection began with the new history, so its entry has already arrived.
                 let seq = room.live;
                 self.reset(id);
                 self.hear_of(&json!({ "roomId": id, "seq": seq }));
             }
             Err(error) if error["code"] == "NOT_MEMBER" => self.reset(id),
-            // The pause is on, and the room still behind.
+            // The pause is on, and the room is still behind.
             Err(_) => {}
         }
     }
@@ -182,7 +182,7 @@ impl Device {
     }
 }
 
-/// Reads a message as the protocol has it.
+/// Reads a message as the protocol defines it.
 pub(in crate::load) fn message(data: &Value) -> Message {
     Message {
         room: text(&data["roomId"]),

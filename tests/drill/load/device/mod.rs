@@ -1,4 +1,4 @@
-//! One device that does as the protocol advises: it comes back when its connection ends, catches up by `getHistory`,
+//! One device that does as the protocol advises: it reconnects when its connection ends, catches up with `getHistory`,
 //! and sends again what was not acked.
 
 mod asking;
@@ -26,7 +26,7 @@ use crate::checker::record::DeviceLog;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// What a device is like.
+/// The properties of a device.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) number: usize,
@@ -34,12 +34,12 @@ pub(crate) struct Plan {
     pub(crate) door: Door,
     /// Whether it gets whole chat lists.
     pub(crate) full: bool,
-    /// The servers, the one to try first in front.
+    /// The servers, beginning with the one to try first.
     pub(crate) servers: Vec<SocketAddr>,
     pub(crate) send_every: Duration,
-    /// Bytes that a message has beside its text.
+    /// The bytes of padding in a message besides its text.
     pub(crate) padding: usize,
-    /// How long it stays connected before it drops the connection, and for how long then.
+    /// How long it stays connected before it drops the connection, and how long it then stays away.
     pub(crate) away: Option<(Duration, Duration)>,
 }
 
@@ -95,7 +95,7 @@ impl Device {
         }
     }
 
-    /// Lives until it is told to leave. Gives what it did and saw.
+    /// Runs until it is asked to leave. Returns what it did and saw.
     pub(crate) async fn run(mut self) -> DeviceLog {
         let servers = self.plan.servers.clone();
         for address in servers.into_iter().cycle() {
@@ -119,7 +119,7 @@ impl Device {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
-    /// One connection, from its beginning to its end.
+    /// One connection, from beginning to end.
     async fn stay(&mut self, mut wire: Wire) {
         self.connected_at = wire.since;
         let mut pace = interval(self.plan.send_every);
@@ -178,7 +178,7 @@ impl Device {
         }
     }
 
-    /// Leaves if it was told to and has all there is, or if it is too late to wait for that.
+    /// Leaves if it was asked to and has everything, or if it is too late to wait for that.
     fn consider_leaving(&mut self) {
         let Orders::Leave(heads, deadline) = self.orders.borrow().clone() else {
             return;
