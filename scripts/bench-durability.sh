@@ -1,5 +1,5 @@
 #!/bin/sh
-# What each DURABILITY costs: the same load against the server with memory, fsync and replicas:1, one after the other.
+# What each DURABILITY costs: the same load on a server with memory, fsync and replicas:1, one after the other.
 # Needs the release builds of chat-server and chat-bench. SECS is how long each is measured (default 8).
 set -eu
 cd "$(dirname "$0")/.."
@@ -7,7 +7,7 @@ secs=${SECS:-8}
 release=${CARGO_TARGET_DIR:-target}/release
 folder=$(mktemp -d)
 started=
-# Words of one process id each.
+# These hold process ids, separated by spaces.
 # shellcheck disable=SC2086
 trap 'kill $started 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
 

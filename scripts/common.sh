@@ -23,7 +23,7 @@ package_manager() {
     done
 }
 
-# Prints the one command that installs a package by hand.
+# Prints the one command with which a person installs a package.
 install_command() {
     case $(package_manager) in
         apt-get) echo "sudo apt-get update && sudo apt-get install -y $1" ;;
@@ -33,8 +33,7 @@ install_command() {
     esac
 }
 
-# Runs a command as root: as it is, or through sudo where that asks for no password or there is
-# somebody to ask.
+# Runs a command as root: directly, or through sudo where that needs no password or somebody can enter it.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
@@ -45,7 +44,7 @@ as_root() {
     fi
 }
 
-# Installs one package. The exit code is not 0 where that did not work.
+# Installs one package. The exit code is not 0 where that failed.
 install_package() {
     case $(package_manager) in
         apt-get)
@@ -61,7 +60,7 @@ install_package() {
     esac
 }
 
-# ensure_package WHAT PACKAGE: installs a package, saying so first, or says how to do it by hand.
+# ensure_package WHAT PACKAGE: announces and installs a package, or says how to do it by hand.
 ensure_package() {
     manager=$(package_manager)
     if [ -z "$manager" ]; then

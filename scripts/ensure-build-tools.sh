@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that Rust and a C compiler (for linking, and for the cryptography) are there.
+# Makes sure that Rust and a C compiler (for linking, and for the cryptography) are installed.
 set -eu
 cd "$(dirname "$0")"
 . ./common.sh

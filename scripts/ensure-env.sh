@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes sure that .env.dev is there, with a secret that nobody else has. With the secret of the example, which everybody knows,
-# any program and any page that reaches the server could sign in as anyone.
+# Makes sure that .env.dev exists, with a secret that nobody else has. With the secret of the example, which everybody
+# knows, any program and any page that reaches the server could sign in as anyone.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/common.sh
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 example=$(sed -n 's/^JWT_SECRET=//p' .env.example)
 example_line="^[[:space:]]*(export[[:space:]]+)?JWT_SECRET=[\"']?$example[\"']?[[:space:]]*\$"
 
-# with_own_secret FILE: prints it with a random secret in the place of the example's.
+# with_own_secret FILE: prints the file with a random secret in place of the example's.
 with_own_secret() {
     secret=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
     [ ${#secret} -eq 64 ] || fail "cannot read 32 random bytes from /dev/urandom"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the pinned packages of the relay that `make bench` compares with, where Node is there. Without it the
-# comparison is left out.
+# Installs the pinned packages of the relay with which `make bench` compares the server, if Node is installed. Without
+# Node the comparison is left out.
 set -eu
 cd "$(dirname "$0")"
 . ./common.sh

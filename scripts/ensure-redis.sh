@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that there is a redis-server or valkey-server in PATH.
+# Makes sure that redis-server or valkey-server is in PATH.
 #
 #   --unless-configured   does nothing where the environment or .env.dev names a Redis to use
 set -eu
@@ -10,8 +10,8 @@ have_redis() {
     have redis-server || have valkey-server
 }
 
-# The package's own service is of no use here: chat-server runs a Redis of its own on a private
-# socket. A Redis that nobody asked for should not sit on port 6379 either.
+# The package's own service is of no use here: chat-server runs a Redis of its own on a private socket. Nor should a
+# Redis that nobody asked for occupy port 6379.
 stop_service() {
     [ -d /run/systemd/system ] && have systemctl || return 0
     for unit in redis-server redis valkey-server valkey; do

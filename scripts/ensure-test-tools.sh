@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that rustfmt, clippy, luacheck, nginx and Chromium are there.
+# Makes sure that rustfmt, clippy, luacheck, nginx and Chromium are installed.
 set -eu
 cd "$(dirname "$0")"
 . ./common.sh

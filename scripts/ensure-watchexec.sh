@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that watchexec, which restarts the server after a change, is there.
+# Makes sure that watchexec, which restarts the server after a change, is installed.
 set -eu
 cd "$(dirname "$0")"
 . ./common.sh

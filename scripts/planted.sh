@@ -1,5 +1,5 @@
 #!/bin/sh
-# Plants each fault of tests/planted in a copy of the tree, and demands that the hub's property tests find it.
+# Plants each fault of tests/planted in a copy of the tree, and requires that the hub's property tests find it.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/common.sh

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Tests the server with clients that others wrote: socket.io-client and ws in Node, python-socketio in Python, and
-# rust_socketio.
+# Tests the server with client libraries of other projects: socket.io-client and ws in Node, python-socketio in Python,
+# and rust_socketio.
 #
 #   tests/clients/run.sh            all suites
-#   tests/clients/run.sh node       only those in Node, which tell the mixed story too
+#   tests/clients/run.sh node       only those in Node, which include the mixed story too
 #   tests/clients/run.sh python     only those in Python
 #   tests/clients/run.sh rust       only that in Rust
 #
@@ -29,7 +29,7 @@ have python3 || fail "Python is missing: 3.11 or newer is needed"
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$(python3 --version) is too old: 3.11 or newer is needed"
 
-# Installs a folder's pinned packages anew where the list of them has changed.
+# Installs a folder's pinned packages again where the list of them has changed.
 #   fresh LIST STAMP
 fresh() {
     cmp -s "$1" "$2"
@@ -43,7 +43,7 @@ fi
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 venv=$here/python/.venv
-# The interpreter is part of the stamp: packages are made for one.
+# The interpreter is part of the stamp: packages are installed for one.
 {
     cat python/requirements.txt
     python3 -c 'import sys; print(sys.executable, sys.version)'
@@ -95,12 +95,12 @@ for suite in $suites; do
             ;;
         python)
             say "python-socketio, $(python3 --version)"
-            # The warnings are those of the libraries, about their own sockets.
+            # The warnings come from the libraries and concern their own sockets.
             (cd python && "$CHAT_CLIENTS_PYTHON" -B -W ignore -m unittest -v test_main_path) ||
                 failed="$failed python"
             ;;
         rust)
-            # rust_socketio has TLS by OpenSSL, whatever it speaks here.
+            # rust_socketio needs OpenSSL for TLS, even though it speaks none here.
             have pkg-config || ensure_package pkg-config pkg-config
             pkg-config --exists openssl || ensure_package "OpenSSL's headers" libssl-dev
             say "rust_socketio; the first time it is built, which takes a minute or two"

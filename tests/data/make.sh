@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the data that a version of the server leaves behind: tests/data/make.sh PROGRAM FILE
-# PROGRAM is that version's chat-server, FILE the RDB to write. What is in it is told in README.md, beside this file.
+# PROGRAM is that version's chat-server, FILE the RDB to write. README.md, beside this file, says what it contains.
 set -eu
 program=$1 file=$2
 
@@ -16,7 +16,7 @@ scripts() { "$program" scripts "$@"; }
 run() { scripts run --yes "$@"; }
 id() { sed -n 's/^ *"id": "\(.*\)",*$/\1/p'; }
 
-# Two people: three messages, two of them with ids of their senders, which are the same. Bob has read the first.
+# Two people: three messages, two of them with client ids, which are the same. Bob has read the first.
 direct=5b534b82-d924-5ce9-a884-b847bb4d73be
 run initialize_chat --user alice --with bob
 first=$(run send_message --room $direct --user alice --content 'Hello Bob' --client-id m-1 | id)
@@ -25,21 +25,21 @@ run send_message --room $direct --user bob --content 'Hello Alice' --client-id m
 run send_message --room $direct --user alice --content 'How are you? 🦀'
 redis hset "chat:{room:$direct}:ext" color blue
 
-# A group, with a member and an id of a message that need encoding. Carol's phone views it.
+# A group with a member and a client id that need encoding. Carol's phone views it.
 group=00000000-0000-4000-8000-000000000001
 run initialize_chat --room $group --user alice --with 'auth0|66f1' --with carol --name 'Book club'
 run send_message --room $group --user 'auth0|66f1' --content 'Which book?' --client-id 'm:1/{x}'
 run enter_chat --room $group --user carol --device 0123456789abcdef0123456789abcdef
 run send_message --room $group --user alice --content 'Middlemarch.'
 
-# A group of 101, whose members are counted and not listed, and one in which nothing was said.
+# A group of 101, whose members are counted and not listed, and one without messages.
 crowd=$(seq -f '--with user-%03g' 2 101)
 # shellcheck disable=SC2086 # Words to be split.
 run initialize_chat --room 00000000-0000-4000-8000-000000000002 --user alice $crowd --name 'All hands'
 run send_message --room 00000000-0000-4000-8000-000000000002 --user alice --content 'Welcome, all'
 run initialize_chat --room 00000000-0000-4000-8000-000000000003 --user bob --with alice --with carol
 
-# Rules of the operator's own, in effect for what was sent last.
+# Rules of the operator's own, in effect for the messages sent last.
 scripts export "$dir/rules"
 sed -i "s/^local entry = {/content = content:gsub('casino', '***')\n&/" "$dir/rules/send_message.lua"
 scripts apply "$dir/rules" --note 'no casinos' --by dora

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Tests the page in real Chromium, and its client in Node, each against a real server and Redis.
 #
-#   tests/web/run.sh                 all tests; what they saw is left in tests/web/pictures
+#   tests/web/run.sh                 all tests; their pictures are left in tests/web/pictures
 #   tests/web/run.sh FILE...         only these, such as test/chat.test.mjs
-#   tests/web/run.sh --screenshots   makes the pictures of docs/screenshots anew
+#   tests/web/run.sh --screenshots   makes the pictures of docs/screenshots again
 #
 # CHAT_SERVER_BIN names the server under test; unset, it is that of `cargo build`. CHROMIUM names the browser.
 # Needs Node 20.10, Chromium and redis-server, or newer ones; what is missing fails the run.
@@ -27,7 +27,7 @@ fi
 [ -x "${CHROMIUM:-}" ] || fail "Chromium is missing: scripts/ensure-test-tools.sh installs it"
 export CHROMIUM
 
-# Installs the pinned packages anew where the list of them has changed.
+# Installs the pinned packages again where the list of them has changed.
 if ! cmp -s package-lock.json node_modules/.installed; then
     say "installing the Node packages of tests/web"
     npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
@@ -43,7 +43,7 @@ fi
 [ -x "$CHAT_SERVER_BIN" ] || fail "there is no program $CHAT_SERVER_BIN"
 export CHAT_SERVER_BIN
 
-# Node has a WebSocket like that of browsers since version 20, behind a flag until 22.
+# Node has had a WebSocket like that of browsers since version 20, behind a flag until 22.
 export NODE_OPTIONS="${NODE_OPTIONS:-} --experimental-websocket --disable-warning=ExperimentalWarning"
 
 say "the server under test: $CHAT_SERVER_BIN"

@@ -11,7 +11,7 @@ import sys
 import engineio
 import socketio
 
-# By itself python-engineio ends a polling connection when one answer has more than 16 packets, whoever sends them.
+# By default python-engineio ends a polling connection when one answer has more than 16 packets, whoever sends them.
 engineio.payload.Payload.max_decode_packets = 1000
 
 
@@ -37,7 +37,7 @@ async def main(url, token, transports):
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
         request = json.loads(line)
-        # Named now: by the time of the answer, `request` is another one.
+        # Bound now: by the time of the answer, `request` is another one.
         def answered(*args, id=request["id"]):
             say(id=id, args=args)
 

@@ -32,7 +32,7 @@ PATIENCE_SECS = 30
 # The JWT_SECRET of every server under test.
 SECRET = "a-secret-for-tests-of-more-than-32-bytes"
 
-# By itself python-engineio ends a polling connection when one answer has more than 16 packets, whoever sends them.
+# By default python-engineio ends a polling connection when one answer has more than 16 packets, whoever sends them.
 engineio.payload.Payload.max_decode_packets = 1000
 
 TRANSPORTS = {
@@ -76,7 +76,7 @@ class Process:
     """A program that ends with the test, in a folder of its own."""
 
     def __init__(self):
-        # Short: the path of a socket must be.
+        # Short, because the path of a socket must be short.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="chat-"))
         self.process = None
 
@@ -192,7 +192,7 @@ class Device:
     def __init__(self, server, user):
         self.server = server
         self.user = user
-        # `(event, arguments)`, in the order of arrival.
+        # `(event, arguments)`, in order of arrival.
         self.inbox = []
         # Why the connection ended, each time it did.
         self.ends = []
@@ -266,7 +266,7 @@ class SocketIoDevice(Device):
     def __init__(self, server, user):
         super().__init__(server, user)
         self.connects = 0
-        # Its own reconnection, only sooner.
+        # As by default, only sooner.
         self.client = socketio.AsyncClient(reconnection_delay=0.05, reconnection_delay_max=0.5)
         self.client.on("*", self.received)
         self.client.on("disconnect", self.ended)

@@ -42,7 +42,7 @@ class MainPath:
         self.assertEqual(await bob.take("newMessage"), message)
         await bob.take("chatList", lambda chats: chats[0]["unreadCnt"] == 1)
 
-        # When Bob enters, then he has the history as one list, and all is read
+        # When Bob enters, then he gets the history as one list, and all is read
         await bob.emit("enterChat", {"roomId": room})
         history = await bob.take("chatHistory")
         self.assertEqual([it["content"] for it in history], ["Hello Bob ☕"])
@@ -61,7 +61,7 @@ class MainPath:
         self.assertEqual(await bob.take("status"), f"{second['id']} marked")
         await bob.take("chatList", lambda chats: chats[0]["unreadCnt"] == 0)
 
-        # And the list comes again to whoever asks
+        # And the list comes again for whoever requests it
         bob.take_all()
         await bob.emit("getChatList")
         chats = await bob.take("chatList")
@@ -127,7 +127,7 @@ class MainPath:
             with self.subTest(code=code, message=message):
                 mallory = self.device(server, "alice")
                 await mallory.open(self.transports, {"token": token} if token else {})
-                # First what the replaced server said, in words.
+                # First the texts of the replaced server.
                 while isinstance(error := await mallory.take("error"), str):
                     self.assertIn(error, ("token expired", "connection failed"))
                 self.assertEqual((error["code"], error["message"]), (code, message))
@@ -154,7 +154,7 @@ class MainPath:
         for number in range(200):
             data = {"roomId": room, "content": str(number)}
             await alice.client.emit("sendMessage", data, callback=acks.append)
-        # Then all see them in that order, and they were numbered so
+        # Then all see them in that order, and they were numbered in that order too
         messages = []
         while len(messages) < 200:
             messages.append(await bob.take("newMessage"))

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
-/** Stands in for the server, under an address of its own, until it is cut. */
+/** Takes the server's place, under an address of its own, until it is cut. */
 export class Cable {
   #connections = new Set();
   #whole = true;
@@ -29,7 +29,7 @@ export class Cable {
     }
   }
 
-  /** Breaks all connections; no new one is made. */
+  /** Breaks all connections; new ones fail. */
   cut() {
     this.#whole = false;
     for (const connection of this.#connections) connection.destroy();

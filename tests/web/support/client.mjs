@@ -8,12 +8,12 @@ export function clientOf(server, user, options = {}) {
   const chat = new ChatClient({
     url: `ws://${server.host}/ws`,
     token: tokenOf(user),
-    // As by itself, only sooner.
+    // As by default, only sooner.
     pausesMs: [50, 500],
     ackTimeoutMs: 3000,
     ...options,
   });
-  // What came, for the tests to look at.
+  // What arrived, for the tests to look at.
   chat.heard = [];
   chat.addEventListener("message", ({ detail: { message } }) => chat.heard.push(message.content));
   chat.problems = [];
@@ -21,7 +21,7 @@ export function clientOf(server, user, options = {}) {
   return chat;
 }
 
-/** Waits for the next event that is wanted: its detail. */
+/** Waits for the next wanted event: returns its detail. */
 export function told(chat, event, wanted = () => true) {
   let listener;
   const heard = new Promise((resolve) => {
@@ -32,7 +32,7 @@ export function told(chat, event, wanted = () => true) {
   return patiently(`${event} at ${chat.userId}`, heard, details).finally(() => chat.removeEventListener(event, listener));
 }
 
-/** Waits until `check` gives something true, asked at once and after each event: that. */
+/** Calls `check` at once and after each event until it returns something true, and returns that. */
 export async function until(chat, what, check) {
   const changing = new Changing();
   const changed = () => changing.changed();

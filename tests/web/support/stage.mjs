@@ -1,4 +1,4 @@
-// Tests: each has a Redis, servers and windows of its own. All windows of a file are those of one browser.
+// Tests: each has a Redis, servers and windows of its own. All windows of a file belong to one browser.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -12,15 +12,15 @@ import { Server } from "../../clients/node/support/server.mjs";
 import { clientOf, told } from "./client.mjs";
 import { Window } from "./window.mjs";
 
-/** Far above what any test takes: only so that a hang ends. */
+/** Far longer than any test takes: it only ends a hang. */
 const LIMIT_MS = 240_000;
-/** Where pictures are kept, for people to look at. */
+/** The folder in which pictures are kept, for people to look at. */
 const pictures = process.env.CHAT_WEB_PICTURES ?? fileURLToPath(new URL("../pictures", import.meta.url));
 
 let browser;
 after(() => browser?.then((it) => it.close()));
 
-/** Debian's Chromium, with a fresh profile, and without what it would ask of the network by itself. */
+/** Debian's Chromium, with a fresh profile, and without the network requests that it makes on its own. */
 function launch() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -37,7 +37,7 @@ export class Stage {
   #windows = [];
   #servers = [];
 
-  /** Has something closed at the end; the last opened first. */
+  /** Has something closed at the end; the last one opened is closed first. */
   keep(thing) {
     this.#open.push(thing);
     return thing;
@@ -59,7 +59,7 @@ export class Stage {
     return chat;
   }
 
-  /** A window of somebody, not signed in yet. `options` are those of a browser context. */
+  /** A window of a person who is not signed in yet. `options` are those of a browser context. */
   async window(server, options = {}) {
     browser ??= launch();
     const context = await (await browser).newContext({
@@ -73,7 +73,7 @@ export class Stage {
     return window;
   }
 
-  /** Sees at the end that a window had no error. */
+  /** Checks at the end that a window had no error. */
   watch(window) {
     this.#windows.push(window);
     return window;
@@ -95,7 +95,7 @@ export class Stage {
     for (const thing of this.#open.reverse()) await thing.close();
   }
 
-  /** What the windows have to say, for messages. */
+  /** What the windows show, for error messages. */
   describe() {
     const told = this.#windows.map(({ name, errors }) => `${name}: ${JSON.stringify(errors)}`);
     return [...told, ...this.#servers.map((server) => server.log())].join("\n");

@@ -1,7 +1,7 @@
 // Some chats to look at.
 import { told } from "./client.mjs";
 
-/** Alice's chats: a group that talks about the weekend, and people who wrote to her. */
+/** Alice's chats: a group that discusses the weekend, and people who wrote to her. */
 export async function talk(stage, server) {
   const users = {};
   for (const name of ["alice", "bob", "carol", "dora"]) users[name] = await stage.client(server, name);
@@ -25,7 +25,7 @@ export async function talk(stage, server) {
   await say(alice, roomId, "Looks good. I can bring the map and sandwiches for all of us.");
   await say(dora, roomId, "Count me in!");
   await say(alice, roomId, "Great, see you at the station then.");
-  // Two of three read to the end.
+  // Two of the three read to the end.
   for (const reader of [bob, dora]) {
     const seen = told(alice, "timeline", () => alice.readersOf({ roomId, seq: 7, readBy: [] }).includes(reader.userId));
     await reader.enter(roomId);

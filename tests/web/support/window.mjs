@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { eventually } from "../../clients/node/support/patience.mjs";
 
 /**
- * What a browser says of its own when a server is away, or not ready yet: expected where a test brings that about.
+ * What a browser itself reports when a server is away, or not ready yet: expected where a test causes that.
  * Chromium has several names for one thing: a connection that is reset before the request is out is "not connected".
  */
 const OFFLINE = new RegExp([
@@ -18,7 +18,7 @@ const OFFLINE = new RegExp([
 export class Window {
   /** Errors in the console, exceptions and violations of the content security policy. */
   errors = [];
-  /** The frames that went out, and those that came. */
+  /** The frames that were sent, and those that were received. */
   sent = [];
   received = [];
   /** Whether the test takes the server away. */
@@ -98,7 +98,7 @@ export class Window {
     await eventually(`the messages ${JSON.stringify(texts)} at ${this.name}`, same, () => JSON.stringify(now));
   }
 
-  /** Waits until a chat's badge says so many, or is not there for 0. */
+  /** Waits until a chat's badge shows this number, or until it has none for 0. */
   async unread(title, count) {
     const badge = this.entry(title).locator(".badge");
     if (count === 0) await badge.waitFor({ state: "detached" });
@@ -110,7 +110,7 @@ export class Window {
     await this.page.getByText(text).first().waitFor();
   }
 
-  /** Waits until a request went out and was answered. */
+  /** Waits until a request was sent and answered. */
   async answered(event) {
     const isAnswered = ({ id }) => this.received.some((frame) => frame.event === "ack" && frame.id === id);
     await eventually(`the answer to ${event} at ${this.name}`, () => this.framesOut(event).some(isAnswered));
@@ -125,7 +125,7 @@ export class Window {
     await this.page.locator("#menu").getByRole("button", { name: item }).click();
   }
 
-  /** Does what opens another window, and gives that. */
+  /** Does what opens another window, and returns that window. */
   async opening(act) {
     const [page] = await Promise.all([this.page.context().waitForEvent("page"), act()]);
     await page.waitForLoadState();
@@ -139,7 +139,7 @@ export class Window {
     return window;
   }
 
-  /** The open chat has no scrollbar across: nothing sticks out. */
+  /** Checks that the open chat has no horizontal scrollbar: nothing sticks out. */
   async fits() {
     const [scroll, client] = await this.page.evaluate(() => {
       const { documentElement: root } = document;

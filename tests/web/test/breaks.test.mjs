@@ -1,11 +1,11 @@
-// What the page does while the server or Redis is away, and after.
+// What the page does while the server or Redis is away, and afterwards.
 import assert from "node:assert/strict";
 
 import { Cable } from "../support/cable.mjs";
 import { story } from "../support/stage.mjs";
 
 story("a server that is killed and started again: nothing is lost, nothing comes twice", async (stage) => {
-  // Given Alice and Bob in a chat, and Carol, who is elsewhere
+  // Given Alice and Bob in a chat, and Carol, who is looking at another page
   const server = await stage.server();
   const [alice, bob, carol] = await Promise.all(["alice", "bob", "carol"].map((name) => stage.user(server, name)));
   await alice.begin("bob");
@@ -19,7 +19,7 @@ story("a server that is killed and started again: nothing is lost, nothing comes
   for (const window of [alice, bob]) await window.says("No connection. Trying again in");
   await stage.picture(alice, "no-connection");
 
-  // When Alice goes on writing, then it is on its way
+  // When Alice goes on writing, then her messages show as being sent
   await alice.say("While you were away");
   await alice.say("And again");
   assert.equal(await alice.page.locator(".message.sending").count(), 2);
@@ -28,7 +28,7 @@ story("a server that is killed and started again: nothing is lost, nothing comes
   const second = await stage.server({ PORT: String(server.port) });
   assert.equal(second.port, server.port);
 
-  // Then all of them come back by themselves, and what was written arrives once and in order
+  // Then all of them reconnect by themselves, and what was written arrives once and in order
   for (const window of [alice, bob, carol]) await window.connected();
   for (const window of [alice, bob]) {
     await window.shows("Before", "While you were away", "And again");
@@ -36,7 +36,7 @@ story("a server that is killed and started again: nothing is lost, nothing comes
   }
   await alice.page.locator(".message.sending").first().waitFor({ state: "detached" });
 
-  // And the chat goes on, with who has read what
+  // And the chat continues, with read markers
   await bob.say("Welcome back");
   await alice.sees("Welcome back");
   await alice.page.locator(".readers", { hasText: "Read" }).waitFor();
@@ -64,7 +64,7 @@ story("what was missed is caught up, also if it is many pages", async (stage) =>
   for (let number = 2; number <= total; number += 1) await bob.send(roomId, `Message ${number}`);
   cable.mend();
 
-  // Then she has all of it, without a hole
+  // Then she has all of it, without a gap
   await alice.sees(`Message ${total}`);
   await alice.shows(...Array.from({ length: total }, (_, index) => `Message ${index + 1}`));
   await alice.unread("bob", 0);
@@ -100,7 +100,7 @@ story("a message that is refused can be sent again, or given up", async (stage) 
   assert.equal(ids.length, 3);
   assert.equal(new Set(ids).size, 1);
 
-  // And what is given up is gone
+  // And a message that is given up is gone
   await stage.redis.run("CONFIG SET maxmemory 1");
   await alice.say("Never mind");
   await failed.getByText("Not sent:").waitFor();
@@ -112,7 +112,7 @@ story("a message that is refused can be sent again, or given up", async (stage) 
 });
 
 story("what was written for a server that takes more is given up, not sent for ever", async (stage) => {
-  // Given a message that was on its way to a server, of which the next one takes less
+  // Given a message that was on its way to a server, and a next server that accepts less
   const server = await stage.server();
   const alice = await stage.user(server, "alice");
   await alice.begin("bob");
@@ -131,11 +131,11 @@ story("what was written for a server that takes more is given up, not sent for e
 });
 
 story("a browser whose frame is too large is told so", async (stage) => {
-  // Given pages of somebody who is signed in
+  // Given pages of a user who is signed in
   const server = await stage.server();
   const { page } = await stage.window(server);
 
-  // When sockets of theirs send far more than the server takes
+  // When their sockets send far more than the server accepts
   const codes = await page.evaluate(async () => {
     const body = JSON.stringify({ id: "alice" });
     const answer = await fetch("/dev/token", { method: "POST", headers: { "Content-Type": "application/json" }, body });
@@ -150,6 +150,6 @@ story("a browser whose frame is too large is told so", async (stage) => {
     return all;
   });
 
-  // Then they learn that, and not that the connection broke
+  // Then they learn that reason, and not that the connection broke
   assert.deepEqual(codes, Array(12).fill(1009));
 });

@@ -17,7 +17,7 @@ story("Alice and Bob chat, with Alice on two devices", async (stage) => {
   await alice.say("Hello Bob");
   await alice.shows("Hello Bob");
 
-  // Then Bob's list shows it as unread, and so does nothing at Alice's second device
+  // Then Bob's list shows it as unread, and Alice's second device shows nothing as unread
   await bob.unread("alice", 1);
   await phone.entry("bob").getByText("You: Hello Bob").waitFor();
   await phone.unread("bob", 0);
@@ -32,7 +32,7 @@ story("Alice and Bob chat, with Alice on two devices", async (stage) => {
   await phone.open("bob");
   await phone.page.locator(".readers", { hasText: "Read" }).waitFor();
 
-  // When they go on, then all of them see the same, in order, and new messages are read as they come
+  // When they continue, then all of them see the same, in order, and new messages are read as they arrive
   await bob.say("Hi Alice");
   await phone.sees("Hi Alice");
   await phone.say("On my phone now");
@@ -62,7 +62,7 @@ story("a group: who has read, and what is unread in which chat", async (stage) =
   await carol.open("Lunch");
   await alice.page.locator(".readers", { hasText: "Read by all" }).waitFor();
 
-  // A private chat beside it counts for itself, and moves to the top
+  // Another private chat has its own count, and moves to the top
   await carol.begin("bob");
   await carol.say("Just you and me");
   await bob.unread("carol", 1);
@@ -82,7 +82,7 @@ story("what nobody looks at is not read", async (stage) => {
   await alice.begin("bob");
   await bob.open("alice");
 
-  // When Bob turns to another tab, then what comes stays unread
+  // When Bob switches to another tab, then what arrives stays unread
   const visibility = (state) =>
     bob.page.evaluate((now) => {
       Object.defineProperty(document, "visibilityState", { configurable: true, get: () => now });
@@ -94,7 +94,7 @@ story("what nobody looks at is not read", async (stage) => {
   await bob.unread("alice", 1);
   assert.equal(await alice.page.locator(".readers").count(), 0);
 
-  // And when he is back it is new, and read
+  // And when he is back it is marked as new, and read
   await visibility("visible");
   await alice.page.locator(".readers", { hasText: "Read" }).waitFor();
   await bob.page.locator(".line.new").waitFor();
@@ -125,7 +125,7 @@ story("reloading brings everyone and everything back", async (stage) => {
   await bob.page.goForward();
   await bob.shows("Before", "After", "Got it");
 
-  // And signing out leaves nothing
+  // And signing out leaves nothing behind
   await bob.menu("Sign out");
   await bob.page.getByLabel("Your name").waitFor();
   await bob.page.reload();
@@ -152,7 +152,7 @@ story("older messages come as one scrolls up", async (stage) => {
   });
   assert.ok(await inView(`Message ${total}`));
 
-  // When he scrolls up, then what he looks at stays where it is while older ones are put above
+  // When he scrolls up, then what he looks at keeps its place while older messages are added above
   await bob.page.locator("#scroller").hover();
   while ((await bob.message("Message 1").count()) === 0) {
     await bob.page.mouse.wheel(0, -600);
@@ -161,7 +161,7 @@ story("older messages come as one scrolls up", async (stage) => {
   const all = await bob.texts();
   assert.deepEqual(all, Array.from({ length: total }, (_, index) => `Message ${index + 1}`));
 
-  // And a new message does not take him away; a button does
+  // And a new message does not move him away; a button does
   await bob.page.locator("#scroller").evaluate((element) => (element.scrollTop = 0));
   await bob.page.locator("#to-newest").waitFor();
   await alice.send(roomId, "Something new");
@@ -189,7 +189,7 @@ story("deleting all chats in development", async (stage) => {
     assert.equal(await window.page.locator("#rooms li").count(), 0);
   }
 
-  // And the two can begin anew
+  // And the two can start over
   await bob.begin("alice");
   await bob.shows();
   await bob.say("A new start");

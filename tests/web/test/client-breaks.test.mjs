@@ -1,4 +1,4 @@
-// The page's client by itself: what becomes of what was on its way when connections break, and of what it knew.
+// The page's client by itself: what happens to messages in flight, and to what it knew, when connections break.
 import assert from "node:assert/strict";
 
 import { tokenOf } from "../../clients/node/support/token.mjs";
@@ -55,7 +55,7 @@ story("what is too long is not sent at all", async (stage) => {
   assert.equal(alice.state, "ready");
 });
 
-/** As with a server that does not tell its limits. */
+/** As with a server that does not send its limits. */
 class Untold extends WebSocket {
   set onmessage(receive) {
     super.onmessage = ({ data }) => {
@@ -70,7 +70,7 @@ story("of what was on its way the one that was too large is given up, by its byt
   const server = await stage.server({ MAX_CONTENT_BYTES: "60000" });
   const alice = await stage.client(server, "alice", { WebSocket: Untold });
   const { roomId } = await alice.openRoom(["bob"]);
-  // Fewer characters, but more bytes than the other, and than the server takes
+  // Fewer characters, but more bytes than the other, and more than the server accepts
   const tooLarge = alice.send(roomId, "한".repeat(25_000));
   const fits = alice.send(roomId, "x".repeat(40_000));
   await assert.rejects(tooLarge, { code: "MESSAGE_TOO_LARGE" });
@@ -125,7 +125,7 @@ story("pauses grow while connections do not last", async (stage) => {
       await told(alice, "state", ({ state }) => state === "waiting");
       cable.mend();
     }
-    // Then it takes longer each time, but where connections count as steady; each pause has half of it by chance
+    // Then each pause is longer, except where connections count as steady; half of each pause is random
     const doubled = pauses.map((_, index) => 16 * 2 ** (grows ? index : 0));
     pauses.forEach((pause, index) => assert.ok(pause >= doubled[index] / 2 && pause <= doubled[index], `${pauses}`));
     alice.close();
@@ -153,11 +153,11 @@ story("who has read what is right after a break", async (stage) => {
   await bob.request("markAsRead", { roomId, messageId: messages[59].id });
   cable.mend();
 
-  // Then she knows how far, and that the rest is not read
+  // Then she knows how far he has read, and that the rest is not read
   await until(alice, "Bob has read 60", () => alice.readersOf(alice.timeline(roomId).messages[59]).includes("bob"));
   assert.deepEqual(alice.readersOf(alice.timeline(roomId).messages[60]), []);
 
-  // And when he has read all of it, that takes her no request
+  // And when he has read all of it, that takes no request of hers
   cable.cut();
   await broken(alice);
   await bob.enter(roomId);
@@ -191,7 +191,7 @@ story("what was written survives the client, once and in order", async (stage) =
   first.close();
   cable.mend();
 
-  // When there is another client
+  // When another client starts
   const second = await stage.client(server, "alice", options);
   await until(second, "nothing unsent", () => second.unsent === 0);
   assert.deepEqual(await stored(second, roomId), ["before", "whose answer is lost", "one", "two", "three"]);
@@ -244,7 +244,7 @@ story("another user of the same client gets and sends nothing of the former one'
   await chat.send(roomId, "by Bob");
   assert.deepEqual(await stored(chat, roomId), ["by Alice", "by Bob"]);
 
-  // And it is there for Alice
+  // And Alice has it
   user = "alice";
   cable.cut();
   await broken(chat);

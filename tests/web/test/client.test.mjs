@@ -37,7 +37,7 @@ story("it keeps the list and counts what is unread", async (stage) => {
   const [, two] = alice.timeline(roomId).messages;
   await until(alice, "Bob has read it", () => alice.readersOf(two).includes("bob"));
 
-  // What is said while it is viewed is read at once; after leaving it is not
+  // Messages are read at once while the room is viewed; after leaving they are not
   await alice.send(roomId, "three");
   await until(bob, "three", () => contents(bob, roomId).length === 3);
   assert.equal(bob.unread, 0);
@@ -75,7 +75,7 @@ story("older pages are put above", async (stage) => {
   await bob.enter(roomId);
   assert.deepEqual(contents(bob, roomId), all.slice(-10));
   assert.ok(bob.timeline(roomId).hasOlder);
-  // Asked twice at once it is read once
+  // Requested twice at the same time, it is read once
   assert.deepEqual(await Promise.all([bob.loadOlder(roomId), bob.loadOlder(roomId)]), [true, true]);
   assert.deepEqual(contents(bob, roomId), all.slice(-20));
   assert.equal(await bob.loadOlder(roomId), false);
@@ -104,7 +104,7 @@ story("messages written while there is no connection arrive once and in order", 
   }
   const stored = await Promise.all(acks);
 
-  // Then each is stored once, and all have it in the order of writing
+  // Then each is stored once, and all have them in the order of writing
   const texts = [];
   for (let number = 1; number <= 60; number += 1) {
     texts.push(`${number}`);
@@ -128,7 +128,7 @@ story("what was missed is caught up, without a hole and without repeating", asyn
   await alice.send(roomId, "1");
   await bob.enter(roomId);
   const all = ["1"];
-  // A few, more than a page, and so many that the newest page is taken instead
+  // A few messages, more than a page, and so many that the newest page is loaded instead
   for (const count of [3, 150]) {
     cable.cut();
     await until(bob, "the break", () => bob.state !== "ready");
@@ -137,7 +137,7 @@ story("what was missed is caught up, without a hole and without repeating", asyn
       await alice.send(roomId, all.at(-1));
     }
     cable.mend();
-    // And somebody goes on writing while Bob catches up
+    // And somebody keeps sending while Bob catches up
     for (let number = 0; number < 10; number += 1) {
       all.push(`${all.length + 1}`);
       await alice.send(roomId, all.at(-1));
@@ -167,7 +167,7 @@ story("a history that is no more is taken anew", async (stage) => {
   for (const text of ["a", "b", "c"]) await alice.send(roomId, text);
   await bob.enter(roomId);
 
-  // Given a reset that Bob did not see, after which the two talk again: their room has the same id
+  // Given a reset that Bob did not see, after which the two chat again: their room has the same id
   cable.cut();
   await until(bob, "the break", () => bob.state !== "ready");
   assert.deepEqual(await alice.request("resetRedisForDevelopment"), { success: true });
@@ -213,7 +213,7 @@ story("a room that vanishes while the client asks for it by itself is no problem
     await until(bob, "an empty list", () => bob.state === "ready" && bob.rooms.length === 0);
     assert.deepEqual(bob.timeline(roomId), { messages: [], hasOlder: false });
     assert.deepEqual(bob.problems, []);
-    // And the connection goes on: it is the same room that is made again
+    // And the connection continues: the same room is made again
     await alice.openRoom(["bob"]);
     await until(bob, "the room", () => bob.room(roomId));
     assert.equal((await bob.send(roomId, "new")).seq, 1);
@@ -225,7 +225,7 @@ story("a room that vanishes while the client asks for it by itself is no problem
 story("a history that comes after its room is gone is not kept", async (stage) => {
   const server = await stage.server();
   const alice = await stage.client(server, "alice");
-  // As it may be: what was read before a reset arrives behind the list of after it, his second
+  // As may happen: a history read before a reset arrives after the list sent for that reset, his second list
   class LateHistory extends WebSocket {
     #lists = 0;
     #held = [];
@@ -281,7 +281,7 @@ story("a send whose outcome is not known is safe to repeat", async (stage) => {
   const [failed] = alice.outgoing(roomId);
   assert.deepEqual([failed.state, failed.clientMessageId], ["failed", "once-1"]);
   stage.redis.process.kill("SIGCONT");
-  // When it is tried until it works, then it is stored once
+  // When the request is repeated until it works, then it is stored once
   await eventually("the message to be stored", () =>
     alice.retry("once-1").then(() => alice.outgoing(roomId).length === 0, () => false),
   );
@@ -291,7 +291,7 @@ story("a send whose outcome is not known is safe to repeat", async (stage) => {
 
 story("tokens: asked for at each connection, renewed in time, given up if they are none", async (stage) => {
   const server = await stage.server();
-  // Given tokens that live for three seconds
+  // Given tokens that are valid for three seconds
   let asked = 0;
   const token = () => {
     asked += 1;
@@ -304,20 +304,20 @@ story("tokens: asked for at each connection, renewed in time, given up if they a
   while (asked < 3) await told(alice, "frame", ({ text }) => text.includes("expiresAt"));
   assert.deepEqual(states, []);
 
-  // A token of the user's own that expires ends it
+  // A token of the user's own ends the session when it expires
   const bob = clientOf(server, "bob", { token: expiring("bob", 2) });
   stage.keep(bob);
   bob.connect();
   const { error } = await told(bob, "state", ({ state }) => state === "closed");
   assert.equal(error.code, "TOKEN_EXPIRED");
 
-  // What can be no token is not tried again, and neither is what the hook gives up on
+  // A value that cannot be a token is not tried again, and neither is one that the hook gives up on
   const carol = stage.keep(clientOf(server, "carol", { token: "not a token" }));
   const closed = told(carol, "state", ({ state }) => state === "closed");
   carol.connect();
   assert.equal((await closed).error.code, "UNAUTHORIZED");
 
-  // A hook that fails otherwise is asked again
+  // A hook that fails in any other way is called again
   let calls = 0;
   const dora = stage.keep(
     clientOf(server, "dora", {

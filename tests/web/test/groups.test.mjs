@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 
 import { story } from "../support/stage.mjs";
 
-/** What the last of one's own messages says of who has read it, and how many ticks it has. */
+/** What the last of one's own messages says about who has read it, and how many ticks it has. */
 async function ticks(window) {
   const when = window.page.locator("#messages .message.own .when").last();
   const path = await when.locator("path").getAttribute("d");
@@ -11,7 +11,7 @@ async function ticks(window) {
 }
 
 story("a group without a name is called by its members, who can be seen", async (stage) => {
-  // Given a group of which nobody said how it is called
+  // Given a group without a name
   const server = await stage.server();
   const alice = await stage.user(server, "alice");
   const zoe = await stage.client(server, "zoe");
@@ -23,7 +23,7 @@ story("a group without a name is called by its members, who can be seen", async 
   assert.equal(await alice.page.locator("#room-name").textContent(), "bob, carol and zoe");
   assert.equal(await alice.page.title(), "alice · Chat");
 
-  // And who is in it can be seen
+  // And one can see who its members are
   await alice.page.getByRole("button", { name: "You, bob, carol and zoe" }).click();
   const dialog = alice.page.getByRole("dialog", { name: "bob, carol and zoe" });
   await dialog.getByText("4 members").waitFor();
@@ -32,7 +32,7 @@ story("a group without a name is called by its members, who can be seen", async 
   await alice.page.keyboard.press("Escape");
   await dialog.waitFor({ state: "hidden" });
 
-  // One of many is called by some of them, and one that has a name by that
+  // A large group is named by some of its members, and one that has a name by that name
   await zoe.openRoom(["alice", "bob", "carol", "dora", "emil", "frida"]);
   await alice.open("bob, carol, dora and 3 others");
   await alice.page.getByRole("button", { name: "You, bob, carol, dora and 3 others" }).click();
@@ -42,7 +42,7 @@ story("a group without a name is called by its members, who can be seen", async 
   await zoe.openRoom(["alice", "bob"], { name: "Lunch" });
   await alice.open("Lunch");
 
-  // A private chat has no members to be seen
+  // A private chat shows no members
   await alice.begin("bob");
   assert.ok(await alice.page.locator("#room-members").isHidden());
   await alice.says("Private chat");
@@ -126,7 +126,7 @@ for (const [unread, way] of [[3, null], [49, "49 new messages"], [130, "130 new 
     await bob.open("alice");
     await bob.sees(`Message ${20 + unread}`);
 
-    // Then the line is nowhere but above the first that is new, and a button goes there
+    // Then the line is only above the first new message, and a button leads there
     const button = bob.page.locator("#to-new");
     if (way) {
       await button.filter({ hasText: way }).waitFor();
@@ -143,7 +143,7 @@ for (const [unread, way] of [[3, null], [49, "49 new messages"], [130, "130 new 
     assert.deepEqual(numbers, numbers.map((_, index) => numbers[0] + index));
     if (unread === 130) await stage.picture(bob, "new-line");
 
-    // And what is said now is below all of it, where another button leads
+    // And new messages are below all of it, where another button leads
     await alice.send(roomId, "The newest");
     if (way) await bob.page.locator("#to-newest", { hasText: "1 new" }).click();
     await bob.sees("The newest");

@@ -1,4 +1,4 @@
-// What somebody wrote is there after the tab was closed: theirs alone, once, and bounded.
+// What a user wrote is still there after the tab was closed: only for that user, once, and bounded.
 import assert from "node:assert/strict";
 
 import { Cable } from "../support/cable.mjs";
@@ -34,7 +34,7 @@ story("what is written without a connection, and what is only begun, survives th
   await alice.page.close();
   cable.mend();
 
-  // When somebody else uses the browser, then nothing of it is shown or sent
+  // When another user uses the browser, then nothing of it is shown or sent
   const carol = stage.watch(await alice.tab(context));
   await carol.signIn("carol");
   await carol.begin("bob, alice", "Three of us");
@@ -43,7 +43,7 @@ story("what is written without a connection, and what is only begun, survives th
   assert.deepEqual(carol.framesOut("sendMessage"), []);
   await carol.page.close();
 
-  // When Alice is back, then what she had sent arrives, once and in order, and what she had begun is there
+  // When Alice is back, then what she sent arrives, once and in order, and the message she began is still there
   const again = stage.watch(await alice.tab(context));
   await again.signIn("alice");
   await again.open("bob");
@@ -102,11 +102,11 @@ story("two tabs share a draft", async (stage) => {
   await other.open("bob");
   await other.page.locator("#composer-text").and(otherField).waitFor();
   assert.equal(await otherField.inputValue(), "Begun here");
-  // It is sent here, so it is gone there
+  // Sent in the one tab, it is gone in the other
   await field.press("Enter");
   await other.page.waitForFunction(() => document.getElementById("composer-text").value === "");
   await other.sees("Begun here");
-  // And what is begun there is here; but not in another chat
+  // And a draft begun in the other shows in the one; but not in another chat
   await otherField.fill("Begun there");
   await alice.page.waitForFunction(() => document.getElementById("composer-text").value === "Begun there");
   await alice.begin("carol");
@@ -154,14 +154,14 @@ story("what is kept is bounded", async (stage) => {
     const many = count("unsent");
     messages.forget("bob");
     for (let number = 0; number < 100; number += 1) messages.keep("bob", message(number, "x".repeat(16_000)));
-    // Where the browser itself has no more room, nothing breaks
+    // Where the browser's own storage is full, nothing breaks
     const { setItem } = Storage.prototype;
     Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError"); };
     drafts.set("alice", "no room", "x");
     messages.keep("carol", message(1, "x"));
     Storage.prototype.setItem = setItem;
     const long = count("unsent");
-    // What is a month old is nobody's any more, and what is spoiled is dropped
+    // What is older than a month is discarded, and what is corrupt is dropped
     for (const key of Object.keys(localStorage)) {
       const value = JSON.parse(localStorage.getItem(key));
       localStorage.setItem(key, JSON.stringify({ ...value, at: Date.now() - 31 * 86_400_000 }));
@@ -193,13 +193,13 @@ story("too long a text is said before it is sent, in words for people", async (s
     await field.fill(text);
     await problem.filter({ hasText: words }).waitFor();
     assert.equal(await field.getAttribute("aria-invalid"), "true");
-    // Sending does nothing but saying so; the text stays
+    // Sending only shows the reason; the text stays
     await field.press("Enter");
     await alice.page.getByRole("status").filter({ hasText: words }).waitFor();
     assert.equal((await field.inputValue()).length, text.length);
   }
   await stage.picture(alice, "too-long");
-  // What takes more room in a frame than as text is known, too
+  // A text that takes more room in a frame than it has itself is recognized, too
   await field.fill("\u0007".repeat(1000));
   await problem.filter({ hasText: "Too long" }).waitFor();
   assert.deepEqual(alice.framesOut("sendMessage"), []);

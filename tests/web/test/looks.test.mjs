@@ -1,5 +1,5 @@
-// How the page looks, from a phone to a wide screen, in light and dark; the pictures are for people. What a program can
-// judge of it, contrast, names and roles, axe does.
+// How the page looks, from a phone to a wide screen, in light and dark; the pictures are for people. axe judges what a
+// program can judge: contrast, names and roles.
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -9,7 +9,7 @@ import { talk } from "../support/talk.mjs";
 
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** Sees that axe finds nothing wrong. */
+/** Checks that axe finds nothing wrong. */
 async function accessible(window, what) {
   await window.page.evaluate(axe);
   const { violations } = await window.page.evaluate(() => window.axe.run({ rules: { region: { enabled: false } } }));
@@ -96,7 +96,7 @@ story("the frames in and out, as they pass", async (stage) => {
 });
 
 story("days stand between messages", async (stage) => {
-  // Given messages of the day before yesterday and of today, as the browser's clock has it
+  // Given messages from the day before yesterday and from today, by the browser's clock
   const server = await stage.server();
   const bob = await stage.client(server, "bob");
   const { roomId } = await bob.openRoom(["alice"]);

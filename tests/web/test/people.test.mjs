@@ -1,11 +1,11 @@
-// Who comes in, and what people write and do that pages are often not made for.
+// Who can sign in, and what people write and do that pages often cannot handle.
 import assert from "node:assert/strict";
 
 import { expiring, tokenOf, withClaims } from "../../clients/node/support/token.mjs";
 import { story } from "../support/stage.mjs";
 
 story("names and messages are text, whatever is in them", async (stage) => {
-  // Given somebody whose name is a trap
+  // Given a user whose name is a trap
   const server = await stage.server();
   const name = `<img src=x onerror="window.caught=1">`;
   const mallory = await stage.user(server, name);
@@ -86,7 +86,7 @@ story("long messages, many lines, emoji, writing from right to left, links", asy
   assert.equal(await direction(emoji), "ltr");
   assert.equal(await bob.page.locator("#messages a").getAttribute("href"), "https://example.com/a?b=c#d");
 
-  // A long one is shown whole when asked
+  // A long one is shown in full on request
   assert.equal(await bob.page.getByText("The end.").count(), 0);
   await bob.page.getByRole("button", { name: "Show all of it" }).click();
   await bob.sees(long);
@@ -126,7 +126,7 @@ story("with the keyboard alone", async (stage) => {
   await bob.shows("one\ntwo");
   await alice.page.locator("#composer-text:focus").waitFor();
 
-  // Nothing is sent where there is nothing
+  // An empty message is not sent
   await keyboard.press("Enter");
   await keyboard.type("   ");
   await keyboard.press("Enter");
@@ -148,7 +148,7 @@ story("with the keyboard alone", async (stage) => {
   await keyboard.press("Enter");
   await bob.sees("With you");
 
-  // And those who hear the page are told what comes
+  // And arriving messages are announced to screen readers
   await bob.say("Can you hear this?");
   await alice.page.getByRole("status").filter({ hasText: "bob: Can you hear this?" }).waitFor();
 
@@ -165,7 +165,7 @@ story("in production people come with a token", async (stage) => {
   const alice = await stage.window(server);
   assert.ok(await alice.page.getByLabel("Your name").isHidden());
 
-  // A bad token is told as such
+  // A bad token is reported as one
   alice.mayBeOffline = true;
   const use = async (token) => {
     await alice.page.getByLabel("Token").fill(token);
@@ -176,7 +176,7 @@ story("in production people come with a token", async (stage) => {
   await use("two words");
   await alice.says("this is not a token");
 
-  // A good one is let in, as whoever it speaks for, and nothing of development is offered
+  // A good one signs in as its user, and nothing that belongs to development is offered
   await use(tokenOf("Zoë 7"));
   await alice.connected();
   assert.equal(await alice.page.locator("#my-name").textContent(), "Zoë 7");
@@ -186,7 +186,7 @@ story("in production people come with a token", async (stage) => {
   await alice.page.keyboard.press("Escape");
   await alice.menu("Sign out");
 
-  // One that expires meanwhile ends it
+  // One that expires meanwhile ends the session
   await use(expiring("alice", 3));
   await alice.says("the token expired");
 });
@@ -201,7 +201,7 @@ story("another user beside this one", async (stage) => {
   await alice.unread("bob", 1);
   assert.equal(await alice.page.locator("#my-name").textContent(), "alice");
 
-  // A name that is none is told
+  // An invalid name is reported
   const nobody = await stage.window(server);
   nobody.mayBeOffline = true;
   await nobody.page.getByRole("button", { name: "Sign in" }).click();
@@ -242,7 +242,7 @@ story("messages that are no text: their type is told, addresses are links, nothi
   assert.equal(await alice.page.locator("#messages :is(img, b, svg:not([viewBox]))").count(), 0);
   assert.ok(fetched.every((url) => url.startsWith(server.url)), fetched.join("\n"));
 
-  // In the list and to those who hear the page an image is just that
+  // In the list and to screen readers an image is just "an image"
   await send("image", "https://images.example/last.png");
   await alice.entry("bob").getByText("Image", { exact: true }).waitFor();
   await alice.page.getByRole("status").filter({ hasText: "bob: Image" }).waitFor();

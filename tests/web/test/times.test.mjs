@@ -1,10 +1,10 @@
-// Nothing stands on a message's text: its time has room of its own, however the browser's language writes it.
+// Nothing covers a message's text: its time has room of its own, however the browser's language writes it.
 import assert from "node:assert/strict";
 
 import { eventually } from "../../clients/node/support/patience.mjs";
 import { story } from "../support/stage.mjs";
 
-/** Texts that end anywhere in a line, in one that is full, and in several writings. */
+/** Texts that end anywhere in a line, in a line that is full, and in several scripts. */
 const TEXTS = [
   ...Array.from({ length: 45 }, (_, index) => "word ".repeat(index + 1).trim().slice(0, 3 + index * 3)),
   "w".repeat(300),
@@ -17,7 +17,7 @@ const TEXTS = [
   "See https://example.com/a/rather/long/address?with=a&query=too and tell me what you think of it",
 ];
 
-/** What of the messages on the screen stands on something else, or sticks out of its bubble. */
+/** The parts of the messages on the screen that cover something else, or stick out of their bubbles. */
 function collisions() {
   const cross = (one, other) =>
     Math.min(one.right, other.right) - Math.max(one.left, other.left) > 0.5 &&
@@ -60,7 +60,7 @@ for (const locale of ["en-US", "en-IN", "es-MX", "ar-EG", "ko"]) {
 
     for (const direction of ["ltr", "rtl"]) {
       for (const width of [320, 719, 1100]) {
-        // When somebody looks at them in this language
+        // When a user looks at them in this language
         const window = await stage.user(server, "alice", { locale, viewport: { width, height: 800 } });
         await window.page.evaluate((dir) => (document.documentElement.dir = dir), direction);
         await window.open("bob");

@@ -1,4 +1,4 @@
-// asyncapi.yaml, and whether what devices send and get is in it.
+// asyncapi.yaml, and whether it describes what devices send and receive.
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import Ajv from "ajv";
@@ -22,14 +22,14 @@ export class Document {
     this.#schemas = schemasOf(json);
   }
 
-  /** The same, where a field that is not named is wrong. */
+  /** The same document, except that a field it does not name is an error. */
   static closed() {
     const json = parse(TEXT);
     close(json);
     return new Document(json);
   }
 
-  /** The messages of a door that the server sends, or that it receives: their keys. */
+  /** The keys of the messages that the server sends, or receives, over a protocol. */
   keys(door, action) {
     const { operations } = this.json;
     const ofDoor = Object.values(operations).filter(({ channel }) => last(channel.$ref) === door);
@@ -38,12 +38,12 @@ export class Document {
     return new Set([...first, ...replies].map(({ $ref }) => last($ref)));
   }
 
-  /** All messages of a door. */
+  /** All messages of a protocol. */
   messages(door) {
     return this.json.channels[door].messages;
   }
 
-  /** The names of the events that clients send, and of those that the server sends: the same at both doors, by operation. */
+  /** The names of clients' requests and of the server's events: the same over both protocols, by operation. */
   requests() {
     const operations = Object.values(this.json.operations).filter(({ reply }) => reply);
     return new Set(operations.map(({ messages }) => last(messages[0].$ref)).filter((key) => key !== "connect"));
@@ -63,7 +63,7 @@ export class Document {
     return this.#check(`/channels/${door}/messages/${key}/payload`, payload);
   }
 
-  /** The same of a value of `components.schemas`. */
+  /** The same for a value of `components.schemas`. */
   faultsOf(schema, value) {
     return this.#check(`/components/schemas/${schema}`, value);
   }
@@ -74,12 +74,12 @@ export class Document {
   }
 }
 
-/** A validator that finds schemas by where they stand in the document. */
+/** A validator that finds schemas by their place in the document. */
 function schemasOf(json) {
-  // Strict about misspelt keywords; further arguments of a packet, and a field that is named twice over, are meant.
+  // Strict about misspelt keywords; additional arguments of a packet, and fields named more than once, are intended.
   const ajv = new Ajv({ allErrors: true, allowUnionTypes: true, strictTuple: false, strictTypes: false });
   addFormats(ajv);
-  // At the top there are no schemas.
+  // The top level has no schemas.
   ajv.addVocabulary(Object.keys(json));
   ajv.addSchema(json, ID);
   return ajv;
@@ -87,17 +87,17 @@ function schemasOf(json) {
 
 const last = (reference) => reference.split("/").at(-1);
 
-/** Has every object take the fields that it names, and no others. */
+/** Makes every object accept the fields that it names, and no others. */
 function close(node) {
   if (typeof node !== "object" || node === null) return;
   if (node.type === "object" || node.type?.includes?.("object")) node.additionalProperties = false;
   for (const [key, value] of Object.entries(node)) {
-    // What must not be is not what may be.
+    // A schema under `not` says what is forbidden, not what is allowed.
     if (key !== "not") close(value);
   }
 }
 
-/** What passed at one door: each frame with the key of the message that it is in the document. */
+/** What passed over one protocol: each frame with the key of its message in the document. */
 export class Record {
   frames = [];
 
@@ -106,7 +106,7 @@ export class Record {
     this.door = door;
   }
 
-  /** Listens to a device of either kind from its first frame on. */
+  /** Records the frames of a device of either kind, from its first one on. */
   listen(device) {
     const asked = new Map();
     if (this.door === "native") {
@@ -146,7 +146,7 @@ export class Record {
   }
 }
 
-/** A frame of the native door; nothing if it is not JSON, as only clients send. */
+/** A frame of the native protocol; nothing if it is not JSON, which only clients send. */
 function native(text, asked, action) {
   const payload = action === "send" ? JSON.parse(text) : json(text);
   if (!payload) return undefined;

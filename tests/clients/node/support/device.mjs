@@ -1,4 +1,4 @@
-// One device: a connection of one user, through either door.
+// One device: a connection of one user, over either protocol.
 import assert from "node:assert/strict";
 import { io } from "socket.io-client";
 import WebSocket from "ws";
@@ -15,7 +15,7 @@ export const TRANSPORTS = {
 
 /** What all devices can do: wait for events and requests' answers. */
 export class Device {
-  /** What came and was not taken yet: `{event, args}`, in the order of arrival. */
+  /** Events that have arrived and were not taken yet: `{event, args}`, in order of arrival. */
   inbox = [];
   /** Why the connection ended, each time it did. */
   ends = [];
@@ -53,17 +53,17 @@ export class Device {
     return single(this.inbox.splice(find(), 1)[0])[1];
   }
 
-  /** All that came so far and was not taken, as `[name, argument]`. */
+  /** Everything that has arrived and was not taken, as `[name, argument]`. */
   takeAll() {
     return this.inbox.splice(0).map(single);
   }
 
-  /** All that came so far but whole lists, which may come at any time. */
+  /** The same without whole lists, which may come at any time. */
   takeStory() {
     return this.takeAll().filter(([event]) => event !== "chatList");
   }
 
-  /** Sees that the server greets as the replaced one did, but for `hello` before all else; the list. */
+  /** Checks that the server greets as the replaced one did, apart from a `hello` before it; returns the list. */
   async greeted() {
     const [first, { userId }] = await this.next();
     assert.deepEqual([first, userId], ["hello", this.user]);
@@ -118,8 +118,8 @@ export class Device {
   }
 
   /**
-   * Sees that nothing but lists has come to this device. Its answer comes after all that the server
-   * had for it before, so what was told to others by now is here too.
+   * Checks that nothing but lists has come to this device. Its answer comes after everything that the server
+   * had for it before, so what was sent to others by now has arrived here too.
    */
   async hasNothing() {
     await this.done("authenticate", { token: tokenOf(this.user) });
@@ -141,12 +141,12 @@ export class SocketIoDevice extends Device {
       transports: TRANSPORTS[transport],
       // Each device has a connection of its own, though all are in this process.
       forceNew: true,
-      // As by itself, only sooner.
+      // As by default, only sooner.
       reconnectionDelay: 50,
       reconnectionDelayMax: 500,
       ...options,
     });
-    // As the server sees it: it gets whole lists.
+    // From the server's view: it gets whole lists.
     device.isClassic = (options.auth?.chatList ?? options.query?.chatList ?? "full") === "full";
     device.connects = 0;
     device.refusals = [];
@@ -166,7 +166,7 @@ export class SocketIoDevice extends Device {
     return device;
   }
 
-  /** Connects as a client of the replaced server does, and sees that it is greeted. */
+  /** Connects as a client of the replaced server does, and checks that it is greeted. */
   static async connect(server, user, transport, options = {}) {
     const credentials = { extraHeaders: { token: tokenOf(user) } };
     const device = SocketIoDevice.open(server, user, transport, { ...credentials, ...options });
@@ -185,12 +185,12 @@ export class SocketIoDevice extends Device {
     engine.off("upgrade", changed);
   }
 
-  /** Sends an event and wants no answer. */
+  /** Sends an event that needs no answer. */
   emit(event, ...data) {
     this.socket.emit(event, ...data);
   }
 
-  /** Sends an event and gives what its callback got, which must be one argument. */
+  /** Sends an event and returns what its callback got, which must be one argument. */
   ask(event, ...data) {
     const answer = new Promise((resolve) => this.socket.emit(event, ...data, (...args) => resolve(args)));
     const checked = answer.then((args) => {
@@ -211,7 +211,7 @@ export class SocketIoDevice extends Device {
   }
 }
 
-/** A device at the native door. */
+/** A device that speaks the native protocol. */
 export class NativeDevice extends Device {
   #answers = new Map();
   #lastId = 0;

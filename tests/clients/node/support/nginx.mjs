@@ -1,4 +1,4 @@
-// nginx with the configuration that is shipped; only addresses and paths are those of the test.
+// nginx with the shipped configuration; only addresses and paths are those of the test.
 import assert from "node:assert/strict";
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -8,10 +8,10 @@ import { eventually } from "./patience.mjs";
 import { end, forget, start, temporaryFolder } from "./processes.mjs";
 import { shipped } from "./repository.mjs";
 
-/** Between the choice of a free port and nginx's start somebody else may take it. */
+/** How often to try: between the choice of a free port and nginx's start, another process may take it. */
 const TRIES = 5;
 
-/** A running nginx in front of servers. It can stand where tests want a server. */
+/** A running nginx in front of servers. It can be used where tests want a server. */
 export class Nginx {
   static async start(servers) {
     for (let tried = 1; ; tried += 1) {
@@ -36,14 +36,14 @@ export class Nginx {
       ["listen 8080;", `listen ${this.host};`],
       ["/var/log/nginx/access.log", this.#path("access.log")],
     ]);
-    // Folders that nginx wants, wherever it was built for and whoever runs it.
+    // Folders that nginx needs, whatever it was built for and whoever runs it.
     mkdirSync(this.#path("temporary"));
     const kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     const folders = kinds.map((kind) => `${kind}_temp_path ${this.#path("temporary")}/${kind};\n`);
     writeFileSync(this.#path("nginx-site.conf"), folders.join(""), { flag: "a" });
   }
 
-  /** Writes a shipped file with other addresses or paths: all else stays as it is. */
+  /** Writes a shipped file with other addresses or paths: everything else stays as it is. */
   #adapt(name, replacements) {
     let text = readFileSync(shipped("deploy", name), "utf8");
     for (const [old, replacement] of replacements) {
@@ -67,7 +67,7 @@ export class Nginx {
     return Promise.race([up, this.process.ended.then(() => false)]);
   }
 
-  /** What it wrote of each request, once that is over. */
+  /** What it logged about each request, once that is over. */
   accessLog() {
     return this.#read("access.log");
   }

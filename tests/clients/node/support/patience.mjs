@@ -16,7 +16,7 @@ export async function patiently(what, promise, details = () => "") {
   }
 }
 
-/** Polls `check` until it gives something true, and returns that; for conditions that nothing announces. */
+/** Polls `check` until it returns something true, and returns that; for conditions that nothing announces. */
 export async function eventually(what, check, details = () => "") {
   const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
@@ -35,7 +35,7 @@ export class Changing {
     for (const wake of this.#waiting.splice(0)) wake();
   }
 
-  /** Resolves with the first true value of `check`, which is asked again after each change. */
+  /** Resolves with the first true value of `check`, which is called again after each change. */
   until(what, check, details) {
     const wait = async () => {
       for (;;) {

@@ -1,4 +1,4 @@
-// The processes that a test starts: each ends with the test, and all of them with the test run.
+// The processes that a test starts: each ends with its test, and all of them end with the test run.
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -55,7 +55,7 @@ export async function end(child, name, details) {
   return patiently(`the end of process ${child.pid}`, child.ended, details);
 }
 
-/** A folder that is deleted with `forget`, at the latest when the tests are over. Its path is short: sockets need that. */
+/** A folder that `forget` deletes, or the end of the tests at the latest. Its path is short: sockets need that. */
 export function temporaryFolder() {
   const folder = mkdtempSync(join(tmpdir(), "chat-"));
   folders.add(folder);

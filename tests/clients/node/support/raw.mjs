@@ -30,7 +30,7 @@ export function http(server, method, path, { headers = {}, body } = {}) {
   return patiently(`the answer to ${method} ${path}`, answer, () => server.log());
 }
 
-/** The headers that ask for a WebSocket. */
+/** The headers that request a WebSocket. */
 const handshake = () => ({
   Connection: "Upgrade",
   Upgrade: "websocket",
@@ -38,12 +38,12 @@ const handshake = () => ({
   "Sec-WebSocket-Key": randomBytes(16).toString("base64"),
 });
 
-/** Asks for the switch to WebSocket: as `http`. */
+/** Requests the switch to WebSocket: returns the same as `http`. */
 export function upgrade(server, path, headers = {}) {
   return http(server, "GET", path, { headers: { ...handshake(), ...headers } });
 }
 
-/** Asks for the switch to WebSocket and stays, without reading: `{status, close}`. */
+/** Requests the switch to WebSocket and stays connected, without reading: `{status, close}`. */
 export function knock(server, path, headers = {}) {
   const answer = new Promise((resolve, reject) => {
     const outgoing = request(server.url + path, { headers: { ...handshake(), ...headers }, agent: false });
@@ -105,7 +105,7 @@ export class RawSocket {
   }
 }
 
-/** An Engine.IO connection over long-polling that asks only when it is told to. */
+/** An Engine.IO connection over long-polling that polls only when asked to. */
 export class RawPolling {
   static async open(server, headers = {}) {
     const raw = new RawPolling();
@@ -117,25 +117,25 @@ export class RawPolling {
     return raw;
   }
 
-  /** Sends packets; the HTTP status. */
+  /** Sends packets; returns the HTTP status. */
   async send(...packets) {
     const headers = { ...this.headers, "Content-Type": "text/plain;charset=UTF-8" };
     return (await http(this.server, "POST", this.path, { headers, body: packets.join("\x1e") })).status;
   }
 
-  /** Asks once: the packets, or nothing once the server has ended the connection. */
+  /** Polls once: returns the packets, or nothing once the server has ended the connection. */
   async poll() {
     const { status, body } = await http(this.server, "GET", this.path, { headers: this.headers });
     return status === 200 ? body.split("\x1e") : undefined;
   }
 
-  /** Asks until the server has ended the connection: all packets. */
+  /** Polls until the server has ended the connection: returns all packets. */
   async rest() {
     const packets = [];
     for (;;) {
       const some = await this.poll();
       packets.push(...(some ?? []));
-      // "1" is Engine.IO's goodbye.
+      // "1" is Engine.IO's close packet.
       if (!some || some.includes("1")) return packets;
     }
   }

@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { eventually } from "./patience.mjs";
 import { end, forget, start, temporaryFolder } from "./processes.mjs";
 
-/** In memory alone. */
+/** In memory only. */
 const UNSAVED = ["--save", "", "--appendonly", "no"];
 
-/** A running `redis-server` that listens on a unix socket alone. */
+/** A running `redis-server` that listens only on a unix socket. */
 export class Redis {
-  /** Starts one with these arguments: settings, or the path of a file of them. */
+  /** Starts one with these arguments: settings, or the path of a file of settings. */
   static async start(settings = UNSAVED) {
     const redis = new Redis();
     redis.folder = temporaryFolder();
@@ -26,7 +26,7 @@ export class Redis {
     return `unix://${this.socket}`;
   }
 
-  /** Runs a command and gives the first line of Redis's answer. */
+  /** Runs a command and returns the first line of Redis's answer. */
   run(command) {
     return new Promise((resolve, reject) => {
       const connection = createConnection(this.socket);

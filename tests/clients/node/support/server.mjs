@@ -19,7 +19,7 @@ export class Server {
   #log = new Changing();
   #lines = [];
 
-  /** Starts one on `redis`; `env` comes on top of the settings for tests. */
+  /** Starts one on `redis`; `env` is added to the settings for tests. */
   static async start(redis, env = {}) {
     if (!existsSync(binary)) throw new Error(`there is no ${binary}: run cargo build, or set CHAT_SERVER_BIN`);
     const server = new Server();
@@ -74,12 +74,12 @@ export class Server {
     return this.#lines.some((line) => line.includes(text));
   }
 
-  /** SIGTERM, as an operator stops it. */
+  /** Sends SIGTERM, as an operator does to stop it. */
   terminate() {
     this.process.kill("SIGTERM");
   }
 
-  /** Waits for its end: the exit code. */
+  /** Waits for its end: returns the exit code. */
   ended() {
     return patiently("the server's end", this.process.ended, () => this.log());
   }

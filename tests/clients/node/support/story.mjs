@@ -5,7 +5,7 @@ import { NativeDevice, SocketIoDevice, TRANSPORTS } from "./device.mjs";
 import { Redis } from "./redis.mjs";
 import { Server } from "./server.mjs";
 
-/** Far above what any test takes: only so that a hang ends. */
+/** Far longer than any test takes: it only ends a hang. */
 const LIMIT_MS = 180_000;
 
 /** What a test works with. */
@@ -20,7 +20,7 @@ class Stage {
     });
   }
 
-  /** Has something closed at the end; the last opened first. */
+  /** Has something closed at the end; the last one opened is closed first. */
   keep(thing) {
     this.#open.push(thing);
     return thing;
@@ -37,7 +37,7 @@ class Stage {
     return this.keep(await SocketIoDevice.connect(server, user, this.transport, options));
   }
 
-  /** A device that learns of changes by `chatEntry`, `newMessage` and `messageRead` alone. */
+  /** A device that is notified of changes by `chatEntry`, `newMessage` and `messageRead` alone. */
   delta(server, user) {
     return this.device(server, user, { auth: { chatList: "delta" } });
   }
@@ -47,7 +47,7 @@ class Stage {
     return this.keep(SocketIoDevice.open(server, user, this.transport, options));
   }
 
-  /** A device at the native door. */
+  /** A device that speaks the native protocol. */
   async native(server, user, options) {
     return this.keep(await NativeDevice.connect(server, user, options));
   }

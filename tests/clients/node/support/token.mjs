@@ -15,7 +15,7 @@ export function withClaims(claims, secret = SECRET) {
 /** A good token of `user`. */
 export const tokenOf = (user) => withClaims({ id: user });
 
-/** A token of `user` that ends `secs` from now; below 0 it has ended. */
+/** A token of `user` that expires `secs` from now; below 0 it has expired. */
 export const expiring = (user, secs) => withClaims({ id: user, exp: Math.floor(Date.now() / 1000) + secs });
 
 /** A token that nobody signed. */

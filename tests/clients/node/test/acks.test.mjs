@@ -20,7 +20,7 @@ overEachTransport("acks", (each) => {
     assert.deepEqual(await alice.done("initializeChat", { participants: ["bob"] }), { roomId, created: false });
     assert.deepEqual(alice.takeAll().map(([event]) => event), ["chatEntry", "status"]);
 
-    // When Alice asks for each of the others
+    // When Alice sends each of the other requests
     assert.deepEqual(await alice.done("getChatList"), { rooms: 1 });
     assert.equal(alice.takeAll()[0][0], "chatList");
 
@@ -46,7 +46,7 @@ overEachTransport("acks", (each) => {
     assert.deepEqual(marked, { roomId, readSeq: 2, unreadCnt: 0 });
     await bob.take("status", (text) => text === `${id} marked`);
 
-    // Then a page of history is the answer itself, or an event where no answer is asked for
+    // Then a page of history is the answer itself, or an event where no answer is requested
     const page = await bob.done("getHistory", { roomId, limit: 1 });
     assert.deepEqual(Object.keys(page).sort(), ["hasMore", "messages", "roomId"]);
     assert.deepEqual([page.roomId, page.messages.length, page.messages[0].id, page.hasMore], [roomId, 1, id, true]);
@@ -74,12 +74,12 @@ overEachTransport("acks", (each) => {
     alice.takeAll();
 
     for (const [code, event, ...data] of [
-      // Events that there are not
+      // Events that do not exist
       ["UNKNOWN_EVENT", "dance"],
       ["UNKNOWN_EVENT", "dance", { style: "tango" }],
       ["UNKNOWN_EVENT", "newMessage", { roomId, content: "forged" }],
       ["UNKNOWN_EVENT", ""],
-      // Data that is not right
+      // Data that is invalid
       ["INVALID_PAYLOAD", "sendMessage"],
       ["INVALID_PAYLOAD", "sendMessage", null],
       ["INVALID_PAYLOAD", "sendMessage", "Hello"],
@@ -99,16 +99,16 @@ overEachTransport("acks", (each) => {
       ["INVALID_PAYLOAD", "markAsRead", { roomId }],
       ["MESSAGE_TOO_LARGE", "sendMessage", { roomId, content: "x".repeat(16 * 1024 + 1) }],
       ["TOO_MANY_PARTICIPANTS", "initializeChat", { participants: Array.from({ length: 1000 }, (_, n) => `user-${n}`) }],
-      // What is not there, or not hers
+      // Things that do not exist, or are not hers
       ["NOT_MEMBER", "enterChat", { roomId: "nowhere" }],
       ["NOT_MEMBER", "sendMessage", { roomId: "nowhere", content: "x" }],
       ["MESSAGE_NOT_FOUND", "markAsRead", { roomId, messageId: "1-1" }],
     ]) {
-      // When she asks with a callback, then it gets the error, and no event comes
+      // When she sends them with a callback, then it gets the error, and no event comes
       const error = await alice.refused(code, event, ...data);
       assert.equal(error.event, event);
       assert.deepEqual(alice.takeAll(), []);
-      // And without one, the event error says the same
+      // And without one, the `error` event says the same
       alice.emit(event, ...data);
       const told = await alice.take("error");
       assert.deepEqual(told, error);
@@ -130,7 +130,7 @@ overEachTransport("acks", (each) => {
   });
 
   each("what was sent last is done last", async (stage) => {
-    // Given Alice, who does not wait for answers, nor for her transport to settle
+    // Given Alice, who waits neither for answers nor for her transport to settle
     const server = await stage.server();
     const bob = await stage.delta(server, "bob");
     const roomId = await bob.openRoom(["alice"]);
@@ -138,7 +138,7 @@ overEachTransport("acks", (each) => {
     const alice = stage.open(server, "alice", options);
     await alice.until("the list", () => alice.inbox.some(({ event }) => event === "chatList"));
 
-    // When she sends 200 messages at once, more than fits into one frame
+    // When she sends 200 messages at once, more than fit into one frame
     const order = [];
     const answers = Array.from({ length: 200 }, async (_, number) => {
       const answer = await alice.done("sendMessage", { roomId, content: `${number} `.padEnd(1000, "x") });
@@ -174,7 +174,7 @@ overEachTransport("acks", (each) => {
       steps.push(alice.done("leaveChat"));
     }
     const results = await Promise.all(steps);
-    // Then each sees just what came before
+    // Then each sees exactly what came before it
     const entered = results.filter((_, index) => index % 3 === 1);
     assert.deepEqual(entered.map((it) => it.seq), Array.from({ length: 20 }, (_, round) => round + 1));
   });
@@ -194,7 +194,7 @@ overEachTransport("acks", (each) => {
       alice.changing.changed();
     });
 
-    // Then it is refused, or ends the connection; it is in nobody's history
+    // Then it is refused, or ends the connection; nobody's history has it
     await alice.until("a refusal or the end", () => answer || alice.ends.length > 0);
     stage.note(answer ? `refused: ${JSON.stringify(answer)}` : `the client's reason: ${alice.ends[0]}`);
     if (answer) assert.equal(answer.ok, false);
@@ -202,7 +202,7 @@ overEachTransport("acks", (each) => {
     assert.deepEqual(await bob.history(roomId), []);
     await bob.hasNothing();
 
-    // And she can come again
+    // And she can reconnect
     const again = await stage.delta(server, "alice");
     assert.equal((await again.say(roomId, "Shorter")).seq, 1);
     assert.equal((await bob.take("newMessage")).content, "Shorter");

@@ -1,4 +1,5 @@
-// What real devices send and get is in asyncapi.yaml, and all that is in it they have sent or got.
+// asyncapi.yaml describes everything that real devices send and receive, and everything in it has been sent or
+// received.
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,12 +13,12 @@ import { repository } from "../support/repository.mjs";
 import { story } from "../support/story.mjs";
 import { expiring, tokenOf } from "../support/token.mjs";
 
-/** The document, where a field that it does not name is wrong. */
+/** The document, where a field that it does not name is an error. */
 const closed = Document.closed();
-/** The document as it stands. */
+/** The document as it is. */
 const open = new Document();
 
-/** The ways in: for each the door, and how a device comes. */
+/** The ways to connect: for each the protocol, and how a device opens a connection. */
 const WAYS = {
   native: {
     door: "native",
@@ -33,7 +34,7 @@ for (const transport of Object.keys(TRANSPORTS)) {
   };
 }
 
-/** A record, and how to bring devices that are on it. */
+/** A record, and how to open devices that are recorded in it. */
 function recording(stage, { door, open }) {
   const record = new Record(door);
   const device = async (server, user, options) => {
@@ -52,7 +53,7 @@ function assertAllValid(record, actions) {
   }
 }
 
-/** Everything that devices can ask for, and all that comes of it. */
+/** Everything that devices can request, and everything that results from it. */
 async function talk(stage, server, { door, device, record }) {
   const alice = await device(server, "alice");
   const bob = await device(server, "bob", { mode: "delta" });
@@ -93,7 +94,7 @@ async function talk(stage, server, { door, device, record }) {
   await bob.take("chatList", (list) => list.length === 0);
 
   if (door === "socketIo") {
-    // Another namespace, a token that is not good, and a farewell
+    // Another namespace, an invalid token, and a goodbye
     const other = bob.socket.io.socket("/other");
     await new Promise((resolve) => other.once("connect_error", resolve));
     const mallory = record.listen(stage.keep(stage.way.open(server, "mallory", { token: "garbage" })));
@@ -112,12 +113,12 @@ describe("every message of the document passes, and none that is not in it", () 
 
       // All of it is in the document, field by field
       assertAllValid(record, ["send", "receive"]);
-      // And all of the document was there
+      // And all of the document occurred
       for (const action of ["send", "receive"]) {
         const missing = [...closed.keys(way.door, action)].filter((key) => !record.keys(action).has(key));
         assert.deepEqual(missing, [], `${action} at ${name}`);
       }
-      // And the check is worth something: the same with anything changed is refused
+      // And the check works: the same frames with anything changed are refused
       stage.note(`${assertChangesAreRefused(record)} changed frames refused`);
     });
   }
@@ -126,7 +127,7 @@ describe("every message of the document passes, and none that is not in it", () 
 /** Fields that may be missing. */
 const OPTIONAL = { clientMessageId: 1, truncated: 1, event: 1, roomId: 1 };
 
-/** Sees that no frame of the server's could have a field more or less, or one of another type. Their number. */
+/** Checks that no frame of the server could have a field more or less, or one of another type. Returns their number. */
 function assertChangesAreRefused(record) {
   let count = 0;
   const refused = (key, what, payload) => {
@@ -141,7 +142,8 @@ function assertChangesAreRefused(record) {
       if (typeof value === "object" && value !== null && !Array.isArray(value)) {
         refused(key, `one more field in ${path.join(".")}`, changed(payload, path, (it) => ({ ...it, surprise: 1 })));
       }
-      // A list may be shorter, but for the arguments of a packet. Of the optional fields, a room is always named but in errors.
+      // A list may be shorter, except the arguments of a packet. Among the optional fields, only errors may omit a
+      // room.
       const mayBeMissing =
         typeof field === "number"
           ? !Array.isArray(payload) || path.length > 1
@@ -159,7 +161,7 @@ function* places(value, path = []) {
   for (const key of Object.keys(value)) yield* places(value[key], [...path, Array.isArray(value) ? Number(key) : key]);
 }
 
-/** A copy with one place changed; taken out, where it becomes `undefined`. */
+/** A copy with one place changed, or removed where it becomes `undefined`. */
 function changed(value, [key, ...rest], change) {
   if (key === undefined) return change(value);
   const inner = changed(value[key], rest, change);
@@ -169,7 +171,7 @@ function changed(value, [key, ...rest], change) {
   return copy;
 }
 
-/** Scripts of which `send_message` refuses "forbidden". */
+/** Scripts whose `send_message` refuses "forbidden". */
 function rules() {
   const folder = temporaryFolder();
   const script = readFileSync(join(repository, "lua/send_message.lua"), "utf8");
@@ -192,7 +194,7 @@ describe("every error code is met, and its error is in the document", () => {
       const roomId = await alice.openRoom(["bob"]);
       const send = { roomId, content: "Hello" };
 
-      // The client's own faults
+      // The client's own errors
       alice.socket.io ? alice.socket.io.engine.write("2nonsense") : alice.socket.send("nonsense");
       assert.equal((await alice.take("error")).code, "INVALID_JSON");
       await alice.refused("UNKNOWN_EVENT", "sing", {});
@@ -208,7 +210,7 @@ describe("every error code is met, and its error is in the document", () => {
       await alice.refused("TOKEN_EXPIRED", "authenticate", { token: expiring("alice", -3600) });
       await alice.refused("REJECTED", "sendMessage", { roomId, content: "forbidden" });
 
-      // A Redis that is full, that hangs, and in which somebody has meddled
+      // A Redis that is full, one that hangs, and one whose data somebody has damaged
       await stage.redis.run("CONFIG SET maxmemory 1");
       await alice.refused("UNAVAILABLE", "sendMessage", send);
       await stage.redis.run("CONFIG SET maxmemory 0");
@@ -218,7 +220,7 @@ describe("every error code is met, and its error is in the document", () => {
       await stage.redis.run(`SET chat:{room:${roomId}}:meta nonsense`);
       await alice.refused("INTERNAL", "sendMessage", send);
 
-      // And one who is in too great a hurry
+      // And a client that is in too great a hurry
       const strict = await stage.server({ MAX_REQUESTS_PER_SEC: "1", MAX_REQUEST_BURST: "1" });
       const dave = await device(strict, "dave");
       const answers = await Promise.all(Array.from({ length: 5 }, () => dave.ask("leaveChat")));
@@ -325,7 +327,7 @@ describe("refusals over HTTP and ends are as the document has them", () => {
   const pairs = (door) => sortedPairs(open.json.channels[door]["x-refusals"]);
   const sortedPairs = (list) => list.map(({ status, code }) => `${status} ${code ?? "(a number)"}`).sort();
 
-  /** What an answer says, once its body is seen to be as documented. */
+  /** What an answer says, once its body is found to be as documented. */
   function refusal({ status, body }) {
     const json = JSON.parse(body);
     if (/^\d+$/.test(json.code)) return { status };
@@ -375,7 +377,7 @@ describe("refusals over HTTP and ends are as the document has them", () => {
       4401: (device) => device.emit("authenticate", { token: expiring("alice", 1) }),
     };
     const listed = open.json.channels.native["x-close-codes"].map(({ code }) => String(code));
-    // The last ends the server.
+    // The last one ends the server.
     for (const [code, bring] of Object.entries(ends).reverse()) {
       assert.ok(listed.includes(code));
       const alice = await stage.native(server, "alice");

@@ -1,4 +1,4 @@
-// asyncapi.yaml by itself and beside the sources: it is valid, and names what the server knows, no more and no less.
+// asyncapi.yaml by itself and compared with the sources: it is valid, and names exactly what the server knows.
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -20,7 +20,7 @@ const sources = () =>
     .filter((path) => path.endsWith(".rs"))
     .map((path) => source(join("src", path)));
 
-/** What `pattern` finds in its first group; there must be something. */
+/** What the first group of `pattern` matches; it must match something. */
 function found(text, pattern) {
   const all = [...text.matchAll(pattern)].map(([, name]) => name);
   assert.notEqual(all.length, 0, `nothing matches ${pattern}: has the source moved?`);
@@ -36,7 +36,7 @@ function between(text, from, to) {
 
 async function problems(text) {
   const { diagnostics } = await new Parser().parse(text);
-  // 0 is an error, 1 a warning; what is less is advice.
+  // 0 is an error, 1 a warning; anything above is advice.
   return diagnostics.filter(({ severity }) => severity <= 1).map(({ path, message }) => `${path.join(".")}: ${message}`);
 }
 
@@ -91,7 +91,7 @@ describe("the document names what the sources name", () => {
 
   it("the events", () => {
     const text = sources().join("\n");
-    // A name stands there itself, or a constant that holds it
+    // The argument is the name itself, or a constant that holds it
     const constants = Object.fromEntries([...text.matchAll(/const (\w+): &str = ("\w+");/g)].map(([, name, held]) => [name, held]));
     const given = [...found(text, /(?:Frame|Self)::event\(\s*("\w+"|[A-Z_]+)/g)];
     const inSource = new Set(given.map((name) => JSON.parse(constants[name] ?? name)));

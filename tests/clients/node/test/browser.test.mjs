@@ -1,4 +1,4 @@
-// What a browser sees: which pages of other origins may talk to the server.
+// What a browser sees: which pages of other origins may access the server.
 import assert from "node:assert/strict";
 
 import { POLLING, WEBSOCKET, http, upgrade } from "../support/raw.mjs";
@@ -23,7 +23,7 @@ const preflight = (server, Origin) =>
 /** Whether a page of `origin` may read the answer. */
 const mayRead = (answer, origin) => ["*", origin].includes(answer.headers["access-control-allow-origin"]);
 
-/** Sees that the preflight lets a page of `origin` send what clients send. */
+/** Checks that the preflight lets a page of `origin` send what clients send. */
 function maySend(answer, origin) {
   assert.ok(answer.status >= 200 && answer.status < 300, `status ${answer.status} ${answer.body}`);
   assert.ok(mayRead(answer, origin), JSON.stringify(answer.headers));
@@ -33,7 +33,7 @@ function maySend(answer, origin) {
   for (const name of ["token", "authorization", "content-type"]) assert.ok(headers.includes(name), headers);
 }
 
-/** Sees that a page of `origin` gets in over each protocol, and may read what it asks for. */
+/** Checks that a page of `origin` can connect over each protocol, and may read the answers. */
 async function welcome(server, origin) {
   const answer = await get(server, origin);
   assert.equal(answer.status, 200);
@@ -47,7 +47,7 @@ story("in development pages of this machine may talk to the server", async (stag
   const server = await stage.server();
   for (const origin of ["http://localhost:5173", "http://127.0.0.1:8080"]) await welcome(server, origin);
 
-  // A page of the internet in the same browser may not
+  // A page from the internet in the same browser may not
   const answer = await get(server, FOREIGN);
   assert.equal(answer.status, 403);
   assert.ok(!mayRead(answer, FOREIGN));
@@ -63,7 +63,7 @@ story("an open development server takes every page", async (stage) => {
 story("in production only the pages that are named", async (stage) => {
   const server = await production(stage);
 
-  // Given a page that is named
+  // Given a page that the setting names
   const answer = await get(server, ALLOWED);
   assert.equal(answer.status, 200);
   assert.equal(answer.headers["access-control-allow-origin"], ALLOWED);
@@ -73,7 +73,7 @@ story("in production only the pages that are named", async (stage) => {
   assert.equal((await upgrade(server, "/ws", { Origin: ALLOWED, token })).status, 101);
   assert.equal((await upgrade(server, WEBSOCKET, { Origin: ALLOWED, token })).status, 101);
 
-  // And pages that are not, though their names are close
+  // And pages that it does not name, though their names are similar
   for (const origin of [FOREIGN, "http://a.example", "https://a.example.evil.example", "https://a.example:8443", "null"]) {
     assert.ok(!mayRead(await get(server, origin), origin), origin);
     assert.ok(!mayRead(await preflight(server, origin), origin), origin);

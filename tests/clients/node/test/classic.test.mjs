@@ -1,11 +1,11 @@
-// A client of the replaced server: the token in a header, no acks, no field that is new.
+// A client of the replaced server: the token in a header, no acks, no new fields.
 import assert from "node:assert/strict";
 
 import { overEachTransport } from "../support/story.mjs";
 
 const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
-/** Opens the chat of two devices' users as the classic client does: its id. */
+/** Opens the chat of two devices' users as the classic client does: returns its id. */
 async function openChat(device, participants) {
   device.emit("initializeChat", { participants });
   const { roomId } = await device.take("roomMembers");
@@ -22,7 +22,7 @@ overEachTransport("classic client", (story) => {
   story("is greeted with two texts and one list", async (stage) => {
     // Given a server without chats
     const server = await stage.server();
-    // When Alice connects, then all she gets is the greeting, in its order
+    // When Alice connects, then she gets the greeting, in order, and nothing else
     const alice = await stage.device(server, "alice");
     assert.deepEqual(alice.list, []);
     await alice.hasNothing();
@@ -38,7 +38,7 @@ overEachTransport("classic client", (story) => {
     // When Alice opens a chat with Bob
     alice.emit("initializeChat", { participants: ["bob"] });
 
-    // Then she gets the list as one array, then who else is in the room, then the status
+    // Then she gets the list as one array, then the other members of the room, then the status
     const [event, list] = await alice.next();
     assert.equal(event, "chatList");
     assert.equal(list.length, 1);
@@ -75,7 +75,7 @@ overEachTransport("classic client", (story) => {
     // When Alice opens a chat with two others
     const roomId = await openChat(alice, ["bob", "carol"]);
 
-    // Then it is a group, called by its size, and Carol has it too
+    // Then it is a group, named by its size, and Carol has it too
     const list = await carol.take("chatList", (rooms) => rooms.length > 0);
     assert.deepEqual(list[0].members.sort(), ["alice", "bob"]);
     assert.equal(list[0].roomId, roomId);
@@ -117,25 +117,25 @@ overEachTransport("classic client", (story) => {
     // When he enters the chat
     bob.emit("enterChat", { roomId });
 
-    // Then he has the history, oldest first, as one array; then the status
+    // Then he gets the history, oldest first, as one array; then the status
     const history = await bob.take("chatHistory");
     assert.ok(Array.isArray(history));
     assert.deepEqual(history.map((message) => message.content), ["Hello Bob", "Lunch?"]);
     assert.deepEqual(history.map((message) => message.seq), [1, 2]);
     assert.equal(await bob.take("status"), `${roomId} entered`);
 
-    // And his list says that all is read, and Alice is told
+    // And his list says that all is read, and Alice is notified
     await listWith(bob, roomId, (entry) => entry.unreadCnt === 0);
     const mark = { roomId, userId: "bob", seq: 2, messageId: history[1].id };
     assert.deepEqual(await alice.take("messageRead"), mark);
 
-    // When he leaves, then he is told so, and what Alice says after that is unread
+    // When he leaves, then he gets the status, and what Alice sends after that is unread
     bob.emit("leaveChat");
     assert.equal(await bob.take("status"), "leaved from all rooms");
     alice.emit("sendMessage", { roomId, content: "Still there?" });
     await listWith(bob, roomId, (entry) => entry.unreadCnt === 1);
 
-    // And leaving again, with any data, is no mistake
+    // And leaving again, with any data, is not an error
     bob.emit("leaveChat", {});
     assert.equal(await bob.take("status"), "leaved from all rooms");
   });
@@ -206,7 +206,7 @@ overEachTransport("classic client", (story) => {
     // When he marks the second
     bob.emit("markAsRead", { roomId, messageId: ids[1] });
 
-    // Then he is told so, in words and by the id; one is left in his list, and Alice learns of it
+    // Then he is notified, with a text and the id; one is left in his list, and Alice is notified
     assert.equal(await bob.take("status"), `${ids[1]} marked`);
     assert.deepEqual(await bob.take("status"), { messageId: ids[1] });
     await listWith(bob, roomId, (entry) => entry.unreadCnt === 1);
@@ -220,7 +220,7 @@ overEachTransport("classic client", (story) => {
     const carol = await stage.device(server, "carol");
     const roomId = await openChat(alice, ["bob"]);
 
-    // When Carol wants to get in
+    // When Carol tries to access it
     for (const [event, data] of [
       ["enterChat", { roomId }],
       ["sendMessage", { roomId, content: "Me too" }],
@@ -236,7 +236,7 @@ overEachTransport("classic client", (story) => {
       assert.deepEqual([error.status, error.errors], ["error", []]);
     }
 
-    // And she is still connected, and Alice heard nothing
+    // And she is still connected, and Alice received nothing
     await carol.hasNothing();
     await alice.hasNothing();
     assert.deepEqual([alice.ends, carol.ends], [[], []]);
@@ -256,7 +256,7 @@ overEachTransport("classic client", (story) => {
     // When Alice resets
     alice.emit("resetRedisForDevelopment");
 
-    // Then she is told, and everybody has an empty list
+    // Then she gets the status, and everybody has an empty list
     const status = await alice.take("redisStatus");
     assert.equal(status.success, true);
     assert.equal(typeof status.message, "string");

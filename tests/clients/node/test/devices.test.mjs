@@ -26,7 +26,7 @@ overEachTransport("devices", (each) => {
     const first = await phone.take("newMessage");
     for (const device of [laptop, bob]) assert.deepEqual(await device.take("newMessage"), first);
 
-    // When Alice reads on the phone, then only the phone gets the history, but both know that it is read
+    // When Alice reads on the phone, then only the phone gets the history, but both learn that it is read
     phone.emit("enterChat", { roomId });
     assert.deepEqual(seqs(await phone.take("chatHistory")), [1]);
     assert.equal(await phone.take("status"), `${roomId} entered`);
@@ -41,7 +41,7 @@ overEachTransport("devices", (each) => {
       assert.equal((await device.take("newMessage")).content, "Hello Bob");
     }
 
-    // When the laptop goes, then the phone stays
+    // When the laptop disconnects, then the phone stays connected
     laptop.close();
     await bob.say(roomId, "Still there?");
     const message = await phone.take("newMessage");
@@ -63,11 +63,11 @@ overEachTransport("devices", (each) => {
       assert.equal(entry.memberCount, 3);
     }
 
-    // When something is said in both
+    // When a message is sent in both
     await alice.say(direct, "Only you");
     await bob.say(group, "You all");
 
-    // Then Carol gets what is said in the group and nothing else
+    // Then Carol gets the messages of the group and nothing else
     assert.equal((await carol.take("newMessage")).content, "You all");
     await carol.hasNothing();
     for (const device of [alice, bob]) {
@@ -75,7 +75,7 @@ overEachTransport("devices", (each) => {
       await device.take("newMessage", (it) => it.roomId === group && it.content === "You all");
     }
 
-    // And a group opened again is a new one, unless it has an id of its own
+    // And a group that is opened again is a new one, unless it has an id of its own
     assert.notEqual(await alice.openRoom(["bob", "carol"]), group);
     const more = { clientRoomId: "lunch-1" };
     const once = await alice.openRoom(["bob", "carol"], more);
@@ -88,7 +88,7 @@ overEachTransport("devices", (each) => {
     ["query", { query: { chatList: "delta" } }],
   ]) {
     each(`chatList=delta in ${place}: the list once, then what changes`, async (stage) => {
-      // Given Alice with two devices that keep count themselves
+      // Given Alice with two delta devices
       const server = await stage.server();
       const alice = await stage.device(server, "alice", options);
       const tablet = await stage.device(server, "alice", options);
@@ -119,7 +119,7 @@ overEachTransport("devices", (each) => {
       await tablet.done("leaveChat");
       assert.deepEqual(tablet.takeAll(), [["status", "leaved from all rooms"]]);
 
-      // But it does when she asks
+      // But a list comes when she requests it
       assert.deepEqual(await alice.done("getChatList"), { rooms: 1 });
       assert.deepEqual((await alice.next())[0], "chatList");
     });
@@ -140,7 +140,7 @@ overEachTransport("devices", (each) => {
   });
 
   each("whoever connects in the middle of a talk misses nothing", async (stage) => {
-    // Given Alice, who goes on talking
+    // Given Alice, who keeps sending
     const server = await stage.server();
     const alice = await stage.delta(server, "alice");
     const roomId = await alice.openRoom(["bob"]);
@@ -158,7 +158,7 @@ overEachTransport("devices", (each) => {
         const known = bob.list[0].seq;
         await bob.take("newMessage", (message) => message.seq >= known + 20);
 
-        // Then what he gets goes on where his list ends, without a hole and with nothing twice
+        // Then what he gets continues where his list ends, without a gap and with nothing twice
         const upTo = Array.from({ length: 19 }, (_, index) => known + 1 + index);
         assert.deepEqual(seqs(bob.takeAll().map(([, message]) => message)).slice(0, 19), upTo);
         bob.close();
@@ -170,7 +170,7 @@ overEachTransport("devices", (each) => {
   });
 
   each("long messages come whole in both directions", async (stage) => {
-    // Given ten messages of the greatest length, sent at once
+    // Given ten messages of the maximum length, sent at once
     const server = await stage.server();
     const alice = await stage.delta(server, "alice");
     const bob = await stage.delta(server, "bob");
@@ -186,7 +186,7 @@ overEachTransport("devices", (each) => {
 });
 
 story("devices on different transports see one order", async (stage) => {
-  // Given three users in a group, each on another transport, and one at the native door
+  // Given three users in a group, each on another transport, and one over the native protocol
   const server = await stage.server();
   const devices = [await stage.native(server, "native", { query: "?chatList=delta" })];
   for (const [index, transport] of Object.keys(TRANSPORTS).entries()) {
@@ -196,7 +196,7 @@ story("devices on different transports see one order", async (stage) => {
   }
   const roomId = await devices[0].openRoom(devices.slice(1).map((device) => device.user));
 
-  // When all of them talk at once
+  // When all of them send at once
   await Promise.all(
     devices.map(async (device) => {
       for (let number = 0; number < 25; number += 1) await device.say(roomId, `${device.user} ${number}`);

@@ -1,4 +1,5 @@
-// The examples of README.md and docs/clients.md, run as they stand in a fresh clone. Only the port is another, as many run at once.
+// The examples of README.md and docs/clients.md, run as written in a fresh clone. Only the port differs, as many run at
+// once.
 import assert from "node:assert/strict";
 import { chmodSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -45,13 +46,13 @@ class Terminal {
     this.process.stdin.write(`${line}\n`);
   }
 
-  /** Waits for a line that matches: it. */
+  /** Waits for a line that matches: returns it. */
   async shows(pattern) {
     const found = () => this.lines.find((line) => pattern.test(line));
     return this.#changing.until(String(pattern), found, () => this.lines.join("\n"));
   }
 
-  /** Waits until all of these lines are there, in whichever order, and sees that there are no others. */
+  /** Waits until all of these lines are there, in any order, and checks that there are no others. */
   async showsAll(expected, mask = (line) => line) {
     const told = () => this.lines.filter((line) => !/Warning|node --trace/.test(line)).map(mask).sort();
     const wanted = JSON.stringify(expected.map(mask).sort());
@@ -63,7 +64,7 @@ class Terminal {
   }
 }
 
-/** What somebody has after `git clone` and a first build. */
+/** What a developer has after `git clone` and a first build. */
 class Clone {
   #open = [];
 
@@ -109,7 +110,7 @@ class Clone {
     return terminal.lines.join("\n");
   }
 
-  /** Does what `make run` says, until it is up. */
+  /** Does what `make run` does, until the server is up. */
   async up(command) {
     assert.equal(command, "make run");
     const server = await this.run(command);
@@ -122,7 +123,7 @@ class Clone {
   }
 }
 
-/** The fenced blocks of a document, in their order. */
+/** The fenced blocks of a document, in order. */
 function blocksOf(document) {
   const text = readFileSync(join(repository, document), "utf8");
   return [...text.matchAll(/^```(\w*)\n(.*?)\n```$/gms)].map(([, language, body]) => ({ language, body }));
@@ -159,7 +160,7 @@ example("README leads from a clone to a first message", async (clone) => {
   clone.write("hello.mjs", client.body);
   const terminal = await clone.run(command.body);
   await terminal.showsAll([output.body]);
-  // Who goes on, and hears an answer
+  // A client that continues, and receives an answer
   const bob = await clone.run("TOKEN=$(make token ID=bob) node --experimental-websocket examples/chat.mjs alice ws://127.0.0.1:3000/ws");
   bob.type("Hi Alice");
   await terminal.shows(/^bob: Hi Alice$/);
@@ -197,7 +198,7 @@ example("docs/clients.md: a first chat in a terminal, and with Socket.IO", async
   await sees(first, aliceSees);
   await sees(second, bobSees);
 
-  // A request as it goes out, and its answer
+  // A request as it is sent, and its answer
   first.terminal.type(request.body);
   const ack = await first.terminal.shows(/^\{"event":"ack","id":1,/);
   assert.equal(masked(ack), masked(answer.body));

@@ -1,4 +1,4 @@
-// What one client can cost: the same limits as at the native door.
+// What one client can cost: the same limits as over the native protocol.
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 
@@ -7,37 +7,37 @@ import { POLLING, RawPolling, RawSocket, http, upgrade } from "../support/raw.mj
 import { overEachTransport, story } from "../support/story.mjs";
 import { tokenOf } from "../support/token.mjs";
 
-/** With one of these it is decided whether a device is let in. */
+/** One of these decides whether a device may connect. */
 const LAST_WORDS = new Set(["chatList", "error"]);
 
 const headersOf = (user) => ({ token: tokenOf(user) });
 
 overEachTransport("limits", (each) => {
   each("a user may have so many connections", async (stage) => {
-    // Given a server that lets a user in twice, and Alice there twice
+    // Given a server on which a user may have two connections, and Alice with two
     const server = await stage.server({ MAX_CONNECTIONS_PER_USER: "2" });
     const first = await stage.device(server, "alice");
     const second = await stage.device(server, "alice");
 
-    // When she comes a third time
+    // When she connects a third time
     const third = stage.open(server, "alice", { extraHeaders: headersOf("alice") });
 
-    // Then she is told why, and is disconnected; no list comes
+    // Then she gets the reason, and is disconnected; no list comes
     const error = await third.take("error");
     assert.equal(error.code, "RATE_LIMITED");
     assert.equal(typeof error.message, "string");
     assert.equal(await third.ended(), "io server disconnect");
     assert.deepEqual(third.takeAll(), []);
 
-    // And the native door counts the same
+    // And the native protocol counts the same
     const native = await upgrade(server, "/ws", headersOf("alice"));
     assert.equal(native.status, 429);
 
-    // And others are let in, and those that are there stay
+    // And others can connect, and existing connections stay
     await stage.device(server, "bob");
     await second.hasNothing();
 
-    // When one of hers goes, then there is a place again
+    // When one of hers disconnects, then she can connect again
     first.close();
     await eventually("a place", async () => {
       const next = stage.open(server, "alice", { extraHeaders: headersOf("alice") });
@@ -54,10 +54,10 @@ overEachTransport("limits", (each) => {
     const alice = await stage.device(server, "alice");
     await stage.device(server, "bob");
 
-    // When Carol comes
+    // When Carol connects
     const carol = stage.open(server, "carol", { extraHeaders: headersOf("carol") });
 
-    // Then she is not let in, and gets no list
+    // Then she is refused, and gets no list
     const refused = () => carol.refusals.length > 0 || carol.ends.length > 0;
     await carol.until("a refusal", refused);
     const told = carol.takeAll();
@@ -65,25 +65,25 @@ overEachTransport("limits", (each) => {
     assert.deepEqual(told.filter(([event]) => event !== "error"), []);
     carol.close();
 
-    // And the native door is full too
+    // And over the native protocol it is full too
     assert.equal((await upgrade(server, "/ws", headersOf("dave"))).status, 503);
     await alice.hasNothing();
     assert.deepEqual(alice.ends, []);
   });
 
   each("every request is answered once, also those that are too many", async (stage) => {
-    // Given a server at which 64 KiB of a device's requests may wait
+    // Given a server on which 64 KiB of a device's requests may wait
     const server = await stage.server({ QUEUE_MAX_BYTES: "65536" });
     const alice = await stage.delta(server, "alice");
     const roomId = await alice.openRoom(["bob"]);
 
-    // When Alice asks 100 times without waiting, at length, for what is short
+    // When Alice sends 100 long requests for short answers without waiting
     const data = { roomId, limit: 1, padding: "x".repeat(16 * 1024) };
     const answers = await Promise.all(
       Array.from({ length: 100 }, () => alice.socket.timeout(20_000).emitWithAck("getHistory", data)),
     );
 
-    // Then each is answered, with what was asked for or with why not
+    // Then each is answered, with the result or with the reason why not
     const refused = answers.filter((answer) => !answer.ok);
     assert.ok(refused.every((answer) => answer.error.code === "RATE_LIMITED"), JSON.stringify(refused[0]));
     stage.note(`${refused.length} of 100 were refused`);
@@ -96,20 +96,20 @@ overEachTransport("limits", (each) => {
     const server = await stage.server();
     const alice = await stage.delta(server, "alice");
 
-    // When she asks a hundred times for what there is not
+    // When she sends a hundred requests for things that do not exist
     for (let number = 0; number < 100; number += 1) alice.socket.emit("nonsense", number);
 
-    // Then she is told each time, and is disconnected for good
+    // Then she gets an error each time, and is disconnected for good
     assert.equal(await alice.ended(), "io server disconnect");
     const errors = alice.takeAll().filter(([event, error]) => event === "error" && error.code === "UNKNOWN_EVENT");
     assert.equal(errors.length, 100);
   });
 });
 
-/** So that no ping ends what another limit must end. */
+/** So that no ping ends a connection that another limit must end. */
 const NO_PINGS = { PING_INTERVAL_MS: "3600000", PING_TIMEOUT_MS: "3600000" };
 
-/** 16 KiB, the greatest content. */
+/** 16 KiB, the largest content. */
 const LONG = "x".repeat(16 * 1024);
 
 story("who never reads is closed: WebSocket", async (stage) => {
@@ -122,7 +122,7 @@ story("who never reads is closed: WebSocket", async (stage) => {
   await bob.packet((packet) => packet.startsWith('42["chatList"'));
   bob.socket.pause();
 
-  // When Alice says more than the network's own buffers hold
+  // When Alice sends more than the network's own buffers hold
   const count = 1500;
   for (let number = 0; number < count; number += 1) {
     await alice.say(roomId, LONG);
@@ -130,7 +130,7 @@ story("who never reads is closed: WebSocket", async (stage) => {
     await alice.take("newMessage");
   }
 
-  // Then he was closed before the end of it
+  // Then he was closed before she had sent everything
   bob.socket.resume();
   await bob.gone();
   const got = bob.packets.filter((packet) => packet.startsWith('42["newMessage"')).length;
@@ -141,7 +141,7 @@ story("who never reads is closed: WebSocket", async (stage) => {
 });
 
 story("who never asks is closed: polling", async (stage) => {
-  // Given Bob, who asks for nothing after the greeting
+  // Given Bob, who does not poll after the greeting
   const server = await stage.server({ QUEUE_MAX_BYTES: "65536", ...NO_PINGS });
   const alice = await stage.native(server, "alice", { query: "?chatList=delta" });
   const roomId = await alice.openRoom(["bob"]);
@@ -149,7 +149,7 @@ story("who never asks is closed: polling", async (stage) => {
   assert.equal(await bob.send('40{"chatList":"delta"}'), 200);
   for (let greeting = []; !greeting.some((it) => it.startsWith('42["chatList"')); ) greeting = await bob.poll();
 
-  // When Alice says more than the server keeps for him
+  // When Alice sends more than the server keeps for him
   const count = 50;
   for (let number = 0; number < count; number += 1) {
     await alice.say(roomId, LONG);
@@ -203,10 +203,10 @@ story("who does not say who they are is closed: polling", async (stage) => {
 });
 
 story("who does not even ask is closed: polling", async (stage) => {
-  // Given handshakes that nobody follows up
+  // Given handshakes that nobody continues
   const server = await stage.server({ MAX_CONNECTIONS: "5", ...NO_PINGS });
   for (let number = 0; number < 5; number += 1) await http(server, "GET", POLLING);
-  // Then they cost no place for long
+  // Then they take up no connection slot for long
   stage.transport = "polling only";
   await eventually("a place", async () => {
     const next = stage.open(server, "alice", { extraHeaders: headersOf("alice"), reconnection: false });

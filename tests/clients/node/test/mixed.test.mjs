@@ -23,8 +23,9 @@ function talk(events) {
 
 overEachTransport("mixed", (each) => {
   each("native, JavaScript and Python on two servers see the same talk", async (stage) => {
-    // Given two servers on one Redis: Alice at the native door of the first, Bob with socket.io-client at the second,
-    // Carol with python-socketio at the first
+    // Given two servers on one Redis: Alice over the native protocol on the first, Bob with socket.io-client on the
+    // second,
+    // Carol with python-socketio on the first
     const one = await stage.server();
     const two = await stage.server();
     const alice = await stage.native(one, "alice", { query: "?chatList=delta" });
@@ -40,7 +41,7 @@ overEachTransport("mixed", (each) => {
     }
     for (const device of devices) device.takeAll();
 
-    // When all talk at once
+    // When all send at once
     const each = 40;
     const acks = await Promise.all(
       devices.map(async (device) => {
@@ -52,7 +53,7 @@ overEachTransport("mixed", (each) => {
       }),
     );
 
-    // Then each has seen every message, the same ones in the same order, without a hole
+    // Then each has seen every message, the same ones in the same order, without a gap
     const total = each * devices.length;
     const talks = [];
     for (const device of devices) {
@@ -64,7 +65,7 @@ overEachTransport("mixed", (each) => {
       assert.deepEqual(seen, talks[0]);
       assert.deepEqual(seen.map((message) => message.seq), Array.from({ length: total }, (_, index) => index + 1));
     }
-    // And what each said is there in the order in which they said it, under the number of its ack
+    // And each user's messages are in the order in which they were sent, under the numbers of their acks
     for (const [index, device] of devices.entries()) {
       const own = talks[0].filter((message) => message.senderId === device.user);
       assert.deepEqual(own.map((message) => message.content), acks[index].map((_, n) => `${device.user} says ${n + 1}`));
@@ -74,7 +75,7 @@ overEachTransport("mixed", (each) => {
       assert.deepEqual((await device.history(roomId)).map((message) => message.id), talks[0].map((message) => message.id));
     }
 
-    // When Carol reads it all, then the others are told the same
+    // When Carol reads it all, then all the others get the same notification
     const last = talks[0].at(-1);
     assert.deepEqual(await carol.done("markAsRead", { roomId, messageId: last.id }), { roomId, readSeq: total, unreadCnt: 0 });
     const moved = talks[0].findLast((message) => message.senderId === "carol").seq < total;
@@ -85,7 +86,7 @@ overEachTransport("mixed", (each) => {
       }
     }
 
-    // And when Bob enters, then what is said from now on is read by him at once, wherever it is said
+    // And when Bob enters, then messages sent from now on are read by him at once, on whichever server they are sent
     await bob.done("enterChat", { roomId });
     await alice.say(roomId, "Bob reads this");
     for (const device of devices) {

@@ -20,7 +20,7 @@ async function installation(stage) {
   return { one, two, nginx };
 }
 
-/** A server that tells in its log who connects to it. */
+/** A server that logs who connects to it. */
 function server(stage, env) {
   return stage.server({ APP_ENV: "production", RUST_LOG: "info,chat_server=debug", ...env });
 }
@@ -43,7 +43,7 @@ async function onBoth(one, two, prefix, open) {
   return devices;
 }
 
-/** Each of them says something: every other gets it, all in the same order. */
+/** Each of them sends a message: every other gets it, all in the same order. */
 async function talk(devices, roomId) {
   for (const device of devices) device.takeAll();
   await Promise.all(devices.map((device) => device.say(roomId, `${device.user} is here`)));
@@ -59,13 +59,13 @@ async function talk(devices, roomId) {
 
 overEachTransport("proxy", (each) => {
   each("both doors talk through nginx over two servers, and a server that is killed is replaced by the other", async (stage) => {
-    // Given two servers behind nginx, each with devices of both doors
+    // Given two servers behind nginx, each with devices of both protocols
     const { one, two, nginx } = await installation(stage);
     const natives = await onBoth(one, two, "native", (user) => stage.native(nginx, user, { query: "?chatList=delta" }));
     const others = await onBoth(one, two, "socketio", (user) => stage.delta(nginx, user));
     const devices = [...natives, ...others];
 
-    // When they talk, then each gets all of it, and no connection is lost
+    // When they send, then each gets all of it, and no connection is lost
     const roomId = await devices[0].openRoom(devices.slice(1).map(({ user }) => user));
     for (const device of devices) await device.take("chatEntry");
     await talk(devices, roomId);
@@ -88,7 +88,7 @@ overEachTransport("proxy", (each) => {
       }
       await settled([two], device.user);
     }
-    // And the others have noticed nothing
+    // And the others are not affected
     for (const device of kept) assert.deepEqual(device.ends, []);
     await talk(devices, roomId);
 
@@ -109,7 +109,7 @@ describe("proxy", () => {
     const { one, two, nginx } = await installation(stage);
     stage.transport = "polling only";
 
-    // When several come from one address, with their token in `auth`
+    // When several connect from one address, with their token in `auth`
     const devices = [];
     for (const user of ["alice", "bob", "carol"]) {
       devices.push(await stage.device(nginx, user, { auth: { token: tokenOf(user) }, extraHeaders: {} }));
@@ -135,7 +135,7 @@ describe("proxy", () => {
       const headers = { token: tokenOf(`user${number}`) };
       const polling = stage.keep(await RawPolling.open(nginx, headers));
 
-      // Then the session is known wherever it goes on
+      // Then the session is known wherever it continues
       assert.equal(await polling.send("40"), 200, nginx.log());
       const packets = [];
       while (!packets.some((packet) => packet.startsWith("40{"))) {
@@ -191,13 +191,13 @@ describe("proxy", () => {
     const long = { token: "x".repeat(12 * 1024) };
     assert.equal((await upgrade(nginx, "/ws", long)).status, 401);
 
-    // A POST may have MAX_FRAME_BYTES, and not more
+    // A POST may have MAX_FRAME_BYTES, and no more
     const polling = stage.keep(await RawPolling.open(nginx, { token }));
     assert.equal(await polling.send("40"), 200);
     assert.equal(await polling.send(`42["none","${"x".repeat(65_536 - 13)}"]`), 200);
     assert.equal(await polling.send(`42["none","${"x".repeat(65_536)}"]`), 413);
 
-    // Whether it can serve clients may be asked; its figures may not
+    // Clients may ask for its readiness, but not for its metrics
     assert.equal(JSON.parse((await http(nginx, "GET", "/readyz")).body).status, "ready");
     const metrics = await http(nginx, "GET", "/metrics");
     assert.equal(metrics.status, 404);
@@ -212,7 +212,7 @@ describe("proxy", () => {
   story("one address takes no more than its share", async (stage) => {
     const { nginx } = await installation(stage);
 
-    // When an address opens one WebSocket after the other
+    // When an address opens one WebSocket after another
     const open = [];
     const more = async () => {
       const knocked = stage.keep(await knock(nginx, "/ws?chatList=delta", { token: tokenOf(`user${open.length}`) }));
@@ -222,12 +222,12 @@ describe("proxy", () => {
     let status;
     do status = await more(); while (status === 101 && open.length < 1500);
 
-    // Then there is an end to it, and who leaves makes room
+    // Then it reaches a limit, and closing one makes room for another
     assert.deepEqual([status, open.length], [429, 1000], nginx.log());
     open[0].close();
     await eventually("room again", async () => (await more()) === 101);
 
-    // And to requests, however fast they come
+    // And so do requests, however fast they come
     for (const socket of open) socket.close();
     await eventually("quiet", async () => (await http(nginx, "GET", "/healthz")).status === 200);
     const statuses = new Set();

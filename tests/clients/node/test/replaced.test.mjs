@@ -1,10 +1,10 @@
-// The stories of the replaced server's own clients, that of its later versions and its first one, unchanged in shape.
+// The stories of the replaced server's own clients, of its later versions and of its first one, unchanged in shape.
 import assert from "node:assert/strict";
 
 import { overEachTransport } from "../support/story.mjs";
 import { expiring } from "../support/token.mjs";
 
-/** A later client: it has the room's id from `roomMembers`, and draws what the last `chatHistory` has. */
+/** A later client: it takes the room's id from `roomMembers`, and draws the messages of the last `chatHistory`. */
 async function open(device, participants) {
   device.emit("initializeChat", { participants });
   const { roomId, members } = await device.take("roomMembers");
@@ -24,7 +24,7 @@ overEachTransport("later client of the replaced server", (each) => {
     const carol = await stage.device(server, "carol");
     const roomId = await open(alice, ["bob", "carol"]);
 
-    // When they enter, then they get the history, the list, and that they have entered
+    // When they enter, then they get the history, the list, and the status that they have entered
     for (const device of [alice, bob]) {
       await device.take("chatList", (list) => list.length === 1);
       device.takeAll();
@@ -39,7 +39,7 @@ overEachTransport("later client of the replaced server", (each) => {
     // When Alice sends as later clients do
     alice.emit("sendMessage", { roomId, type: "text", content: ["Hello", "all"] });
 
-    // Then all have the message as it was sent, and who views the room has its history too
+    // Then all have the message as it was sent, and clients that view the room get its history too
     for (const device of [alice, bob, carol]) {
       const { type, content } = await device.take("newMessage");
       assert.deepEqual([type, content], ["text", ["Hello", "all"]]);
@@ -60,11 +60,11 @@ overEachTransport("later client of the replaced server", (each) => {
     assert.deepEqual(contents(drawn), [["Hello", "all"], "Hi", [image]]);
     assert.deepEqual(drawn.map(({ type }) => type), ["text", "text", "image"]);
 
-    // When Carol marks what she has read, then she is told so in both ways
+    // When Carol marks what she has read, then she is notified in both ways
     carol.emit("markAsRead", { roomId, messageId: id });
     assert.equal(await carol.take("status"), `${id} marked`);
     assert.deepEqual(await carol.take("status"), { messageId: id });
-    // And who does not view the room was sent no history
+    // And a client that does not view the room got no history
     await carol.done("getChatList");
     assert.ok(!carol.takeAll().some(([event]) => event === "chatHistory"));
 
@@ -103,7 +103,7 @@ overEachTransport("later client of the replaced server", (each) => {
       viewer.takeAll();
       await alice.say(roomId, "Hello");
       await viewer.take("newMessage");
-      // And what is due to Alice, who views it too, has come
+      // And what Alice, who views it too, must get has come
       await alice.done("enterChat", { roomId });
       alice.takeAll();
       const { seq } = await alice.say(roomId, "Bob?");
@@ -160,7 +160,7 @@ overEachTransport("later client of the replaced server", (each) => {
     const [roomId] = await Promise.all(rooms);
     const alice = await stage.device(server, "alice");
     assert.equal(alice.list.length, 129);
-    // When she enters one, then its history comes, that she has entered, and a list after that
+    // When she enters one, then its history comes, then the status that she has entered, and then a list
     alice.emit("enterChat", { roomId });
     assert.deepEqual(await alice.next(), ["chatHistory", []]);
     assert.deepEqual(await alice.next(), ["status", `${roomId} entered`]);

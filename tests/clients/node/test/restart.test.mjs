@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 
 import { overEachTransport } from "../support/story.mjs";
 
-/** Sees that the connection ended as one that the client takes up again by itself. */
+/** Checks that the connection ended in a way after which the client reconnects by itself. */
 async function lostItsServer(device) {
   const reason = await device.ended();
   assert.ok(["transport close", "transport error"].includes(reason), reason);
@@ -32,14 +32,14 @@ overEachTransport("restart", (each) => {
       const { id } = await bob.take("newMessage");
       await bob.take("chatList", (list) => list[0]?.seq === 1);
 
-      // When the server goes
+      // When the server stops
       await stop(first);
 
-      // Then both clients know that they are to come back
+      // Then both clients know that they should come back
       for (const device of [alice, bob]) stage.note(`${device.user}: ${await lostItsServer(device)}`);
       for (const device of [alice, bob]) device.takeAll();
 
-      // When it is there again, on the same port with the same data
+      // When it is running again, on the same port with the same data
       const second = await stage.server({ PORT: String(first.port) });
       assert.equal(second.port, first.port);
       for (const device of [alice, bob]) device.server = second;
@@ -57,7 +57,7 @@ overEachTransport("restart", (each) => {
         assert.equal(device.connects, 2);
       }
 
-      // And the chat goes on where it was
+      // And the chat continues where it was
       await alice.say(roomId, "After");
       const message = await bob.take("newMessage");
       assert.deepEqual([message.seq, message.content], [2, "After"]);
@@ -97,7 +97,7 @@ overEachTransport("restart", (each) => {
     const bob = await stage.delta(first, "bob");
     const roomId = await alice.openRoom(["bob"]);
 
-    // When the server is stopped in the middle of it
+    // When the server is stopped in the middle of that
     const acked = [];
     for (let number = 1; number <= 100; number += 1) {
       const clientMessageId = `m-${number}`;
@@ -110,7 +110,7 @@ overEachTransport("restart", (each) => {
     await first.ended();
     bob.takeAll();
 
-    // Then all that was acked is there once it is back
+    // Then everything that was acked is there once it is back
     bob.server = await stage.server({ PORT: String(first.port) });
     await bob.until("a new list", () => bob.inbox.some(({ event }) => event === "chatList"));
     const stored = (await bob.history(roomId)).map((message) => message.id);

@@ -1,11 +1,11 @@
-// Who is let in over Socket.IO, and for how long.
+// Who may connect over Socket.IO, and for how long.
 import assert from "node:assert/strict";
 
 import { RawPolling, RawSocket } from "../support/raw.mjs";
 import { overEachTransport, story } from "../support/story.mjs";
 import { expiring, tokenOf, unsigned, withClaims } from "../support/token.mjs";
 
-/** Sees that a device gets the texts of the replaced server, then the error, and is disconnected by the server for good. */
+/** Checks that a device gets the replaced server's texts and then the error, and is disconnected for good. */
 async function isRefused(device, code, message) {
   const texts = code === "TOKEN_EXPIRED" ? ["token expired", "connection failed"] : ["connection failed"];
   for (const text of texts) assert.equal(await device.take("error"), text);
@@ -27,7 +27,7 @@ overEachTransport("tokens", (each) => {
     await alice.openRoom(["bob"]);
     alice.takeAll();
 
-    // When somebody comes with a token that is not good
+    // When a client connects with an invalid token
     for (const [what, token, code, message] of [
       ["none", undefined, "UNAUTHORIZED", "connection failed"],
       ["garbage", "garbage", "UNAUTHORIZED", "connection failed"],
@@ -36,7 +36,7 @@ overEachTransport("tokens", (each) => {
       ["no user", withClaims({ name: "alice" }), "UNAUTHORIZED", "connection failed"],
       ["expired", expiring("alice", -3600), "TOKEN_EXPIRED", "token expired"],
     ]) {
-      // Then it gets the error of the replaced server, in each place where a token may be
+      // Then it gets the error of the replaced server, for each place where a token may be
       const places = [{ extraHeaders: { token } }, { auth: { token } }];
       for (const options of token ? places : [{}]) {
         stage.note(`${what}, ${Object.keys(options).join() || "nowhere"}`);
@@ -44,7 +44,7 @@ overEachTransport("tokens", (each) => {
       }
     }
 
-    // And Alice has not noticed
+    // And Alice is not affected
     await alice.hasNothing();
     assert.deepEqual(alice.ends, []);
   });
@@ -66,7 +66,7 @@ overEachTransport("tokens", (each) => {
 
   each("the first place counts", async (stage) => {
     const server = await stage.server();
-    // A bad one there is not made good by the next
+    // A good token in a later place does not make up for a bad one there
     const bad = { extraHeaders: { token: "garbage" }, auth: { token: tokenOf("alice") } };
     await isRefused(stage.open(server, "alice", bad), "UNAUTHORIZED", "connection failed");
     // And a good one needs no other
@@ -86,27 +86,27 @@ overEachTransport("tokens", (each) => {
   });
 
   each("a connection ends with its token", async (stage) => {
-    // Given Alice with a token that soon ends
+    // Given Alice with a token that expires soon
     const server = await stage.server();
     const soon = { extraHeaders: { token: expiring("alice", 3) } };
     const alice = await stage.device(server, "alice", soon);
     await alice.openRoom(["bob"]);
     alice.takeAll();
 
-    // When it ends, then she is told why, and is disconnected
+    // When it expires, then she gets the reason, and is disconnected
     const error = await alice.take("error");
     assert.equal(error.code, "TOKEN_EXPIRED");
     assert.equal(await alice.ended(), "io server disconnect");
   });
 
   each("a fresh token extends the connection", async (stage) => {
-    // Given two devices of Alice's with tokens that end at the same time
+    // Given two devices of Alice's with tokens that expire at the same time
     const server = await stage.server();
     const token = expiring("alice", 4);
     const phone = await stage.device(server, "alice", { extraHeaders: { token } });
     const laptop = await stage.device(server, "alice", { extraHeaders: { token } });
 
-    // When the phone shows a fresh one
+    // When the phone presents a fresh one
     assert.deepEqual(await phone.done("authenticate", { token: tokenOf("alice") }), { expiresAt: null });
     const later = Math.floor(Date.now() / 1000) + 3600;
     const { expiresAt } = await phone.done("authenticate", { token: withClaims({ id: "alice", exp: later }) });
@@ -130,7 +130,7 @@ overEachTransport("tokens", (each) => {
   });
 });
 
-/** So that no ping ends what the refusal must end. */
+/** So that no ping ends a connection that the refusal must end. */
 const NO_PINGS = { PING_INTERVAL_MS: "3600000", PING_TIMEOUT_MS: "3600000" };
 
 /** The `error` event as an Engine.IO packet. */

@@ -1,7 +1,7 @@
 //! A client with `rust_socketio`, over WebSocket only: it connects, chats, and comes back after a restart of the server.
 //!
-//! It starts the server that `CHAT_SERVER_BIN` names, and a `redis-server`, on free ports. It says what it does, and ends
-//! with an error where something does not come.
+//! It starts the server that `CHAT_SERVER_BIN` names, and a `redis-server`, on free ports. It prints what it does, and
+//! ends with an error where something does not come.
 
 use std::env;
 use std::error::Error;
@@ -17,13 +17,13 @@ use rust_socketio::client::Client;
 use rust_socketio::{ClientBuilder, Event, Payload, TransportType};
 use serde_json::{Value, json};
 
-/// Far above what anything takes: only so that a hang ends.
+/// Far longer than anything takes: it only ends a hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// A process that is killed where the test ends.
+/// A process that is killed when the test ends.
 struct Running(Child);
 
 impl Drop for Running {
@@ -34,7 +34,7 @@ impl Drop for Running {
     }
 }
 
-/// A device, and what it was told.
+/// A device, and what it received.
 struct Device {
     client: Client,
     told: Receiver<(String, Value)>,
@@ -75,7 +75,7 @@ impl Device {
         }
     }
 
-    /// Sends a message until it is accepted: a connection that has just come back takes it.
+    /// Sends a message until it is accepted: a connection that has just come back accepts it.
     fn say(&self, room: &Value, content: &str) -> Outcome {
         let data = json!({ "roomId": room, "content": content, "clientMessageId": content.replace(' ', "-") });
         let late = Instant::now() + PATIENCE;
@@ -115,7 +115,7 @@ fn serve(port: u16, redis: u16, folder: &Path) -> Outcome<Running> {
     Ok(running)
 }
 
-/// Whether it lets clients in.
+/// Whether it accepts clients.
 fn is_ready(port: u16) -> Outcome<bool> {
     let mut socket = TcpStream::connect(("127.0.0.1", port))?;
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
