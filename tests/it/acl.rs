@@ -256,7 +256,7 @@ async fn nobody_can_do_more_with_the_shipped_rights() {
         .unwrap();
     assert_eq!(kept, "foreign");
 
-    // And nobody gets in without a name or with another password
+    // And nobody can connect without a name or with another password
     for (user, password) in [("", ""), ("default", ""), ("chat-server", "wrong")] {
         let no_entry = redis.try_connect(user, password).await;
         let refused = match no_entry {

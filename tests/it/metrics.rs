@@ -233,7 +233,7 @@ async fn events_that_are_missed_are_counted_by_what_showed_it() {
     alice.say(&room, "one").await;
     bob.until("newMessage", |message| message["seq"] == 1).await;
 
-    // When a message is stored of which no server is notified, then Bob's server finds it by itself
+    // When a message is stored that no server is notified of, then Bob's server finds it by itself
     let (compared, shown) = ([("found_by", "comparison")], [("found_by", "next_event")]);
     let delivered = [("result", "caught_up")];
     // The room is new: making it known to both servers may have taken a repair too.

@@ -23,7 +23,7 @@ async fn comes_to(server: &Server, value: f64, name: &str, labels: &[(&str, &str
     .await;
 }
 
-/// Waits until so many new devices can be connected at once.
+/// Waits until this many new devices can be connected at once.
 async fn seats(server: &Server, devices: usize) {
     let mut seated = Vec::new();
     eventually("there is a seat for all", async || {

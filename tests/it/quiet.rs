@@ -77,7 +77,7 @@ async fn a_message_that_was_not_heard_arrives_once_and_in_its_place() {
     ];
     alice.say(&room, "one").await;
 
-    // When a message is stored of which no server is notified, and nothing follows it
+    // When a message is stored that no server is notified of, and nothing follows it
     let message = [
         "alice", "two", "", "", "0", "86400000", "16384", "0", "c1", "text", "",
     ];
@@ -165,7 +165,7 @@ async fn a_room_that_was_rolled_back_begins_anew() {
 
 #[tokio::test]
 async fn a_room_that_was_made_anew_begins_anew() {
-    // Given a room that was deleted and made again, of which nobody was notified
+    // Given a room that was deleted and made again, which nobody was notified of
     let redis = Redis::start().await;
     let (_server, mut alice, room) = settled(&redis).await;
     for part in ["meta", "members", "reads", "messages"] {

@@ -106,7 +106,7 @@ fn writing_calls(
     ]
 }
 
-/// A room of so many members in which each of [`writing_calls`] has something to write.
+/// A room of this many members in which each of [`writing_calls`] has something to write.
 async fn unread_room(size: usize) -> (World, RoomId, String) {
     let world = World::start().await;
     let [alice, bob] = users(["alice", "bob"]);

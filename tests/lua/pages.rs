@@ -81,7 +81,7 @@ async fn last_messages(world: &World, room: RoomId, members: &[UserId; 2]) -> [M
     [listed, found.unwrap()].map(|read| read.entry.last_message.unwrap())
 }
 
-/// So many members with ids of 64 bytes.
+/// This many members with ids of 64 bytes.
 fn long_names(size: usize) -> Vec<UserId> {
     let long = |user: UserId| UserId::parse(&format!("{:x<64}", user.as_str())).unwrap();
     crowd(size).into_iter().map(long).collect()

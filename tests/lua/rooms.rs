@@ -338,7 +338,7 @@ async fn a_preview_is_cut_at_a_character() {
         ("🦀".repeat(128), 512),
         ("🦀".repeat(129), 512),
     ] {
-        // Given a message of so many bytes
+        // Given a message of this many bytes
         world.say(room, &alice, &content).await;
 
         // Then the list has its first 512 bytes at most, in whole characters

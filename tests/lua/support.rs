@@ -169,12 +169,12 @@ impl World {
         Self::keeping(0).await
     }
 
-    /// With a retention of so many messages.
+    /// With a retention of this many messages.
     pub(crate) async fn keeping(history_max_messages: u64) -> Self {
         Self::with(ScriptSet::embedded().unwrap(), history_max_messages).await
     }
 
-    /// With these scripts and a retention of so many messages.
+    /// With these scripts and a retention of this many messages.
     pub(crate) async fn with(scripts: ScriptSet, history_max_messages: u64) -> Self {
         let redis = Redis::start().await;
         let rules = Rules {
@@ -364,7 +364,7 @@ pub(crate) fn users<const N: usize>(names: [&str; N]) -> [UserId; N] {
     names.map(user)
 }
 
-/// So many members: `user-001`, `user-002`, …
+/// This many members: `user-001`, `user-002`, …
 pub(crate) fn crowd(size: usize) -> Vec<UserId> {
     (1..=size).map(|i| user(&format!("user-{i:03}"))).collect()
 }
@@ -384,7 +384,7 @@ pub(crate) async fn leases(world: &World, room: RoomId) -> Vec<String> {
     world.redis.run(&["ZRANGE", &viewing, "0", "-1"]).await
 }
 
-/// Sets a lease, `device:user`, that ends so many milliseconds from now by Redis's clock.
+/// Sets a lease, `device:user`, that ends this many milliseconds from now by Redis's clock.
 pub(crate) async fn hold_lease(world: &World, room: RoomId, ends_in_ms: i64, lease: &str) {
     let end_ms = world.redis.now_ms().await.saturating_add_signed(ends_in_ms);
     let (viewing, end) = (world.key(room, "viewing"), end_ms.to_string());

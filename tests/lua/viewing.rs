@@ -17,7 +17,7 @@ async fn viewers(world: &World, room: RoomId) -> Vec<String> {
     users
 }
 
-/// Leases of so many devices of the user's, which end one after the other, the first so many milliseconds from now.
+/// Leases of this many devices of the user's, which end one after the other, the first this many milliseconds from now.
 async fn hold_leases(world: &World, room: RoomId, ends_in_ms: i64, count: i64, user: &UserId) {
     for i in 0..count {
         hold_lease(world, room, ends_in_ms + i, &format!("device-{i}:{user}")).await;

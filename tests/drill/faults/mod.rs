@@ -63,7 +63,7 @@ impl Scale {
         shape
     }
 
-    /// So many sends are acked before, between and after faults.
+    /// This many sends are acked before, between and after faults.
     fn sends(self) -> u64 {
         self.of(100, 3000)
     }

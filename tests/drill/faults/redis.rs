@@ -47,7 +47,7 @@ pub(super) async fn connections_cut(scale: Scale) -> Outcome {
     load.finish(&world).await
 }
 
-/// Cuts subscriptions and other connections once a second; between the cuts so many sends must succeed.
+/// Cuts subscriptions and other connections once a second; between the cuts this many sends must succeed.
 pub(super) async fn cut_every_second(world: &World, load: &mut Load, times: u32, sends: u64) {
     let mut seconds = interval(Duration::from_secs(1));
     for _ in 0..times {

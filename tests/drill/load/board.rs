@@ -97,7 +97,7 @@ impl Board {
         });
     }
 
-    /// Waits until so many devices have nothing in flight; otherwise returns those that do.
+    /// Waits until this many devices have nothing in flight; otherwise returns those that do.
     pub(crate) async fn all_idle(&self, devices: usize, limit: Duration) -> Result<(), Vec<usize>> {
         let mut idle = self.idle.subscribe();
         let waited = timeout(limit, idle.wait_for(|idle| idle.len() == devices)).await;
@@ -110,7 +110,7 @@ impl Board {
             .collect())
     }
 
-    /// Notes that a room has at least so many messages.
+    /// Notes that a room has at least this many messages.
     pub(crate) fn head(&self, room: &str, seq: u64) {
         let mut heads = lock(&self.heads);
         match heads.get_mut(room) {

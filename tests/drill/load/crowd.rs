@@ -188,7 +188,7 @@ struct Client {
 enum End {
     /// Its server was killed.
     Killed,
-    /// It must come back after so many seconds.
+    /// It must come back after this many seconds.
     PutOff(u64),
     LetDown(String),
 }

@@ -44,7 +44,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// So many rooms of so many members, all of them connected with one device.
+    /// This many rooms of this many members, all of them connected with one device.
     pub(crate) fn new(rooms: usize, members: usize, send_every: Duration) -> Self {
         Self {
             rooms,
@@ -197,7 +197,7 @@ impl Load {
         reached
     }
 
-    /// Waits until so many more sends are acked.
+    /// Waits until this many more sends are acked.
     pub(crate) async fn more(&mut self, sends: u64) -> bool {
         let wished = self.board.counts().acked + sends;
         let what = format!("{sends} more sends are acked");

@@ -70,7 +70,7 @@ impl Surveyor {
         self.ask("sendMessage", &data).await
     }
 
-    /// Sends so many messages in a room, and returns the log of it.
+    /// Sends this many messages in a room, and returns the log of it.
     pub(crate) async fn say(&mut self, room: &str, count: u64) -> DeviceLog {
         let mut steps = Vec::new();
         for number in 1..=count {

@@ -89,7 +89,7 @@ impl RawSocket {
         self.stream.write_all(bytes).await.expect("write");
     }
 
-    /// Sends `bytes` so many times without reading anything, unless the server ends the connection first.
+    /// Sends `bytes` this many times without reading anything, unless the server ends the connection first.
     pub(crate) async fn flood(&mut self, bytes: &[u8], times: usize) {
         let flood = async {
             for _ in 0..times {

@@ -44,7 +44,7 @@ pub(crate) fn listed(exit: &Exit) -> Vec<&str> {
     lines
 }
 
-/// A message of the first versions. Its time is so many seconds after noon.
+/// A message of the first versions. Its time is this many seconds after noon.
 pub(crate) fn text(id: &str, sender: &str, content: &str, secs: u64, read_by: &[&str]) -> Value {
     json!({
         "id": id, "senderId": sender, "content": content, "timestamp": time(secs), "readBy": read_by,
@@ -58,7 +58,7 @@ pub(crate) fn typed(kind: &str, content: &[&str], mut message: Value) -> Value {
     message
 }
 
-/// So many seconds after noon of some day, as the replaced server writes times.
+/// This many seconds after noon of some day, as the replaced server writes times.
 pub(crate) fn time(secs: u64) -> String {
     let (hours, minutes, secs) = (12 + secs / 3600, secs / 60 % 60, secs % 60);
     format!("2024-08-20T{hours:02}:{minutes:02}:{secs:02}.000Z")

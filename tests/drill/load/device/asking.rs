@@ -14,9 +14,9 @@ use crate::load::{board::Orders, wire::Wire};
 const WINDOW: usize = 4;
 /// How many messages a device writes ahead while nothing can be sent.
 const OUTBOX_MAX: usize = 20;
-/// One in so many messages has no `clientMessageId`, so it cannot be sent again.
+/// One in this many messages has no `clientMessageId`, so it cannot be sent again.
 const WITHOUT_ID_EVERY: u64 = 4;
-/// One in so many messages is sent again although it was acked.
+/// One in this many messages is sent again although it was acked.
 const REPEAT_EVERY: u64 = 7;
 /// Errors after which the same request may succeed.
 const PASSING: &[&str] = &["UNAVAILABLE", "TIMEOUT", "RATE_LIMITED", "INTERNAL"];
