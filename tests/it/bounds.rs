@@ -42,7 +42,7 @@ async fn a_user_has_so_many_rooms() {
     let server = Server::on(&redis).env("MAX_ROOMS_PER_USER", "3");
     let server = server.start().await;
     let mut alice = Client::connect_delta(&server, "alice").await;
-    // Two of her rooms, and one that she waits with.
+    // Two rooms, and a third one for her fences.
     for friend in ["bob", "carol"] {
         alice.open_room(&[friend]).await;
     }

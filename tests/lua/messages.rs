@@ -248,7 +248,7 @@ async fn what_was_sent_is_remembered_in_two_keys_that_take_turns() {
         sent.await.unwrap();
     }
 
-    // Then one key remembers it, or two when the day changes, each until the other's day is over
+    // Then one key remembers it, or two at the turn of the day, each until the other's turn is over
     let sent = [world.key(room, "sent_a"), world.key(room, "sent_b")];
     let turns = [began_ms / TTL_MS, world.redis.now_ms().await / TTL_MS];
     let mut remembered = 0;

@@ -5,7 +5,7 @@ import { Cable } from "../support/cable.mjs";
 import { story } from "../support/stage.mjs";
 
 story("a server that is killed and started again: nothing is lost, nothing comes twice", async (stage) => {
-  // Given Alice and Bob in a chat, and Carol, who is looking at another page
+  // Given Alice and Bob in a chat, and Carol, who has no chat open
   const server = await stage.server();
   const [alice, bob, carol] = await Promise.all(["alice", "bob", "carol"].map((name) => stage.user(server, name)));
   await alice.begin("bob");
