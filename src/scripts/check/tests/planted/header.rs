@@ -271,7 +271,7 @@ fn publishes() {
             "-- Publishes events {",
             "-- Publishes nothing",
             Here(0),
-            "no channel",
+            "not a channel",
         ),
     ]);
 }
