@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- compare_rooms: which rooms are no longer where a server left them. Called by servers, of rooms in which nothing happens.
+-- compare_rooms: find the rooms that are no longer where a server left them. Servers call it for rooms without events.
 --
 -- KEYS[1…] for each room, at most 128 rooms:
 --   meta  hash  chat:{room:R}:meta
@@ -23,8 +23,8 @@ for i = 1, #ARGV, 3 do
   local epoch, rev, last_id = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
   local place = (i + 2) / 3
   local head = heads[place]
-  -- Of a room that is gone all are false. One whose key has a wrong type is left alone: nothing can be read of it.
-  -- A room that was set back, and in which as much happened since, has the same rev and another message.
+  -- For a room that is gone all are false. A room whose key has a wrong type is skipped, because it cannot be read.
+  -- A room that was set back, and has had as many changes since, has the same rev and another message.
   if not head.err and (head[1] ~= epoch or tonumber(head[2]) ~= rev or head[3] ~= last_id) then
     changed[#changed + 1] = place
   end

@@ -1,5 +1,5 @@
 #!lua
--- enter_chat: a device begins to view a room; all of it is read; the latest messages come back.
+-- enter_chat: a device begins to view a room; all of it counts as read; the latest messages are returned.
 --
 -- KEYS[1] meta      hash     chat:{room:R}:meta
 -- KEYS[2] members   hash     chat:{room:R}:members
@@ -22,11 +22,11 @@
 -- Time      O(limit + CLEARED_AT_ONCE + log viewers); the read markers are listed in rooms of at most SMALL_ROOM members only
 -- Try       redis-cli --eval lua/enter_chat.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' 'chat:{room:1}:viewers' , bob bobs-phone 15000 50 262144
 
--- Up to this many members, markers are listed by name and told to all members.
+-- Up to this many members, markers are listed by name and published to all members.
 local SMALL_ROOM = 100
 -- VIEWER_LEASE_MS is at most this. A lease that ends later was made when Redis's clock was ahead, and counts as over.
 local LEASE_MAX_MS = 600000
--- Leases that are over are cleared by those who enter, so many at a time: a dead server may have left thousands.
+-- A device that enters clears this many expired leases at a time: a dead server may have left thousands.
 local CLEARED_AT_ONCE = 100
 -- Messages read at a time, at most: the first alone, then more, so that not much is read in vain.
 local STEP_MAX = 8
@@ -35,7 +35,7 @@ local MESSAGE_BYTES = 256
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local viewing, ext, sent_a, sent_b, events = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
--- Where servers of version 0.1.0 kept who views the room: deleted here, read nowhere.
+-- Servers of version 0.1.0 kept the viewers of the room here: it is deleted below, and never read.
 local viewers = KEYS[10]
 local user, device, lease_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local limit, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -77,7 +77,7 @@ if marker < seq then
   }))
 end
 
--- A message by its fields' names, whatever else its entry holds; what is missing is false.
+-- Returns a message by its fields' names, whatever else its entry has; missing fields are false.
 local function message(entry)
   local fields = {}
   for i = 1, #entry[2], 2 do

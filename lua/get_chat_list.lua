@@ -28,7 +28,7 @@
 local SMALL_ROOM = 100
 -- Bytes of the last message's content in a list, as JSON.
 local PREVIEW_BYTES = 512
--- A stamp further in the future is of a clock that was ahead: it does not count as the room's latest activity.
+-- A timestamp further in the future comes from a clock that was ahead: it does not count as the latest activity.
 local AHEAD_MAX_MS = 60000
 
 local rooms = KEYS[1]
@@ -36,7 +36,7 @@ local user, want_index = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- The beginning of a content that takes at most PREVIEW_BYTES as JSON, and whether that is not all of it.
+-- Returns the beginning of a content, at most PREVIEW_BYTES as JSON, and whether the content was cut.
 local function preview(content)
   local cut = math.min(#content, PREVIEW_BYTES)
   local bytes = #cjson.encode(content:sub(1, cut)) - 2
@@ -74,7 +74,7 @@ local function last_message(messages, reads, small)
   }
 end
 
--- When the room was active last: the latest of its stamps that is not in the future.
+-- Returns when the room was last active: the latest of its timestamps that is not in the future.
 local function active_at(last_id, created_at, sent_at)
   local latest = 0
   for _, stamp in ipairs({last_id:match('^%d+'), created_at or 0, sent_at or 0}) do
@@ -106,14 +106,14 @@ end
 local index = want_index == '1' and redis.call('ZRANGE', rooms, 0, -1) or {}
 local entries = {}
 for i = 2, #KEYS, 5 do
-  -- A room that cannot be read, with a key of a wrong type, costs its own entry only.
+  -- If a room cannot be read because a key has a wrong type, only its own entry is missing.
   local read, result = pcall(function()
     return entry(KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3], KEYS[i + 4])
   end)
   entries[#entries + 1] = read and result or {type(result) == 'table' and result.err or tostring(result)}
 end
 
--- What is read of a room serves all who wait for it: only how far each has read is asked for each of them.
+-- A room is read once for all users who wait for it: only the read seq is read for each of them.
 local read_seqs = {}
 for i = 3, #ARGV, 2 do
   local place, reader = tonumber(ARGV[i]), ARGV[i + 1]

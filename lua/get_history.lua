@@ -52,7 +52,7 @@ if cursor ~= '' and #redis.call('XRANGE', messages, cursor, cursor, 'COUNT', 1) 
   if before ~= '' and not older then
     return redis.error_reply('MESSAGE_NOT_FOUND There is no such message in this chat.')
   end
-  -- Past a hole the page would not go on where the reader's own history ends.
+  -- After a hole the page would not continue where the reader's own history ends.
   if after ~= '' and not (older and tonumber(seq) + 1 == tonumber(first_seq)) then
     return redis.error_reply('HISTORY_RESET This is no longer the history of this chat: take it anew.')
   end
@@ -60,7 +60,7 @@ end
 
 -- Rules of your own: here. They refuse with REJECTED, and nothing is written yet.
 
--- A message by its fields' names, whatever else its entry holds; what is missing is false.
+-- Returns a message by its fields' names, whatever else its entry has; missing fields are false.
 local function message(entry)
   local fields = {}
   for i = 1, #entry[2], 2 do
@@ -72,7 +72,7 @@ local function message(entry)
   }
 end
 
--- The next messages of the page, further and further away from the cursor.
+-- Returns the next messages of the page, further and further away from the cursor.
 local function next_entries(count)
   if after ~= '' then
     return redis.call('XRANGE', messages, '(' .. cursor, '+', 'COUNT', count)

@@ -1,5 +1,5 @@
 #!lua
--- initialize_chat: make a room, or find the one that is there, and tell everyone who gained it.
+-- initialize_chat: create a room, or find the existing one, and publish it to everyone who gained it.
 --
 -- KEYS[1] meta      hash     chat:{room:R}:meta
 -- KEYS[2] members   hash     chat:{room:R}:members
@@ -63,7 +63,7 @@ end
 
 local seq, last_id = 0, '0-0'
 if created then
-  -- Of a room that lost its meta the rest is kept: the newest message's id tells its number, and its stamp goes on.
+  -- If a room lost its meta, the rest is kept: the newest message's id gives the number and time to continue from.
   local newest = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
   if newest then
     seq, last_id = tonumber(newest[1]:match('-(%d+)$')), newest[1]
@@ -106,7 +106,7 @@ if event.fresh then
   return {1, published, {}}
 end
 
--- The beginning of a content that takes at most PREVIEW_BYTES as JSON, and whether that is not all of it.
+-- Returns the beginning of a content, at most PREVIEW_BYTES as JSON, and whether the content was cut.
 local function preview(content)
   local cut = math.min(#content, PREVIEW_BYTES)
   local bytes = #cjson.encode(content:sub(1, cut)) - 2

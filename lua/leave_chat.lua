@@ -18,7 +18,7 @@
 -- Time      O(log viewers)
 -- Try       redis-cli --eval lua/leave_chat.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' , bob bobs-phone
 
--- Up to this many members, a moved marker is told to all of them; above, to the user's own devices.
+-- Up to this many members, a moved marker is sent to all of them; above, to the user's own devices.
 local SMALL_ROOM = 100
 -- VIEWER_LEASE_MS is at most this. A lease that ends later was made when Redis's clock was ahead, and counts as over.
 local LEASE_MAX_MS = 600000
@@ -41,7 +41,7 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
 redis.call('ZREM', viewing, lease)
 local viewed_until_now = lease_end_ms > now_ms and lease_end_ms <= now_ms + LEASE_MAX_MS
--- What came meanwhile is read, also where the sends have not marked it: in large rooms, and beyond a send's VIEWERS_MAX.
+-- Messages that arrived meanwhile count as read, even if the sends did not mark them (large rooms, beyond VIEWERS_MAX).
 if head[1] and member and viewed_until_now and marker < tonumber(head[2]) then
   local seq, rev = tonumber(head[2]), head[3] + 1
   redis.call('ZADD', reads, 'GT', seq, user)

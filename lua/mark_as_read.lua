@@ -18,7 +18,7 @@
 -- Time      O(log messages)
 -- Try       redis-cli --eval lua/mark_as_read.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' , bob "$(redis-cli hget 'chat:{room:1}:meta' last_id)"
 
--- Up to this many members, a moved marker is told to all of them; above, to the user's own devices.
+-- Up to this many members, a moved marker is sent to all of them; above, to the user's own devices.
 local SMALL_ROOM = 100
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -33,7 +33,7 @@ local epoch, seq, rev = head[1], tonumber(head[2]), tonumber(head[3])
 local ms, read_seq = message_id:match('^(%d+)-(%d+)$')
 ms, read_seq = tonumber(ms), tonumber(read_seq)
 if #redis.call('XRANGE', messages, message_id, message_id, 'COUNT', 1) == 0 then
-  -- A message that was trimmed is still a message: its id tells its number.
+  -- A message that was trimmed is still a message: its id gives its number.
   local oldest = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
   local first_ms, first_seq = 0, 0
   if oldest then

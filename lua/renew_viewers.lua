@@ -20,7 +20,7 @@
 -- Time      O(devices given * log viewers)
 -- Try       redis-cli --eval lua/renew_viewers.lua 'chat:{room:1}:meta' 'chat:{room:1}:members' 'chat:{room:1}:reads' 'chat:{room:1}:messages' 'chat:{room:1}:viewing' 'chat:{room:1}:ext' 'chat:{room:1}:sent:a' 'chat:{room:1}:sent:b' 'chat:{room:1}:events' , 15000 bobs-phone bob
 
--- Up to this many members, a moved marker is told to all of them; above, to the user's own devices.
+-- Up to this many members, a moved marker is sent to all of them; above, to the user's own devices.
 local SMALL_ROOM = 100
 
 local meta, members, reads, messages = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -44,7 +44,7 @@ for i = 2, #ARGV, 2 do
   if redis.call('HEXISTS', members, user) == 1 then
     renewed = renewed + 1
     redis.call('ZADD', viewing, lease_end_ms, device .. ':' .. user)
-    -- A send has not marked those who view a large room, nor in a small one those beyond its VIEWERS_MAX.
+    -- A send does not mark the viewers of a large room, nor those beyond its VIEWERS_MAX in a small one.
     if seq > 0 and redis.call('ZADD', reads, 'GT', 'CH', seq, user) == 1 then
       rev = rev + 1
       redis.call('HSET', meta, 'rev', rev)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- reset_redis_for_development: delete all chat keys of this installation and nothing else; tell every server.
+-- reset_redis_for_development: delete all chat keys of this installation and nothing else; notify every server.
 --
 -- KEYS[1] control  channel  chat:control
 -- ARGV[1] pattern  string   what the keys of this installation look like, for SCAN: chat:{*
@@ -12,7 +12,7 @@
 local control = KEYS[1]
 local pattern = ARGV[1]
 
--- The one script that touches keys it was not given: it deletes what SCAN finds, in one step, so that no server sees
+-- Only this script touches keys that it was not given: it deletes what SCAN finds, in one step, so that no server sees
 -- half a reset.
 local deleted, cursor = 0, '0'
 repeat

@@ -1,5 +1,5 @@
 #!lua
--- send_message: append one message to a room and tell everyone connected.
+-- send_message: append one message to a room and publish it to everyone connected.
 --
 -- KEYS[1] meta      hash     chat:{room:R}:meta
 -- KEYS[2] members   hash     chat:{room:R}:members
@@ -79,7 +79,7 @@ local small = redis.call('HLEN', members) <= SMALL_ROOM
 
 local epoch, seq, rev = head[1], head[2] + 1, head[3] + 1
 local last_ms = tonumber(head[4]:match('^(%d+)-'))
--- As text for the calls below: Redis writes a number out to 17 digits, which costs it more than the call itself.
+-- The calls below get text, because Redis writes a number out to 17 digits, which costs more than the call itself.
 local seq_text, rev_text = string.format('%d', seq), string.format('%d', rev)
 local id = string.format('%d-', math.max(now_ms, last_ms)) .. seq_text
 
@@ -97,7 +97,7 @@ if small then
     end
   end
 end
--- The two hashes take turns of one dedupe_ttl_ms each: what one holds outlasts the other's turn, and no more.
+-- The two hashes take turns of one dedupe_ttl_ms each: one keeps its entries through the other's turn, and no longer.
 local sent, expires_ms, until_ms
 if client_id ~= '' then
   local turn = math.floor(now_ms / dedupe_ttl_ms)
@@ -115,8 +115,8 @@ end
 if parts ~= '' then
   entry[#entry + 1], entry[#entry + 2] = 'parts', parts
 end
--- Each message notes how many bytes there were before it: from the oldest on, the difference is what the room has. After
--- messages that were stored without a bound, counting begins anew.
+-- Each message notes how many bytes came before it: the difference from the oldest one is what the room has. After
+-- messages that were stored without a bound, counting starts again.
 local bytes, counted_from
 if room_max_bytes > 0 then
   local counted = redis.call('HMGET', meta, 'bytes', 'bytes_id', 'bytes_from')
@@ -134,7 +134,7 @@ end
 redis.call('HSET', meta, 'seq', seq_text, 'rev', rev_text, 'last_id', id)
 redis.call('ZADD', reads, 'GT', unpack(marks))
 if now_ms < last_ms then
-  -- The clock was ahead when the last message was sent. Lists are in the order of when things were said.
+  -- The clock was ahead when the last message was sent. Lists are ordered by when messages were sent.
   redis.call('HSET', meta, 'sent_at', string.format('%d', now_ms))
 end
 if client_id ~= '' then
@@ -148,7 +148,7 @@ if bytes then
   redis.call('HSET', meta, 'bytes', string.format('%d', bytes), 'bytes_id', id, 'bytes_from', counted_from)
   for _ = 1, REMOVED_AT_ONCE do
     local oldest = redis.call('XRANGE', messages, '-', '+', 'COUNT', 1)[1]
-    -- What was stored before counting began goes before all that was counted.
+    -- Messages that were stored before counting began are removed before all counted ones.
     local offset = 0
     for i = 1, #oldest[2], 2 do
       if oldest[2][i] == 'offset' and tonumber(oldest[1]:match('-(%d+)$')) >= counted_from then
@@ -160,7 +160,7 @@ if bytes then
   end
 end
 
--- One expression: to have cjson encode it all as a table, or to append part by part, would cost more.
+-- This is one expression, because having cjson encode a table, or appending part by part, would cost more.
 local event = '{"event":"message","epoch":"' .. epoch .. '","rev":' .. rev_text .. ',"seq":' .. seq_text
   .. ',"id":"' .. id .. '","sender":' .. cjson.encode(user) .. ',"content":' .. cjson.encode(content)
   .. (kind ~= 'text' and ',"type":' .. cjson.encode(kind) or '') .. (parts ~= '' and ',"parts":"' .. parts .. '"' or '')

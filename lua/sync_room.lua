@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- sync_room: what a server missed of a room since the last event it delivered. Called by servers, after a gap.
+-- sync_room: return what a server missed of a room since the last event it delivered. Servers call it after a gap.
 --
 -- KEYS[1] meta      hash     chat:{room:R}:meta
 -- KEYS[2] members   hash     chat:{room:R}:members
@@ -50,7 +50,7 @@ if reset then
   return {head[1], tonumber(head[3]), tonumber(head[2]), head[4], small and 1 or 0, 0, {}, {}, 1}
 end
 
--- A message by its fields' names, whatever else its entry holds; what is missing is false.
+-- Returns a message by its fields' names, whatever else its entry has; missing fields are false.
 local function message(entry)
   local fields = {}
   for i = 1, #entry[2], 2 do
