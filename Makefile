@@ -1,4 +1,4 @@
-# What people do daily. `make help` lists it.
+# Everyday targets. `make help` lists them.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -6,12 +6,12 @@ SHELL := /bin/sh
 # Where rustup puts cargo, for shells that were opened before it was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# As cargo has it; may be set in the environment.
+# Cargo's own setting; it may be set in the environment.
 CARGO_TARGET_DIR ?= target
 SERVER := $(CARGO_TARGET_DIR)/release/chat-server
 BENCH := $(CARGO_TARGET_DIR)/release/chat-bench
 
-# In CI the versions are those of Cargo.lock or none.
+# CI uses exactly the versions in Cargo.lock.
 LOCKED := $(if $(CI),--locked)
 
 # Each connection is an open file, and the usual limit of a shell is only 1,024.
