@@ -1,4 +1,4 @@
-// The page: who is signed in, which room is open, and what each part is told when something changes.
+// The page: who is signed in, which room is open, and which part is updated when something changes.
 import { ChatClient } from "./chat-client.js";
 import { Conversation } from "./conversation.js";
 import { newChatDialog, resetDialog, signOutDialog } from "./dialogs.js";
@@ -9,7 +9,7 @@ import { Drafts, KeptMessages } from "./kept.js";
 import { RoomList } from "./room-list.js";
 import { SignIn, forget, leaveProblem, remembered, takeProblem, tokenFor } from "./sign-in.js";
 
-/** A server that is there but lets nobody in so many times in a row does not like the token. */
+/** A server that responds but refuses this many connections in a row does not accept the token. */
 const REFUSALS = 2;
 
 function start(who) {
@@ -56,7 +56,7 @@ class Session {
     const askBeforeLoss = signOutDialog(() => this.#leave());
     this.#on(byId("sign-out"), "click", () => (chat.unsent > 0 ? askBeforeLoss(chat.unsent) : this.#leave()));
     this.#on(byId("second-device"), "click", () => openWindow(""));
-    // Without what this window keeps: it asks who it is.
+    // The new window does not get what this window keeps: it asks who the user is.
     this.#on(byId("another-user"), "click", () => openWindow("noopener"));
     const newChat = newChatDialog((people, name) => this.#openRoom(people, name));
     for (const id of ["new-chat", "first-chat"]) this.#on(byId(id), "click", newChat);
@@ -77,7 +77,7 @@ class Session {
     this.#goTo(roomId);
   }
 
-  /** The open room stands in the address, so that reloading and going back do what people expect. */
+  /** The open room is in the address, so that reloading and going back do what people expect. */
   #goTo(roomId) {
     const hash = roomId === null ? "" : `#${roomId}`;
     if (location.hash !== hash) location.hash = hash;
@@ -88,7 +88,7 @@ class Session {
     const roomId = location.hash.slice(1);
     const known = this.#chat.room(roomId);
     if (!known && this.#chat.state !== "ready") return;
-    // The room of a copied address, or of before a reset, that is not there.
+    // A copied address, or one from before a reset, may name a room that does not exist.
     if (!known && roomId) history.replaceState(null, "", location.pathname);
     if ((known?.roomId ?? null) === this.#conversation.roomId) return;
     this.#conversation.open(known ? roomId : null);
@@ -98,7 +98,7 @@ class Session {
     if (!known && byHand) document.querySelector("#rooms button, #new-chat")?.focus();
   }
 
-  /** On a phone the field would bring up the keyboard, over the messages. */
+  /** On a phone, focusing the field would open the keyboard over the messages. */
   get #wide() {
     return matchMedia("(min-width: 720px)").matches;
   }
@@ -108,7 +108,7 @@ class Session {
     const { roomId } = this.#conversation;
     const seen = roomId !== null && document.visibilityState === "visible";
     const viewing = seen ? this.#chat.enter(roomId) : this.#chat.leave();
-    // Without a connection it is done when there is one; the rest is announced.
+    // Without a connection the client does this once it has one; other errors are announced.
     viewing.catch((error) => error.code !== "DISCONNECTED" && announce(error.message));
   }
 
@@ -137,7 +137,7 @@ class Session {
 
   // ---- showing ----
 
-  /** Once for all that one turn of events changed. */
+  /** Runs once for everything that changed in one turn of the event loop. */
   #showSoon() {
     if (this.#due) return;
     this.#due = true;
@@ -193,7 +193,7 @@ class Session {
     this.#countdown = setInterval(tell, 1000);
   }
 
-  /** Browsers do not tell why a WebSocket was refused. If the server is there otherwise, it is the token. */
+  /** Browsers do not say why a WebSocket was refused. If the server responds otherwise, the token is the reason. */
   async #seeWhy(error, opened) {
     if (opened || error) return;
     const there = await fetch("readyz").then((response) => response.ok, () => false);
@@ -202,7 +202,7 @@ class Session {
     this.#signOut("The server does not let you in: the token may have expired, or be signed with another key.");
   }
 
-  /** By hand: nothing that was written stays in this browser. */
+  /** The user signs out: nothing that they wrote stays in this browser. */
   #leave() {
     this.#kept.forget(this.#chat.userId);
     this.#drafts.forget(this.#chat.userId);

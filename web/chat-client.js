@@ -1,6 +1,6 @@
 /**
  * A client of chat-server in one file without dependencies, for browsers (and Node 22 or newer).
- * Copy it into your app; its rules are those of docs/protocol.md.
+ * Copy it into your app; docs/protocol.md describes the protocol.
  *
  *   import { ChatClient } from "./chat-client.js";
  *
@@ -13,28 +13,28 @@
  *   await chat.send(roomId, "Hello Bob");
  *
  * What it does by itself:
- *   - It connects again after a break, with growing pauses and some randomness, until `close()`.
+ *   - It reconnects after a break, with growing pauses and some randomness, until `close()`.
  *   - It keeps the chat list (`rooms`) and the messages of rooms that were entered (`timeline(roomId)`), and brings both
  *     up to date after a break: nothing is missing, nothing twice.
  *   - It sends a message again after a break, under the same `clientMessageId`, so that it is stored once; with a `keeper`
- *     also after the tab was closed. What would only break each connection anew is given up.
+ *     even after the tab was closed. It gives up a message that would only break each new connection.
  *   - It asks the token hook for a fresh token at each connection, and shortly before the token in use expires.
  *
  * Events; `detail` of each:
- *   state     {state, error?, opened?, retryInMs?}: "connecting", "catching-up", "ready", "waiting" (connects again
- *             after retryInMs; `opened` tells whether the server had let this device in), or "closed" (`error` says why,
+ *   state     {state, error?, opened?, retryInMs?}: "connecting", "catching-up", "ready", "waiting" (reconnects after
+ *             retryInMs; `opened` says whether the server had accepted this device), or "closed" (`error` says why,
  *             unless it was `close()`)
  *   rooms     {}: the chat list, or something in it, changed
  *   timeline  {roomId}: messages, what is on its way out, or who has read what, changed in this room
- *   message   {message, live}: a new message; `live` is false for what was missed and caught up on, as it is in the rooms
- *             that were entered (in others only `rooms` tells what was missed)
- *   reset     {roomId}: what was known of this room is no longer its history, or too old; its timeline begins anew, or is
- *             gone
+ *   message   {message, live}: a new message; `live` is false for messages that were missed and caught up on, which
+ *             happens in the rooms that were entered (in others only `rooms` shows what was missed)
+ *   reset     {roomId}: what was known of this room is no longer its history, or too old; its timeline starts again, or
+ *             is gone
  *   problem   ChatError: something went wrong that no request waits for
  *   frame     {direction: "in" or "out", text}: each frame as it passes, tokens left out
  */
 
-/** What the server refused, or what became of the connection. `code` is one of the protocol's, or DISCONNECTED. */
+/** A refusal by the server, or the end of the connection. `code` is one of the protocol's, or DISCONNECTED. */
 export class ChatError extends Error {
   constructor(code, message, roomId) {
     super(message);
@@ -49,17 +49,17 @@ export const NAMED_READERS = 100;
 
 /** Messages asked for at once when catching up, the most that the server gives. */
 const PAGE = 100;
-/** Who missed more than this begins with the newest page instead of catching up. */
+/** A client that missed more than this begins with the newest page instead of catching up. */
 const CATCH_UP_AT_MOST = 500;
-/** Pages that are read again after a break, to learn who has read what meanwhile. */
+/** Pages that are read again after a break, to find out who has read what meanwhile. */
 const READS_PAGES = 10;
 /** Messages on their way out, at most. */
 const OUTBOX_MAX = 1000;
-/** The server knows a message that is sent again for a day; past this, sent again it might be there twice. */
+/** The server recognises a repeated message for a day; if it were sent again after this, it might be stored twice. */
 const KNOWN_FOR_MS = 20 * 3_600_000;
-/** What is smaller than this breaks no connection by its size. */
+/** A message that is smaller than this does not break a connection by its size. */
 const SUSPECT_BYTES = 4096;
-/** A larger message is given up when so many connections broke while it was on its way. */
+/** A larger message is given up when this many connections broke while it was on its way. */
 const BREAKS_AT_MOST = 3;
 /** How long the first list may take; the server's own patience is shorter. */
 const LIST_TIMEOUT_MS = 40_000;
@@ -67,7 +67,7 @@ const LIST_TIMEOUT_MS = 40_000;
 const RENEW_BEFORE_MS = 60_000;
 /** The longest pause that a timer can have. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
-/** Closed with one of these, what was on its way must not be sent again as it is. */
+/** After one of these close codes, requests that were on their way must not be sent again as they are. */
 const FAULT_OF_OURS = new Set([1002, 1003, 1007, 1008]);
 const TOO_LARGE = 1009;
 const TOKEN_EXPIRED = 4401;
@@ -76,7 +76,7 @@ const NO_ANSWER = 4000;
 export class ChatClient extends EventTarget {
   /** The user that the token speaks for; null before the first connection. */
   userId = null;
-  /** What the server takes, as its `hello` says: `{frameBytes, contentBytes, …}`; null before the first connection. */
+  /** The server's limits from its `hello`: `{frameBytes, contentBytes, …}`; null before the first connection. */
   limits = null;
   /** The chat list, latest activity first: the server's ChatEntry objects, kept up to date. */
   rooms = [];
@@ -86,36 +86,36 @@ export class ChatClient extends EventTarget {
   #socket = null;
   #wanted = false;
   #attempt = 0;
-  /** When the connection was ready; null while it is not. */
+  /** When the connection became ready; null while it is not. */
   #readyAt = null;
   #retryTimer;
   #renewTimer;
   #openTimer;
   #lastId = 0;
   #lastWritten = 0;
-  /** Requests without an answer, in the order in which they went out. */
+  /** Requests without an answer, in the order in which they were sent. */
   #waiting = new Map();
   /** Messages that are not in a timeline yet, by clientMessageId, in the order of writing. */
   #outbox = new Map();
   #timelines = new Map();
-  /** Room → user → the seq up to which they have read, as far as it was told. */
+  /** Room → user → the seq up to which they have read, as far as the server has sent it. */
   #reads = new Map();
   #viewing = null;
   #listed = false;
 
   /**
    * @param {object} options
-   * @param {string | URL} options.url         of the server's `/ws`, beginning with ws: or wss:
+   * @param {string | URL} options.url         the server's `/ws`, beginning with ws: or wss:
    * @param {string | (() => string | Promise<string>)} options.token  a token, or a function that gives a fresh one; if
    *   that throws a ChatError with the code UNAUTHORIZED the client gives up, else it tries again later
    * @param {number} [options.pageSize=50]     messages that a room begins with, and that loadOlder adds
-   * @param {number} [options.ackTimeoutMs=10000]  a connection that is not there, or leaves a request unanswered, for so
-   *   long counts as dead
+   * @param {number} [options.ackTimeoutMs=10000]  a connection that is not established, or leaves a request unanswered,
+   *   for this long counts as dead
    * @param {[number, number]} [options.pausesMs=[500, 30000]]  the first and the longest pause between attempts
-   * @param {number} [options.steadyMs=10000]  after a connection that lasted so long the pauses begin anew with the first
-   * @param {object} [options.keeper]          keeps messages that are not stored yet beyond the life of this client; see
+   * @param {number} [options.steadyMs=10000]  after a connection that lasted this long the pauses start again
+   * @param {object} [options.keeper]          keeps messages that are not stored yet after this client has ended; see
    *   KeptMessages in kept.js, which does that for the tabs of a browser
-   * @param {typeof WebSocket} [options.WebSocket]  where there is none in the global scope
+   * @param {typeof WebSocket} [options.WebSocket]  needed if the global scope has none
    */
   constructor(options) {
     super();
@@ -189,20 +189,20 @@ export class ChatClient extends EventTarget {
   }
 
   /**
-   * The room with one other user, or a new group with several. Resolves with `{roomId, created}`. Asked again with the same
-   * `clientRoomId` it gives the same group. The room is in `rooms` by then.
+   * Opens the room with one other user, or a new group with several. Resolves with `{roomId, created}`. Called again with
+   * the same `clientRoomId` it returns the same group. The room is in `rooms` by then.
    */
   async openRoom(participants, { name, clientRoomId = newId() } = {}) {
     const result = await this.request("initializeChat", { participants, name: name || undefined, clientRoomId });
-    // Its entry comes on its own way.
+    // The room's entry arrives separately.
     const listed = () => this.room(result.roomId) || this.state !== "ready";
     while (!listed()) await new Promise((resolve) => this.addEventListener("rooms", resolve, { once: true }));
     return result;
   }
 
   /**
-   * This device now views the room: its newest messages are read into the timeline, and all of it counts as read. Viewing
-   * is resumed after a break. While there is no connection this resolves at once.
+   * Makes this device view the room: its newest messages are read into the timeline, and all of it counts as read. The
+   * client resumes viewing after a break. While there is no connection this resolves at once.
    */
   async enter(roomId) {
     this.#viewing = roomId;
@@ -210,7 +210,7 @@ export class ChatClient extends EventTarget {
     await this.#enter(roomId);
   }
 
-  /** This device views no room any more. */
+  /** Makes this device view no room. */
   async leave() {
     if (this.#viewing === null) return;
     this.#viewing = null;
@@ -225,7 +225,7 @@ export class ChatClient extends EventTarget {
     if (this.#outbox.size >= OUTBOX_MAX) {
       return Promise.reject(new ChatError("RATE_LIMITED", "too many messages are on their way", roomId));
     }
-    // No two of one moment, so that their order is known from it.
+    // No two messages have the same time, so that it gives their order.
     this.#lastWritten = Math.max(Date.now(), this.#lastWritten + 1);
     const outgoing = { clientMessageId, roomId, content, writtenAt: new Date(this.#lastWritten).toISOString() };
     this.#outbox.set(clientMessageId, outgoing);
@@ -236,7 +236,7 @@ export class ChatClient extends EventTarget {
   fits(roomId, content) {
     if (!this.limits) return true;
     if (bytesOf(content) > this.limits.contentBytes) return false;
-    // In a frame some characters take more room; the ids have the length that they will have at most.
+    // In a frame some characters take more room; the ids here have their greatest length.
     const data = { roomId, content, clientMessageId: "x".repeat(64) };
     return bytesOf(JSON.stringify({ event: "sendMessage", data, id: Number.MAX_SAFE_INTEGER })) <= this.limits.frameBytes;
   }
@@ -265,13 +265,13 @@ export class ChatClient extends EventTarget {
     return timeline.older;
   }
 
-  // ---- what is known ----
+  // ---- local state ----
 
   room(roomId) {
     return this.rooms.find((room) => room.roomId === roomId);
   }
 
-  /** The messages known of a room that was entered, oldest first, without a hole, and whether there are older ones. */
+  /** The known messages of a room that was entered, oldest first, without a hole, and whether there are older ones. */
   timeline(roomId) {
     const { messages, hasOlder } = this.#timelines.get(roomId) ?? { messages: [], hasOlder: false };
     return { messages, hasOlder };
@@ -283,7 +283,7 @@ export class ChatClient extends EventTarget {
     return [...this.#outbox.values()].filter((outgoing) => outgoing.roomId === roomId);
   }
 
-  /** Who but its sender has read a message, as far as the server names them (NAMED_READERS). */
+  /** The users other than its sender who have read a message, as far as the server names them (NAMED_READERS). */
   readersOf(message) {
     const readers = new Set(message.readBy);
     for (const [user, seq] of this.#reads.get(message.roomId) ?? []) {
@@ -336,7 +336,7 @@ export class ChatClient extends EventTarget {
     clearTimeout(this.#renewTimer);
     clearTimeout(this.#openTimer);
     socket.close();
-    // One that ends as soon as it is there is no reason to come back faster.
+    // A connection that ends as soon as it is made is no reason to come back faster.
     if (this.#readyAt !== null && performance.now() - this.#readyAt >= this.#options.steadyMs) this.#attempt = 0;
     this.#readyAt = null;
     this.#rejectAll(code);
@@ -446,17 +446,17 @@ export class ChatClient extends EventTarget {
     }
   }
 
-  /** The first event: who the token speaks for (only the server knows which claim counts), and what the server takes. */
+  /** The first event: the token's user (only the server knows which claim counts), and the server's limits. */
   #greeted(socket, { userId, limits }) {
     if (this.userId !== null && this.userId !== userId) this.#forgetAll();
     [this.userId, this.limits] = [userId, limits];
-    // A server that greets is there, and may take its time for the list.
+    // A server that has sent hello is alive, and may take its time for the list.
     if (this.#listed) return;
     clearTimeout(this.#openTimer);
     this.#openTimer = setTimeout(() => this.#lost(socket, NO_ANSWER), LIST_TIMEOUT_MS);
   }
 
-  /** The token speaks for another user: nothing of the former one is shown or sent. What is kept stays kept. */
+  /** The token is another user's: nothing of the former one is shown or sent. Kept messages stay kept. */
   #forgetAll() {
     for (const { reject } of this.#outbox.values()) reject?.(new ChatError("DISCONNECTED", "another user is here now"));
     this.#outbox.clear();
@@ -478,12 +478,12 @@ export class ChatClient extends EventTarget {
     if (this.#listed) return;
     this.#listed = true;
     clearTimeout(this.#openTimer);
-    // What comes from now on waits for what was missed before it.
+    // Messages that come from now on wait for those that were missed before them.
     for (const timeline of this.#timelines.values()) Object.assign(timeline, { filling: true, held: [], readsMissed: true });
     this.#resume(this.#socket);
   }
 
-  /** After the first list of a connection: what was missed, then what is on its way out, then the room on the screen. */
+  /** After the first list of a connection: fetches what was missed, sends what is waiting, enters the room on the screen. */
   async #resume(socket) {
     this.#enterState("catching-up");
     try {
@@ -499,7 +499,7 @@ export class ChatClient extends EventTarget {
     } catch (error) {
       if (this.#socket !== socket) return;
       this.#report(error);
-      // Begun half-way is not begun: the next connection does all of it.
+      // A half-finished start does not count: the next connection does all of it.
       if (this.state === "catching-up") this.#lost(socket, NO_ANSWER);
     }
   }
@@ -539,7 +539,7 @@ export class ChatClient extends EventTarget {
     this.#tell("timeline", { roomId });
   }
 
-  /** A room on the screen that the server could not let in before (no store, no memory): now it may. */
+  /** Enters the room on the screen if the server refused that before (no store, no memory): now it may succeed. */
   #enterAfterAll(roomId) {
     const asked = this.#entering().some(({ data }) => data.roomId === roomId);
     if (roomId !== this.#viewing || asked || this.state !== "ready") return;
@@ -554,7 +554,7 @@ export class ChatClient extends EventTarget {
     this.#tell("timeline", { roomId });
   }
 
-  /** The messages of the room that is being entered: they come before the ack, and requests are answered in their order. */
+  /** Takes the messages of the room that is being entered: they come before the ack, and answers come in request order. */
   #takeHistory(messages) {
     const [entering] = this.#entering();
     if (entering && !entering.outdated) this.#takeNewest(entering.data.roomId, messages);
@@ -580,7 +580,7 @@ export class ChatClient extends EventTarget {
     reads.set(user, Math.max(seq, reads.get(user) ?? 0));
   }
 
-  /** Who has read a message has read all before it. */
+  /** A user who has read a message has read all before it. */
   #noteReaders({ roomId, seq, senderId, readBy }) {
     for (const user of [senderId, ...readBy]) this.#noteRead(roomId, user, seq);
   }
@@ -596,12 +596,12 @@ export class ChatClient extends EventTarget {
   async #enter(roomId) {
     const { hasMore } = await this.request("enterChat", { roomId, limit: this.#options.pageSize });
     const timeline = this.#timelines.get(roomId);
-    // Whether there are older ones than these, which only counts if nothing older is known.
+    // This says whether there are older ones than these, which only matters if nothing older is known.
     if (timeline && timeline.messages.length <= this.#options.pageSize) timeline.hasOlder = hasMore;
     this.#tell("timeline", { roomId });
   }
 
-  /** Puts the newest messages of a room under, or in place of, what is known of it. */
+  /** Puts the newest messages of a room after, or in place of, the known ones. */
   #takeNewest(roomId, messages) {
     const timeline = this.#timelines.get(roomId);
     const newest = timeline?.messages.at(-1);
@@ -618,8 +618,8 @@ export class ChatClient extends EventTarget {
   }
 
   /**
-   * Adds what comes after the newest known message; what is known already is left out. Told as news, `live` or caught up
-   * on, unless `live` is left out: what a timeline begins with is none.
+   * Adds the messages after the newest known one, and leaves out known ones. Each is reported as new, `live` or caught up
+   * on, unless `live` is left out: the messages that a timeline begins with are not new.
    */
   #append(timeline, messages, live) {
     for (const message of messages) {
@@ -632,7 +632,7 @@ export class ChatClient extends EventTarget {
     }
   }
 
-  /** Reads what came after the newest known message of a room; what comes meanwhile is put after it. */
+  /** Reads the messages after the newest known one of a room; those that arrive meanwhile are put after them. */
   async #catchUp(roomId) {
     const timeline = this.#timelines.get(roomId);
     const room = this.room(roomId);
@@ -657,7 +657,7 @@ export class ChatClient extends EventTarget {
     this.#tell("timeline", { roomId });
   }
 
-  /** Messages that are known are told again, with who has read them by now. */
+  /** Replaces known messages by newer copies, which say who has read them by now. */
   #renew(timeline, messages) {
     const anew = new Map(messages.map((message) => [message.id, message]));
     timeline.messages = timeline.messages.map((message) => anew.get(message.id) ?? message);
@@ -684,7 +684,7 @@ export class ChatClient extends EventTarget {
     this.#tell("timeline", { roomId });
   }
 
-  /** Takes a room's timeline anew. */
+  /** Reads a room's timeline again. */
   async #reload(roomId) {
     this.#forget(roomId);
     const timeline = { messages: [], hasOlder: false, held: [], filling: true };
@@ -717,7 +717,7 @@ export class ChatClient extends EventTarget {
   #forget(roomId) {
     this.#timelines.delete(roomId);
     this.#reads.delete(roomId);
-    // What was asked for before may be answered with what is no more.
+    // Earlier requests may be answered with a history that no longer exists.
     for (const request of this.#entering()) request.outdated ||= request.data.roomId === roomId;
     for (const { state, clientMessageId } of this.outgoing(roomId)) {
       if (state === "sent") this.#dropOutgoing(clientMessageId);
@@ -744,10 +744,10 @@ export class ChatClient extends EventTarget {
     }
   }
 
-  /** A message that was kept when its client ended goes out from here, in the order of writing. */
+  /** Sends a message that was kept when its client ended, in the order of writing. */
   #adopt(kept) {
     if (this.#outbox.has(kept.clientMessageId)) return;
-    // Nobody could see it, nor send it.
+    // Nobody could see or send it.
     if (!this.room(kept.roomId)) return this.#options.keeper.drop(this.userId, kept.clientMessageId);
     const { failed, ...message } = kept;
     const all = [...this.#outbox.values(), { ...message, state: failed ? "failed" : "sending", error: failed ?? null }];
@@ -777,7 +777,7 @@ export class ChatClient extends EventTarget {
       const ack = await this.request("sendMessage", { roomId, content, clientMessageId });
       outgoing.state = "sent";
       outgoing.resolve?.(ack);
-      // Where a timeline is kept it shows there until its message comes.
+      // If the room has a timeline, it shows there until its message comes.
       const newest = this.#timelines.get(roomId)?.messages.at(-1)?.seq ?? Infinity;
       if (ack.seq <= newest) this.#outbox.delete(clientMessageId);
       this.#options.keeper?.drop(this.userId, clientMessageId);
@@ -804,7 +804,7 @@ export class ChatClient extends EventTarget {
   #notSent(outgoing, error) {
     if (error.suspect) outgoing.breaks = (outgoing.breaks ?? 0) + 1;
     const isTooMuch = error.suspect && outgoing.breaks >= BREAKS_AT_MOST;
-    // It goes out again, under the same id, as soon as there is a connection.
+    // It is sent again, under the same id, as soon as there is a connection.
     if (error.code === "DISCONNECTED" && !isTooMuch) return this.#keep(outgoing);
     const why = isTooMuch ? new ChatError("DISCONNECTED", "the connection broke each time this was sent") : error;
     Object.assign(outgoing, { state: "failed", error: why });
@@ -837,7 +837,7 @@ export function newId() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** What nobody asked for may concern a room that is gone meanwhile: no problem, since a list without it is on its way. */
+/** Work that nobody asked for may meet a room that is gone: that is no problem, since a list without it is on its way. */
 async function unlessGone(work) {
   try {
     await work;
@@ -853,7 +853,7 @@ function connectTo(WebSocket, address, token) {
   try {
     return new WebSocket(address, ["chat", token]);
   } catch {
-    // What cannot stand in the list of subprotocols is no token.
+    // A text that cannot be in the list of subprotocols is not a token.
     throw new ChatError("UNAUTHORIZED", "this is not a token");
   }
 }

@@ -7,7 +7,7 @@ export class Composer {
   #drafts;
   #send;
   #roomId = null;
-  /** What was begun in this tab; a draft that is too long to be kept is here alone. */
+  /** Drafts of this tab; a draft that is too long to be kept is only here. */
   #texts = new Map();
   #text = byId("composer-text");
   #problem = byId("composer-problem");
@@ -54,7 +54,7 @@ export class Composer {
     if (this.#judge()) announce(this.#problem.textContent);
   }
 
-  /** What another tab wrote or sent is taken over, unless something else was written here. */
+  /** Takes over what another tab wrote or sent, unless something else was written here. */
   #changedElsewhere(userId, roomId, text, before) {
     if (userId !== this.#chat.userId || (this.#texts.get(roomId) ?? before) !== before) return;
     if (roomId === this.#roomId && this.#text.value !== before) return;
@@ -87,14 +87,14 @@ export class Composer {
     return before;
   }
 
-  /** As high as its text, within what the style allows. */
+  /** Makes the field as high as its text, within the limits of the style. */
   #fit() {
     this.#text.style.height = "auto";
     this.#text.style.height = `${this.#text.scrollHeight}px`;
   }
 }
 
-/** How many characters have to go from the end of a text so that it fits; more than `bytes` of them never do. */
+/** How many characters must be cut from the end of a text so that it fits; more than `bytes` of them never do. */
 function charactersOver(text, bytes, fits) {
   const characters = [...text.slice(0, bytes)];
   let [least, most] = [0, characters.length];

@@ -8,7 +8,7 @@ import { News } from "./news.js";
 
 /** Nearer to its end than this the conversation follows new messages. */
 const NEAR_PX = 80;
-/** Pages of this many messages are read on the way to the first new one, and so many of them for one click. */
+/** Pages of this many messages are read on the way to the first new one, and this many pages for one click. */
 const PAGE = 100;
 const PAGES_AT_ONCE = 20;
 
@@ -34,7 +34,7 @@ export class Conversation {
     // Older messages are read before they come into view.
     const watched = { root: this.#scroller, rootMargin: "600px 0px 0px" };
     new IntersectionObserver(([entry]) => entry.isIntersecting && this.#loadOlder(), watched).observe(byId("older"));
-    // What makes the conversation lower (the keyboard of a phone, a long draft) does not hide its end.
+    // If the conversation gets lower (the keyboard of a phone, a long draft), its end stays in view.
     new ResizeObserver(() => this.#follows && this.#toEnd()).observe(this.#scroller);
   }
 
@@ -51,7 +51,7 @@ export class Conversation {
     this.#missed = 0;
     byId("messages").replaceChildren();
     this.show();
-    // It measures its text, so it has to be shown.
+    // The field measures its text, so it has to be visible.
     this.#composer.open(roomId);
   }
 
@@ -59,12 +59,12 @@ export class Conversation {
     this.#composer.focus();
   }
 
-  /** From now on nobody looks: what comes is new to them. */
+  /** From now on nobody is looking: messages that arrive are new to the user. */
   lookedAway() {
     this.#news.end();
   }
 
-  /** What is unread now gets a line above it. */
+  /** Puts a line above what is unread now. */
   lookedBack() {
     this.#news.begin(this.#room);
   }
@@ -95,7 +95,7 @@ export class Conversation {
     byId("older").hidden = !timeline.hasOlder;
     reconcile(byId("messages"), rows);
     if (this.#follows) return this.#toEnd();
-    // Older messages above: what was in view stays in view.
+    // Older messages were added above: what was in view stays in view.
     const grewAbove = first !== byId("messages").querySelector(".message")?.dataset.key;
     if (grewAbove) this.#scroller.scrollTop = scrollTop + this.#scroller.scrollHeight - scrollHeight;
     this.#showWays();
@@ -146,7 +146,7 @@ export class Conversation {
     this.#showWays();
   }
 
-  /** To the newest message, and to the first new one. */
+  /** Shows the buttons to the newest message, and to the first new one. */
   #showWays() {
     if (!this.#room) return;
     this.#news.showWay(this.#chat.timeline(this.#roomId), this.#scroller);
@@ -183,7 +183,7 @@ export class Conversation {
   #send(content) {
     this.#follows = true;
     this.#news.end();
-    // Why it failed stands at the message.
+    // The message shows why it failed.
     this.#chat.send(this.#roomId, content).catch(() => {});
   }
 }

@@ -2,7 +2,7 @@
 import { byId, fillAvatar, h } from "./dom.js";
 import { membersOf, number, titleOf } from "./format.js";
 
-/** `start(participants, name)` makes the room; what it throws is shown. */
+/** `start(participants, name)` creates the room; the dialog shows what it throws. */
 export function newChatDialog(start) {
   const people = byId("people");
   const listed = () => people.value.split(",").map((name) => name.trim()).filter(Boolean);
@@ -41,7 +41,7 @@ function memberRow(user, isOwn) {
   return h("li", {}, avatar, h("bdi", {}, user), isOwn ? h("span", { class: "quiet" }, "You") : null);
 }
 
-/** Asks before unsent messages are lost; `signOut()` loses them. To be called with their number. */
+/** Asks before unsent messages are lost; `signOut()` discards them. To be called with their number. */
 export function signOutDialog(signOut) {
   const ask = dialog("sign-out", { opened() {}, confirmed: async () => signOut() });
   return (count) => {
@@ -51,10 +51,10 @@ export function signOutDialog(signOut) {
   };
 }
 
-/** `reset()` deletes all chats; what it throws is shown. */
+/** `reset()` deletes all chats; the dialog shows what it throws. */
 export const resetDialog = (reset) => dialog("reset", { opened() {}, confirmed: reset });
 
-/** Opens a dialog that stays open until what it is for is done or given up. */
+/** Opens a dialog that stays open until its task is done or cancelled. */
 function dialog(id, { opened, confirmed }) {
   const element = byId(`${id}-dialog`);
   const problem = byId(`${id}-problem`);

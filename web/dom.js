@@ -28,8 +28,8 @@ export function icon(path) {
 }
 
 /**
- * Makes the children of `parent` those of `items`, each `{key, version, make}`: a child is made anew only if its version
- * changed, and stays where it is otherwise, so that focus and scrolling survive.
+ * Makes the children of `parent` those of `items`, each `{key, version, make}`: a child is rebuilt only if its version
+ * changed, and otherwise stays in place, so that focus and scrolling survive.
  */
 export function reconcile(parent, items) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
@@ -55,7 +55,7 @@ export function reconcile(parent, items) {
   for (const child of known.values()) child.remove();
 }
 
-/** Says something to those who hear the page. */
+/** Announces a text to users of a screen reader. */
 export function announce(text) {
   byId("announcer").textContent = text;
 }

@@ -20,7 +20,7 @@ function daysAgo(date, now = new Date()) {
 export const timeOf = (timestamp) => clock.format(new Date(timestamp));
 export const fullTimeOf = (timestamp) => full.format(new Date(timestamp));
 
-/** As short as it can be in a list: the time today, the weekday within a week, else the date. */
+/** A short form for lists: the time today, the weekday within a week, else the date. */
 export function shortTimeOf(timestamp) {
   const date = new Date(timestamp);
   const days = daysAgo(date);
@@ -39,7 +39,7 @@ export function dayOf(timestamp) {
   return (sameYear ? longDay : longDayAndYear).format(date);
 }
 
-/** Names in a row; past `most` of them the rest is counted. */
+/** Names in a row; after `most` of them the rest is only counted. */
 export function names(all, most = 3) {
   if (all.length <= most) return list.format(all);
   return list.format([...all.slice(0, most - 1), `${number(all.length - most + 1)} others`]);
@@ -49,20 +49,20 @@ export const number = (value) => digits.format(value);
 
 const byName = new Intl.Collator();
 
-/** Everybody in a group, oneself first; null where the server only counts them. */
+/** Everybody in a group, the user first; null if the server only counts them. */
 export function membersOf({ isGroupChat, memberCount, members }, userId) {
   if (!isGroupChat || members.length !== memberCount - 1) return null;
   return [userId, ...members.toSorted(byName.compare)];
 }
 
-/** What a chat is called: a group that has no name of its own by who is in it. */
+/** The title of a chat: a group without a name is called after its members. */
 export function titleOf(room) {
   if (!room.isGroupChat) return room.friendId;
   const isNamed = room.groupName !== `Group (${room.memberCount})`;
   return isNamed || room.members.length === 0 ? room.groupName : names(room.members.toSorted(byName.compare), 4);
 }
 
-/** What a message says, in one line of at most so many characters. */
+/** The content of a message, in one line with a limited number of characters. */
 export function lineOf({ type, content }, characters) {
   return type === "image" ? "Image" : content.replace(/\s+/g, " ").slice(0, characters);
 }
@@ -72,7 +72,7 @@ export function pieces(text) {
   const found = [];
   let end = 0;
   for (const match of text.matchAll(/\bhttps?:\/\/[^\s<>"'`]+/gi)) {
-    // What ends a sentence does not belong to the address.
+    // Punctuation that ends a sentence is not part of the address.
     const address = match[0].replace(/[.,;:!?)\]}]+$/, "");
     if (!URL.canParse(address)) continue;
     if (match.index > end) found.push({ text: text.slice(end, match.index) });

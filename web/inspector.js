@@ -3,7 +3,7 @@ import { byId, h } from "./dom.js";
 
 /** Older frames are forgotten. */
 const KEPT = 200;
-/** A frame's first characters, which stand for it until it is opened. */
+/** The number of a frame's first characters that are shown until it is opened. */
 const SHORT_CHARS = 160;
 
 export class Inspector {
@@ -67,7 +67,7 @@ function entry({ direction, text, at }) {
   );
   const details = h("details", { class: direction }, summary);
   details.classList.toggle("error", event === "error");
-  // Long texts are laid out only when somebody looks.
+  // Long texts are laid out only when they are opened.
   details.addEventListener("toggle", () => {
     if (details.open && !details.querySelector("pre")) {
       details.append(h("pre", { tabindex: "0" }, JSON.stringify(JSON.parse(text), null, 2)));

@@ -1,22 +1,22 @@
-// What this browser keeps beyond the tab: drafts, and messages that are not stored yet. Each user's are under their own name,
-// so that nobody sees or sends those of somebody else who used this browser.
+// This browser keeps drafts, and messages that are not stored yet, after the tab is closed. Each user's are under their own
+// name, so that nobody sees or sends those of somebody else who used this browser.
 import { newId } from "./chat-client.js";
 
 const UNSENT = "chat-server.unsent ";
 const DRAFT = "chat-server.draft ";
 
-/** Messages of all users that are kept at most, and characters of them. What is over is in the tab alone. */
+/** At most this many messages of all users are kept, and characters of them. Any others are only in the tab. */
 const UNSENT_MAX = 300;
 const UNSENT_CHARS = 1_000_000;
 /** Drafts of all users, at most; the oldest give way. */
 const DRAFTS_MAX = 50;
 const DRAFT_CHARS = 20_000;
-/** Nobody comes back for what is older. */
+/** Nobody comes back for older ones. */
 const OLD_MS = 30 * 86_400_000;
 
 const keyOf = (prefix, userId, id) => prefix + JSON.stringify([userId, id]);
 
-/** What is stored under a prefix: `{key, userId, id, value}`. What is not of this form is not ours, or spoiled. */
+/** The entries under a prefix: `{key, userId, id, value}`. An entry of another form is not ours, or broken. */
 function* stored(prefix) {
   for (const key of Object.keys(localStorage)) {
     if (!key.startsWith(prefix)) continue;
@@ -33,7 +33,7 @@ function put(key, value) {
   try {
     localStorage.setItem(key, JSON.stringify(value));
   } catch {
-    // The browser has no room for it: it is in the tab alone.
+    // The browser has no room for it: it is only in the tab.
   }
 }
 
@@ -42,13 +42,13 @@ function dropOld(prefix) {
 }
 
 /**
- * A keeper for ChatClient. A message belongs to the tab in which it was written, or that took it over, as long as that tab is
- * there: so of several tabs one sends it. A tab shows that it is there by a lock; where a page may have none (without https)
- * several tabs may send the message, which is stored once all the same.
+ * A keeper for ChatClient. A message belongs to the tab in which it was written, or that took it over, while that tab is
+ * open: so only one of several tabs sends it. A tab holds a lock while it is open; if the page may not use locks (without
+ * https) several tabs may send the message, which is stored once all the same.
  */
 export class KeptMessages {
   #owner = newId();
-  /** Tabs whose end is waited for. */
+  /** Tabs that this one waits for to close. */
   #awaited = new Set();
 
   constructor() {
@@ -68,7 +68,7 @@ export class KeptMessages {
     localStorage.removeItem(keyOf(UNSENT, userId, clientMessageId));
   }
 
-  /** Gives `take` the user's messages of tabs that are gone, in the order of writing: now, and when further tabs are. */
+  /** Gives `take` the user's messages of closed tabs, in the order of writing: now, and when further tabs close. */
   adopt(userId, take) {
     for (const owner of new Set(this.#of(userId).map(({ value }) => value.owner))) {
       if (owner === this.#owner || this.#awaited.has(owner)) continue;
@@ -103,7 +103,7 @@ export class KeptMessages {
 
 const lockOf = (owner) => `chat-server.tab ${owner}`;
 
-/** What somebody has begun to write, in each room. */
+/** The drafts of each room. */
 export class Drafts {
   constructor() {
     dropOld(DRAFT);
@@ -126,7 +126,7 @@ export class Drafts {
     for (const { key } of drafts.slice(0, Math.max(0, drafts.length - DRAFTS_MAX + 1))) localStorage.removeItem(key);
   }
 
-  /** Forgets those of a user. */
+  /** Forgets the drafts of a user. */
   forget(userId) {
     for (const { key, userId: of } of stored(DRAFT)) if (of === userId) localStorage.removeItem(key);
   }

@@ -3,9 +3,9 @@ import { NAMED_READERS } from "./chat-client.js";
 import { fillAvatar, h, icon } from "./dom.js";
 import { dayOf, fullTimeOf, names, number, pieces, timeOf } from "./format.js";
 
-/** Messages of one sender within this time stand together. */
+/** Messages of one sender within this time are grouped. */
 const TOGETHER_MS = 5 * 60_000;
-/** A longer message is shown whole only when asked. */
+/** A longer message is shown whole only on request. */
 const LONG_CHARS = 1500;
 const LONG_LINES = 20;
 
@@ -47,14 +47,14 @@ const asMessage = (chat, outgoing) => ({
   clientMessageId: outgoing.clientMessageId,
 });
 
-/** Who else has read each message of this user's, where the server says, and how many: `{count, others, readers}`. */
+/** Who else has read each of this user's messages, if the server says so, and how many: `{count, others, readers}`. */
 function readsOf(chat, room, messages) {
   const others = room.isGroupChat ? room.memberCount - 1 : 1;
   const named = others < NAMED_READERS;
   const reads = new Map();
   let least = 0;
   for (const message of messages.toReversed()) {
-    // Who has read a message has read those before it, whose counts may be older.
+    // A user who has read a message has read those before it, whose counts may be older.
     least = Math.max(least, message.readCount - 1);
     if (message.senderId !== chat.userId) continue;
     const readers = named ? chat.readersOf(message) : null;
@@ -81,7 +81,7 @@ function messageRow({ chat, room, message, together, read, showReaders, whole, a
   const version = [state, outgoing?.error?.message, readText, showReaders, together, isWhole, message.id].join("\n");
   const make = () => {
     const bubble = h("div", { class: "bubble", dir: "auto" }, ...content(message, isWhole, () => actions.showWhole(key)));
-    // It floats beside the last line, or below it where there is no room.
+    // It floats beside the last line, or below it if there is no room.
     bubble.append(footer(message, own, isReadByAll(read) ? "read" : state));
     const row = h("li", { class: `message ${own ? "own" : "other"} ${state}${together ? " together" : ""}` });
     if (!own) row.append(avatarOf(message, together));
@@ -109,14 +109,14 @@ function avatarOf(message, together) {
 
 const isReadByAll = (read) => read?.count > 0 && read.count >= read.others;
 
-/** Who has read it, when few; how many, when many. */
+/** The readers' names if they are few, and their number if they are many. */
 function readBy(room, { count, others, readers }) {
   if (!room.isGroupChat) return "Read";
   if (count >= others) return "Read by all";
   return readers && count <= 3 ? `Read by ${names(readers)}` : `Read by ${number(count)} of ${number(others)}`;
 }
 
-/** What a message says. Of what is no text its type is told, and an address is a link: nothing is fetched from elsewhere. */
+/** The content of a message. If it is not text its type is shown; an address becomes a link: nothing is fetched from it. */
 function content({ type = "text", content: text }, isWhole, showWhole) {
   if (type === "text") return paragraphs(text, isWhole, showWhole);
   if (type !== "image") return [h("span", { class: "type", dir: "auto" }, type), ...paragraphs(text, isWhole, showWhole)];
@@ -144,7 +144,7 @@ function beginningOf(text) {
   return [...lines.slice(0, LONG_CHARS)].slice(0, -1).join("");
 }
 
-/** Two ticks only where everybody has read it. */
+/** Two ticks only if everybody has read it. */
 const STATES = {
   read: ["Read", TWO_TICKS],
   sending: ["Sending", CLOCK],
@@ -154,7 +154,7 @@ const STATES = {
 };
 
 function footer(message, own, state) {
-  // Its direction is its own, so that the bubble's is that of the text.
+  // It has its own direction, so that the bubble takes that of the text.
   const time = h(
     "time",
     { datetime: message.timestamp, title: fullTimeOf(message.timestamp), dir: "auto" },

@@ -3,7 +3,7 @@ import { byId } from "./dom.js";
 import { number } from "./format.js";
 
 export class News {
-  /** The seq up to which all was read when somebody began to look; null where nothing was unread. */
+  /** The seq up to which everything was read when the user opened the room; null if nothing was unread. */
   #after = null;
   #count = 0;
   /** The seq of the first new message, once it is known. */
@@ -11,7 +11,7 @@ export class News {
   #wasInView = false;
   #button = byId("to-new");
 
-  /** Somebody looks at the room from now on: what is unread is new to them. */
+  /** The user looks at the room from now on: unread messages are new to them. */
   begin(room) {
     this.end();
     if (!room?.unreadCnt) return;
@@ -23,21 +23,21 @@ export class News {
     [this.#after, this.#count, this.#first, this.#wasInView] = [null, 0, null, false];
   }
 
-  /** The first message of others that is new, if it is among those that are loaded: its seq. */
+  /** The seq of the first new message of others, if it is loaded. */
   first({ messages, hasOlder }, userId) {
     if (this.#after === null || this.#first !== null) return this.#first;
-    // What is older than those that are loaded may be new, too.
+    // Messages that are older than the loaded ones may be new, too.
     if (this.isAbove({ messages, hasOlder })) return null;
     this.#first = messages.find(({ seq, senderId }) => seq > this.#after && senderId !== userId)?.seq ?? null;
     return this.#first;
   }
 
-  /** Whether the first new message is still to be loaded. */
+  /** Whether the first new message has not been loaded yet. */
   isAbove({ messages, hasOlder }) {
     return this.#after !== null && hasOlder && messages[0]?.seq > this.#after + 1;
   }
 
-  /** Shows the way there while it is above what is in view, and nobody has been there. */
+  /** Shows the button while the first new message is above the view and the user has not been there. */
   showWay(timeline, scroller) {
     const line = scroller.querySelector(".line.new");
     const top = scroller.getBoundingClientRect().top;

@@ -1,4 +1,4 @@
-// The list of chats: last message, time, what is unread.
+// The list of chats: last message, time, unread count.
 import { byId, fillAvatar, h, reconcile } from "./dom.js";
 import { lineOf, shortTimeOf, titleOf } from "./format.js";
 
@@ -22,7 +22,7 @@ export class RoomList {
     reconcile(this.#list, chat.rooms.map((room) => item(room, room.roomId === openRoomId, chat.userId)));
   }
 
-  /** Arrows go from chat to chat. */
+  /** The arrow keys move from chat to chat. */
   #move(event) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step) return;

@@ -1,4 +1,4 @@
-// Who uses this window: a name, for which a development server gives tokens, or a token from elsewhere.
+// The user of this window: a name, for which a development server gives tokens, or a token from elsewhere.
 //
 // It is kept for this window only (sessionStorage): another window may be another user. A window that this one opens
 // begins with a copy, which makes it a second device of the same user.
@@ -8,7 +8,7 @@ import { byId } from "./dom.js";
 const KEY = "chat-server.identity";
 const PROBLEM = "chat-server.problem";
 
-/** Who signed in here before: `{name}` or `{token}`, or null. */
+/** The user who signed in here before: `{name}` or `{token}`, or null. */
 export const remembered = () => JSON.parse(sessionStorage.getItem(KEY) ?? "null");
 export const forget = () => sessionStorage.removeItem(KEY);
 const remember = (identity) => sessionStorage.setItem(KEY, JSON.stringify(identity));
@@ -21,7 +21,7 @@ export function takeProblem() {
   return text;
 }
 
-/** What gives a token for this identity: a text, or a function that asks the server for a fresh one. */
+/** The token of this identity: a text, or a function that asks the server for a fresh one. */
 export const tokenFor = ({ name, token }) => token ?? (() => askForToken(name));
 
 async function askForToken(id) {
@@ -36,7 +36,7 @@ async function askForToken(id) {
   throw new ChatError(response.status < 500 ? "UNAUTHORIZED" : "UNAVAILABLE", message);
 }
 
-/** The form. `signIn(identity)` is called with who it is. */
+/** The form. `signIn(identity)` is called with the user's identity. */
 export class SignIn {
   #byName;
   #offered;
