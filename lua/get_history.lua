@@ -54,7 +54,7 @@ if cursor ~= '' and #redis.call('XRANGE', messages, cursor, cursor, 'COUNT', 1) 
   end
   -- After a hole the page would not continue where the reader's own history ends.
   if after ~= '' and not (older and tonumber(seq) + 1 == tonumber(first_seq)) then
-    return redis.error_reply('HISTORY_RESET This is no longer the history of this chat: take it anew.')
+    return redis.error_reply('HISTORY_RESET This is no longer the history of this chat: load it again.')
   end
 end
 

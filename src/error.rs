@@ -142,7 +142,7 @@ impl ChatError {
     pub fn history_reset() -> Self {
         Self::new(
             ErrorCode::HistoryReset,
-            "This is no longer the history of this chat: take it anew.",
+            "This is no longer the history of this chat: load it again.",
         )
     }
 

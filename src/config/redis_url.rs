@@ -8,7 +8,7 @@ use url::Url;
 pub(super) fn check(text: &str) -> Result<(), String> {
     let url = redis::parse_redis_url(text).ok_or("it is not an address of a Redis")?;
     if url.fragment().is_some() {
-        return Err("what stands after # is not supported".to_owned());
+        return Err("nothing may come after #".to_owned());
     }
     let info = redis::IntoConnectionInfo::into_connection_info(text).map_err(|error| {
         // The kind of the error that follows the dash says no more.

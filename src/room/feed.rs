@@ -115,7 +115,7 @@ impl fmt::Display for Reason {
         formatter.write_str(match self {
             Self::Gap => "an event came that does not follow the last one",
             Self::Again => "an event came whose rev was passed long ago",
-            Self::SetBack => "Redis has less of it than was delivered, or has made it anew",
+            Self::SetBack => "Redis has less of it than was delivered, or has made it again",
             Self::Lost => "Redis has more of it than arrived",
             Self::Overflow => "more events came at once than are kept",
         })

@@ -195,7 +195,7 @@ async fn a_set_that_0_1_0_applied_is_not_run_and_said_so() {
     );
     let refused = rules.apply(&redis, &[]).await;
     assert!(
-        refused.stderr.contains("in effect is set 1 (by dora, "),
+        refused.stderr.contains("set 1 (by dora, "),
         "{}",
         refused.stderr
     );
